@@ -1,0 +1,1 @@
+"""The senses: stand to events."""

@@ -1,0 +1,83 @@
+"""Every error that this package raises on purpose: one base, one small subclass per situation.
+
+A class builds its sentence from facts: what was wrong, where, and what would be right. The command line prints that sentence
+and exits with `exit_code`; a stack trace appears only with `--debug`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+__all__ = (
+    "BrokerError",
+    "ConfigurationError",
+    "DatasetError",
+    "InvalidAction",
+    "LogCorrupted",
+    "LogError",
+    "OtelControlGymError",
+    "StandError",
+    "UsageError",
+    "WriteConflict",
+    "nearest",
+)
+
+
+class OtelControlGymError(Exception):
+    """Base of every error of this package; its text is one message for a person."""
+
+    exit_code = 2
+
+
+class ConfigurationError(OtelControlGymError):
+    """Raised when a configuration can't be run: where it is wrong, what it says, what would be right."""
+
+    def __init__(self, *, file: Path | str, key: str, found: object, problem: str, remedy: str) -> None:
+        super().__init__(f"{file}: {key} = {found!r}: {problem}\n  {remedy}")
+        self.file, self.key, self.found = file, key, found
+
+
+class UsageError(OtelControlGymError):
+    """Raised when a call or command line asks for something that doesn't exist or can't be."""
+
+
+class InvalidAction(OtelControlGymError):
+    """Raised when a caller asks for an unknown action or a parameter out of bounds; nothing was applied."""
+
+    def __init__(self, *, action: str, key: str, found: object, problem: str, remedy: str) -> None:
+        super().__init__(f"action {action!r}: {key} = {found!r}: {problem}\n  {remedy}")
+        self.action, self.key, self.found = action, key, found
+
+
+class StandError(OtelControlGymError):
+    """Raised when the stand can't be reached, or can't be brought to a known state."""
+
+
+class BrokerError(OtelControlGymError):
+    """Raised when the NATS server can't be started or reached."""
+
+
+class LogError(OtelControlGymError):
+    """Raised when the event log can't be written or read; base of the two below."""
+
+
+class WriteConflict(LogError):
+    """Raised when another writer has appended to a stream that this process believed to own."""
+
+
+class LogCorrupted(LogError):
+    """Raised when a message or an archive isn't what was written: chain broken, checksum wrong, truncated."""
+
+
+class DatasetError(OtelControlGymError):
+    """Raised when a run directory can't be read, or breaks the data contract."""
+
+
+def nearest(found: str, accepted: Iterable[str]) -> str:
+    """Return a remedy that lists what is accepted and, where one is close, names the likely intention first."""
+    names = sorted(accepted)
+    close = difflib.get_close_matches(found, names, n=1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    return f"{guess}accepted: {', '.join(names)}"

@@ -1,0 +1,298 @@
+"""The configuration's shapes: frozen records without behaviour. `engine.configuration` loads and checks them.
+
+Every record here can travel in an event (the log carries the effective configuration in full), so nothing in them depends on the
+machine. Durations are whole seconds, because Kubernetes' time stamps are; memory is bytes, CPU is cores.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = (
+    "Call",
+    "EdgeSettings",
+    "Emergency",
+    "EpisodeSettings",
+    "FeatureSource",
+    "Flow",
+    "Goal",
+    "Granularity",
+    "Intensity",
+    "MetricMap",
+    "Objective",
+    "Operation",
+    "PlannedAction",
+    "PolicySettings",
+    "RewardSettings",
+    "RunConfig",
+    "RunSettings",
+    "Scenario",
+    "Service",
+    "ServiceConfiguration",
+    "Step",
+    "TwinSettings",
+    "Workload",
+)
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all settings: immutable, named fields only, a misspelt key is an error."""
+
+
+class Granularity(_Record, frozen=True, kw_only=True):
+    """The ten independent times of a run, in seconds (design: "Time")."""
+
+    control_step_seconds: int = 30
+    observation_bucket_seconds: int = 10
+    observation_window_seconds: int = 300
+    reward_bucket_seconds: int = 30
+    scrape_interval_seconds: int = 5
+    trace_aggregation_seconds: int = 60
+    log_pattern_window_seconds: int = 60
+    action_duration_seconds: int = 120
+    warmup_seconds: int = 60
+    cooldown_seconds: int = 30
+
+
+class Call(_Record, frozen=True, kw_only=True):
+    """One downstream call of an operation: whom, how often, and what its failure means."""
+
+    target: str  #: `service:operation`
+    repeat: Literal["once", "per_line"] = "once"  #: per_line: once for every order line of the request
+    on_error: Literal["fail", "ignore"] = "fail"
+
+
+class Step(_Record, frozen=True, kw_only=True):
+    """A stage of an operation: own work on the CPU, then calls, either one after the other or all at once."""
+
+    work_ms: float = 0.0  #: mean CPU milliseconds before the calls
+    calls: tuple[Call, ...] = ()
+    parallel: bool = False
+
+
+class Operation(_Record, frozen=True, kw_only=True):
+    """What a service does for one request of a kind: its stages, then `tail_ms` of work before it answers."""
+
+    steps: tuple[Step, ...] = ()
+    tail_ms: float = 0.0  #: mean CPU milliseconds after the last step
+    distribution: Literal["exponential", "lognormal", "constant"] = "lognormal"
+    variation: float = 0.7  #: coefficient of variation of the work (lognormal)
+    request_bytes: int = 300
+    response_bytes: int = 1200
+
+
+class Service(_Record, frozen=True, kw_only=True):
+    """One Deployment of the application: identity, Kubernetes shape, and the physics that the twin gives it."""
+
+    kind: Literal["service", "dependency"] = "service"
+    runtime: str = ""
+    protocol: Literal["http", "grpc", "sql", "resp"] = "grpc"
+    port: int = 8080
+    replicas: int = 1
+    cpu_request_cores: float = 0.1
+    cpu_limit_cores: float | None = None
+    memory_request_bytes: int = 0
+    memory_limit_bytes: int | None = None
+    stateful: bool = False  #: keeps data in its pod: never scaled above one, never rolled
+    protected: bool = False  #: no action may touch it
+    user_facing: bool = False
+    optional_group: str | None = None
+    instrumented: bool = True  #: sends spans
+    grpc_service: str = ""  #: e.g. oteldemo.CartService
+    workers: int = 0  #: requests that hold the processor or a thread at once; 0: no bound
+    holds_worker: bool = False  #: a request keeps its worker while it waits for downstream answers (thread pools)
+    threads: int = 0  #: cores that the runtime can use at once; 0: as many as there are runnable requests
+    start_seconds: float = 1.0  #: container start to serving
+    drains: bool = True  #: finishes what is in flight when it is told to stop
+    memory_base_bytes: int = 20_000_000
+    memory_per_request_bytes: int = 20_000
+    operations: dict[str, Operation] = {}
+
+
+class EdgeSettings(_Record, frozen=True, kw_only=True):
+    """A directed call edge of the application."""
+
+    source: str
+    target: str
+    protocol: Literal["http", "grpc", "sql", "resp"]
+    connection: Literal["sticky", "per_request"] = "sticky"  #: sticky: one connection per client pod, as gRPC holds it
+    latency_ms: float = 0.15  #: one-way network latency without faults
+
+
+class Flow(_Record, frozen=True, kw_only=True):
+    """A user task: its weight in the mix and the requests that it makes, one after the other, on the entry service."""
+
+    weight: float
+    requests: tuple[str, ...]  #: operations of the entry service
+    additions: tuple[int, int] = (0, 0)  #: bounds of how often `requests[:-1]` is repeated (add to cart), uniform
+
+
+class ServiceConfiguration(_Record, frozen=True, kw_only=True):
+    """An application: its services, call edges and user flows (`configs/services/`)."""
+
+    name: str
+    description: str = ""
+    demo_version: str
+    chart_version: str
+    namespace: str = "otel-demo"
+    entry: str = "frontend"
+    services: dict[str, Service]
+    edges: tuple[EdgeSettings, ...]
+    flows: dict[str, Flow]
+
+
+class Workload(_Record, frozen=True, kw_only=True):
+    """The load that users offer (`configs/workloads/`): a closed loop of users or open arrivals, constant in time here."""
+
+    name: str
+    description: str = ""
+    arrivals: Literal["closed", "open"] = "closed"
+    users: int = 60  #: closed: users in the loop
+    spawn_rate_per_s: float = 20.0  #: closed: users that start or stop per second
+    think_seconds: tuple[float, float] = (1.0, 10.0)  #: closed: uniform bounds of the pause after each task
+    rate_per_s: float = 0.0  #: open: tasks per second (Poisson)
+    mix: dict[str, float] = {}  #: flow -> weight; flows that aren't named keep the configuration's
+
+
+Intensity = Literal["zero", "mild", "visible", "severe"]
+
+
+class PlannedAction(_Record, frozen=True, kw_only=True):
+    """An action or intervention in a scenario, `at_seconds` of control time after the warm-up."""
+
+    at_seconds: int
+    action: dict[str, Any]  #: the JSON form that `parse_action` reads
+
+
+class PolicySettings(_Record, frozen=True, kw_only=True):
+    """Who decides in a run of the command line: `noop`, or `scripted` with a list of actions."""
+
+    name: Literal["noop", "scripted"] = "noop"
+    actions: tuple[PlannedAction, ...] = ()
+
+
+class Scenario(_Record, frozen=True, kw_only=True):
+    """An episode's script (`configs/scenarios/`): what runs, under which load, what is injected, who acts."""
+
+    name: str
+    description: str = ""
+    services: str = "small-core"
+    workload: str = "steady"
+    granularity: str = "default"
+    reward: str = "default"
+    episode: str = "default"
+    horizon_seconds: int = 600
+    interventions: tuple[PlannedAction, ...] = ()
+    policy: PolicySettings = PolicySettings()
+
+
+class Objective(_Record, frozen=True, kw_only=True):
+    """The service level that the user-facing flows owe: judged at the entry service, per reward bucket."""
+
+    service: str = "frontend"
+    availability: float = 0.99  #: share of scheduled demand that is answered without error
+    latency_ms: float = 500.0
+    latency_share: float = 0.95  #: share of answers that must be faster
+
+
+class RewardSettings(_Record, frozen=True, kw_only=True):
+    """Weights of the reward's components (`configs/rewards/`); a weight of 0 keeps the component in the table, unscored."""
+
+    name: str
+    description: str = ""
+    objective: Objective = Objective()
+    weights: dict[str, float] = {}
+    cpu_core_hour_price: float = 1.0  #: cost units per core-hour requested
+    memory_gib_hour_price: float = 0.125  #: cost units per GiB-hour requested
+
+
+class Goal(_Record, frozen=True, kw_only=True):
+    """The objective holds for `hold_seconds` on end, after it was breached at least once."""
+
+    hold_seconds: int = 120
+
+
+class Emergency(_Record, frozen=True, kw_only=True):
+    """Availability of the entry service stays below a floor for a time."""
+
+    availability_below: float = 0.2
+    for_seconds: int = 120
+
+
+class EpisodeSettings(_Record, frozen=True, kw_only=True):
+    """When an episode is over before its horizon (`configs/episodes/`); null: never for that reason."""
+
+    name: str
+    description: str = ""
+    goal: Goal | None = None
+    emergency: Emergency | None = Emergency()
+
+
+class FeatureSource(_Record, frozen=True, kw_only=True):
+    """Which series feed one raw quantity of a node or edge.
+
+    `metric` is the Prometheus name (of a histogram: without `_bucket`, `_sum`, `_count`); `where` keeps series whose label has one
+    of the values; `entity` names the label that holds the service (`source`, `target` for edges), `entity_pattern` an optional
+    regular expression whose first group is the service; `scale` converts to the contract's unit.
+    """
+
+    metric: str
+    kind: Literal["counter", "gauge", "histogram"]
+    where: dict[str, tuple[str, ...]] = {}
+    entity: str = "service_name"
+    entity_pattern: str = ""
+    source: str = ""
+    target: str = ""
+    scale: float = 1.0
+    across: Literal["sum", "max"] = "sum"  #: how series of one entity are put together
+    resolution_seconds: int = 0  #: 0: the scrape interval
+
+
+class MetricMap(_Record, frozen=True, kw_only=True):
+    """Raw quantity -> its series, for nodes and edges (`configs/metrics/`). Another stand is another map, not other code."""
+
+    name: str
+    description: str = ""
+    drop_labels: tuple[str, ...] = ()  #: labels that carry ids of the run or the process, never logged
+    node: dict[str, FeatureSource]
+    edge: dict[str, FeatureSource]
+
+
+class TwinSettings(_Record, frozen=True, kw_only=True):
+    """How the twin simulates: where its clock starts, how much of its traces it sends, what its control plane costs in time."""
+
+    epoch_seconds: int = 1_767_571_200  #: 2026-01-05T00:00:00Z, a Monday
+    span_budget_per_600s: int = 5_000
+    error_span_preference: float = 5.0  #: how much likelier an error span is kept than an ok one
+    node_cores: float = 16.0
+    node_memory_bytes: int = 64 * 2**30
+    schedule_seconds: float = 0.05  #: pod made -> bound
+    container_seconds: float = 0.8  #: bound -> container started (image is present)
+    endpoint_seconds: float = 0.3  #: Ready -> traffic
+    termination_seconds: float = 1.0  #: SIGTERM -> exit where the process handles it
+    chaos_seconds: float = 0.4  #: chaos object made -> injected
+
+
+class RunSettings(_Record, frozen=True, kw_only=True):
+    """What a policy may know of a run: everything but the script. This is what `RunDeclared` carries."""
+
+    services: ServiceConfiguration
+    granularity: Granularity
+    metrics: MetricMap
+    reward: RewardSettings
+    episode: EpisodeSettings
+    stand: Literal["twin", "cluster"] = "twin"
+    campaign: str = "default"
+    horizon_seconds: int = 600
+
+
+class RunConfig(_Record, frozen=True, kw_only=True):
+    """The effective configuration of a run, in full."""
+
+    public: RunSettings
+    scenario: Scenario
+    workload: Workload
+    twin: TwinSettings = TwinSettings()
+    seed: int = 0

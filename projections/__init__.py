@@ -1,0 +1,1 @@
+"""Pure folds: events to tables."""

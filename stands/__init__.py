@@ -1,0 +1,1 @@
+"""The worlds that can be acted on."""

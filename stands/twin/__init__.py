@@ -1,0 +1,1 @@
+"""The embedded stand: a simulated OpenTelemetry Demo behind real HTTP servers."""

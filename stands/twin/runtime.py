@@ -1,0 +1,61 @@
+"""What the twin's control plane asks of the simulated machines: the line between Kubernetes objects and physics.
+
+The control plane (`control_plane`) owns objects and their timing: when a container starts, is ready, gets traffic, is told to stop.
+The world (`world`) owns what happens to requests. Pods are known by their UID on both sides; all calls happen while the kernel
+stands still, and take effect at the current moment.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+__all__ = ("PodResources", "PodRuntime")
+
+
+class PodResources(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests and limits of a pod's container; null limit: unlimited."""
+
+    cpu_request_cores: float
+    cpu_limit_cores: float | None
+    memory_request_bytes: int
+    memory_limit_bytes: int | None
+
+
+class PodRuntime(Protocol):
+    """The kubelet's, kube-proxy's and chaos daemon's view of the simulated machines."""
+
+    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
+        """The container runs from now on (start-up work included); it isn't sent any traffic yet."""
+        ...
+
+    def start_seconds(self, service: str) -> float:
+        """Return how long a service's process takes from container start to serving."""
+        ...
+
+    def set_endpoint(self, uid: str, *, ready: bool) -> None:
+        """Put the pod into, or take it out of, the endpoints that new connections are spread over. Open connections stay."""
+        ...
+
+    def begin_termination(self, uid: str) -> None:
+        """SIGTERM: a process that drains closes its connections (clients reconnect elsewhere) and finishes what is in flight."""
+        ...
+
+    def in_flight(self, uid: str) -> int:
+        """Return how many requests the pod holds, waiting ones included."""
+        ...
+
+    def stop_container(self, uid: str) -> None:
+        """The container is gone; what it still held is lost and fails at its callers."""
+        ...
+
+    def set_cpu_stress(self, uid: str, chaos: str, *, workers: int, load: float) -> None:
+        """Run `workers` busy threads at `load` (0..1 of a core each) in the pod's CPU quota; load 0 removes those of `chaos`."""
+        ...
+
+    def set_network_delay(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    ) -> None:
+        """Delay the pod's egress packets towards the peers' pod IPs (None: all); latency 0 removes the rule of `chaos`."""
+        ...
