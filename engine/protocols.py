@@ -132,6 +132,7 @@ class ActionRecord(msgspec.Struct, kw_only=True):
     effective: int | None = None
     reverted: int | None = None
     settled: int | None = None
+    revert_failed: bool = False  #: the stand was still seen changed after the revert
     truth: bool = False
 
 

@@ -1,0 +1,261 @@
+"""One run from its first event to its last: phases, due moments, the tick.
+
+In: a configured stand, collectors, actuators and an open log. Out: events in the log, and a fold of the public ones that the
+environment turns into observations. `engine.env` is next: it opens and closes what an episode needs and speaks to the caller.
+
+Order is what makes this hard. At one moment t, while time stands still: due reverts and postchecks, the scenario's interventions,
+then the policy's action. Time moves only in `_live_until`, from one due moment to the next. Telemetry is drained up to the
+barrier and published once per step, in the order Kubernetes, workload, metrics, spans, logs, findings; `ClockAdvanced` closes the step,
+so that a reader who has seen it has seen everything before its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import anyio
+import msgspec
+
+from otel_control_gym.engine.clock import SECOND, Pace
+from otel_control_gym.engine.errors import StandError
+from otel_control_gym.engine.events import (
+    Actor,
+    ClockAdvanced,
+    EnvironmentRecorded,
+    Event,
+    GraphObserved,
+    Phase,
+    PhaseEntered,
+    Recorded,
+    RunAborted,
+    RunDeclared,
+    RunEnded,
+    TruthDeclared,
+)
+from otel_control_gym.engine.log import RunLog
+from otel_control_gym.engine.protocols import ActionRecord, Actuators, Collector, Request, Stand
+from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.projections import CONTRACT_VERSION, RunState, initial, reached_emergency, reached_goal, step
+
+__all__ = ("Decision", "DoneReason", "Episode", "Planned")
+
+DoneReason = Literal["horizon", "goal", "emergency", "reset_required", "stand_lost"]
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """An intervention of the scenario, `offset` nanoseconds after control began."""
+
+    offset: int
+    action: msgspec.Struct
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy chose, and what it tells about the choice."""
+
+    action: msgspec.Struct
+    actor: Actor
+    propensity: float | None = None
+    alternatives: tuple[dict[str, Any], ...] | None = None
+    policy_version: str = ""
+    policy_information: Literal["public", "privileged"] = "public"
+
+
+class Episode:
+    """A run in progress. `begin`, then `decide_and_live` until `done_reason` is set, then `end` (or `abort` at any time)."""
+
+    def __init__(
+        self, *, config: RunConfig, log: RunLog, stand: Stand, pace: Pace, plan: Sequence[Planned], environment: EnvironmentRecorded
+    ) -> None:
+        self.config = config
+        self.log = log
+        self.state: RunState = initial()
+        self.done_reason: DoneReason | None = None
+        self.decisions = 0
+        self.ended = False
+        self._environment = environment
+        self._stand = stand
+        self._pace = pace
+        self._plan = sorted(plan, key=lambda planned: planned.offset)
+        self._collectors: tuple[Collector, ...] = ()
+        self._actuators: Actuators | None = None
+        self._phase: Phase = "reset"
+        self._control_start = 0
+
+    # --- the log -------------------------------------------------------------------------------------------------------
+
+    async def append(self, event: Event, *, truth: bool = False) -> int:
+        """Make one event durable and fold it; this is the `Append` that actuators are given."""
+        sequence = await self.log.append(event, truth=truth)
+        if not truth:
+            step(self.state, Recorded(seq=sequence, event=event))
+        return sequence
+
+    async def _append_all(self, events: Sequence[tuple[Event, bool]]) -> None:
+        first = self.log.public_sequence + 1
+        written = await self.log.append_all(events)
+        for offset, event in enumerate(event for event, truth in written if not truth):
+            step(self.state, Recorded(seq=first + offset, event=event))
+
+    async def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        await self.append(PhaseEntered(time=self._stand.now, phase=phase))
+
+    # --- life ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """Episode time [ns]."""
+        return self._stand.now
+
+    async def declare(self) -> None:
+        """Write what is known before anything happens: the run, the machine, the script, the graph. The stand is at its start."""
+        now = self._stand.now
+        await self.append(RunDeclared(time=now, contract_version=CONTRACT_VERSION, settings=self.config.public))
+        await self.append(msgspec.structs.replace(self._environment, time=now))
+        await self.append(
+            TruthDeclared(
+                time=now,
+                seed=self.config.seed,
+                scenario=msgspec.to_builtins(self.config.scenario),
+                workload=msgspec.to_builtins(self.config.workload),
+                twin=msgspec.to_builtins(self.config.twin),
+            ),
+            truth=True,
+        )
+        nodes, edges = self._stand.graph()
+        await self.append(GraphObserved(time=now, nodes=nodes, edges=edges))
+        await self._enter("reset")
+
+    async def begin(self, collectors: tuple[Collector, ...], actuators: Actuators) -> None:
+        """Verify the known state and warm up; control begins at the moment this returns.
+
+        Raises: StandError: a workload isn't fully available.
+        """
+        self._collectors, self._actuators = collectors, actuators
+        since = self._stand.now
+        await self._live_until(since)
+        await self._flush(since, decision_step=None)
+        self._verify_availability()
+        granularity = self.config.public.granularity
+        await self._enter("warmup")
+        end = since + granularity.warmup_seconds * SECOND
+        while self._stand.now < end:
+            await self._pass(min(end, self._stand.now + granularity.control_step_seconds * SECOND), decision_step=None)
+        self._control_start = end
+        await self._enter("control")
+
+    def _verify_availability(self) -> None:
+        for status in self.state.deployments():
+            if status.replicas_available < status.replicas_desired:
+                raise StandError(
+                    f"after reset, Deployment {status.name!r} has {status.replicas_available} of {status.replicas_desired} replicas "
+                    "available\n  `ocg doctor` lists what keeps a stand from its known state"
+                )
+
+    async def decide_and_live(self, decision: Decision, duration: int) -> tuple[ActionRecord, list[ActionRecord]]:
+        """Apply what is due and the decision at this moment, live for `duration` [ns], publish; return its record and what settled."""
+        assert self._actuators is not None
+        await self._intervene()
+        decision_step, self.decisions = self.decisions, self.decisions + 1
+        record = await self._actuators.perform(
+            Request(
+                action=decision.action,
+                actor=decision.actor,
+                decision_step=decision_step,
+                decision_log_sequence=self.log.public_sequence,
+                propensity=decision.propensity,
+                alternatives=decision.alternatives,
+                policy_version=decision.policy_version,
+                policy_information=decision.policy_information,
+            ),
+            self._stand.now,
+        )
+        settled = [record] if record.settled is not None else []
+        settled += await self._pass(self._stand.now + duration, decision_step=decision_step)
+        self.done_reason = self._done_reason(settled)
+        return record, settled
+
+    def _done_reason(self, settled: Sequence[ActionRecord]) -> DoneReason | None:
+        rules = self.config.public.episode
+        now, start = self._stand.now, self._control_start
+        if any(record.revert_failed for record in settled):
+            return "reset_required"
+        if rules.emergency is not None and reached_emergency(self.state, rules.emergency, start=start, now=now):
+            return "emergency"
+        if rules.goal is not None and reached_goal(self.state, rules.goal, start=start, now=now):
+            return "goal"
+        if now - start >= self.config.public.horizon_seconds * SECOND:
+            return "horizon"
+        return None
+
+    async def end(self) -> None:
+        """Take back what is in force, cool down, close the log in order."""
+        assert self._actuators is not None
+        await self._actuators.close(self._stand.now)
+        await self._enter("cooldown")
+        await self._pass(self._stand.now + self.config.public.granularity.cooldown_seconds * SECOND, decision_step=None)
+        await self.append(RunEnded(time=self._stand.now, reason=self.done_reason or "closed"))
+        self.ended = True
+
+    async def abort(self, reason: str) -> None:
+        """Take back what is in force and mark the run as aborted; also called when the caller is being cancelled."""
+        if self._actuators is not None:
+            await self._actuators.close(self._stand.now)
+        await self.append(RunAborted(time=self._stand.now, reason=reason))
+        self.ended = True
+
+    # --- the tick ------------------------------------------------------------------------------------------------------
+
+    async def _pass(self, end: int, *, decision_step: int | None) -> list[ActionRecord]:
+        since = self._stand.now
+        settled = await self._live_until(end)
+        await self._flush(since, decision_step=decision_step)
+        return settled
+
+    async def _live_until(self, end: int) -> list[ActionRecord]:
+        settled: list[ActionRecord] = []
+        while True:
+            moment = min(end, self._next_due(end))
+            await self._pace.wait_for(moment)
+            barrier = await self._stand.advance(moment)
+            if moment == end:
+                for collector in self._collectors:
+                    await collector.drain(barrier)
+            settled += await self._run_due(moment)
+            if moment == end:
+                return settled
+            await self._intervene()
+
+    def _next_due(self, end: int) -> int:
+        due = self._actuators.due() if self._actuators is not None else None
+        moments = [end] if due is None else [end, due]
+        if self._phase == "control" and self._plan:
+            moments.append(self._control_start + self._plan[0].offset)
+        if self._pace.factor > 0:
+            moments.append(self._stand.now + SECOND)
+        return max(self._stand.now, min(moments))
+
+    async def _run_due(self, now: int) -> list[ActionRecord]:
+        settled: list[ActionRecord] = []
+        while self._actuators is not None:
+            due = self._actuators.due()
+            if due is None or due > now:
+                break
+            settled += await self._actuators.run_due(now)
+        return [record for record in settled if not record.truth]
+
+    async def _intervene(self) -> None:
+        """Begin the scenario's interventions that are due now."""
+        assert self._actuators is not None
+        now = self._stand.now
+        while self._phase == "control" and self._plan and self._control_start + self._plan[0].offset <= now:
+            planned = self._plan.pop(0)
+            await self._actuators.perform(Request(action=planned.action, actor="scripted", truth=True), now)
+
+    async def _flush(self, since: int, *, decision_step: int | None) -> None:
+        now = self._stand.now
+        batch = [pair for collector in self._collectors for pair in collector.flush(now)]
+        await self._append_all(batch)
+        await anyio.lowlevel.checkpoint()
+        await self.append(ClockAdvanced(time=now, since=since, decision_step=decision_step))
