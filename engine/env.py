@@ -1,0 +1,279 @@
+"""The gym API: `reset`, `observe`, `step` over a stand, with every consequence in the event log.
+
+In: a run configuration and the rooms that `engine.assembly` puts together. Out: observations, rewards, and one run directory per
+episode. The environment opens what lives long (broker, stand, collectors) in a host task of its own (`engine.host`), so that entering
+and leaving may happen in different tasks; an operation runs in the caller's task and is cancelled when a resident fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypedDict
+
+import anyio
+import msgspec
+
+from otel_control_gym.engine.assembly import Rooms
+from otel_control_gym.engine.clock import SECOND, Pace, new_run_id
+from otel_control_gym.engine.configuration import check_duration, check_window, resolve
+from otel_control_gym.engine.episode import Decision, DoneReason, Episode
+from otel_control_gym.engine.errors import OtelControlGymError, StandError, UsageError
+from otel_control_gym.engine.events import Actor
+from otel_control_gym.engine.host import Host, Resident
+from otel_control_gym.engine.locks import run_lock
+from otel_control_gym.engine.log import LogConnection
+from otel_control_gym.engine.observation import Observation, observe
+from otel_control_gym.engine.protocols import ActionRecord
+from otel_control_gym.engine.recovery import recover
+from otel_control_gym.engine.runs import run_directory, store_run
+from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.projections import reward_components, step_reward
+
+__all__ = ("Env", "Info")
+
+CLOSING_SECONDS = 60.0  #: wall time that an aborted episode may take to leave the log and the stand in order
+
+
+class Info(TypedDict):
+    """What `step` tells besides the observation."""
+
+    action: ActionRecord | None  #: the record of this step's action; None from `reset`
+    settled: list[ActionRecord]  #: records of earlier actions that settled in this step
+    reward_components: dict[str, float]  #: raw component -> value, over the reward buckets that ended in this step
+    terminated: bool  #: goal, emergency or a stand that can't go on: the value of the last state is what it is
+    truncated: bool  #: the horizon: the value of the last state is unknown
+    done_reason: DoneReason | None
+    log_sequence: int  #: the observation is the fold of the public log up to here
+    run_id: str
+
+
+class Env:
+    """A controlled DevOps system behind a gym API; made by `ocg.make`, used as an async context manager.
+
+    One episode at a time: `reset` ends the one before. The dataset of an episode is in `run_dir` once it is closed (by the next `reset`
+    or by leaving the context).
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        rooms: Rooms,
+        *,
+        data_dir: Path,
+        nats: str | None = None,
+        pace: float = 0.0,
+        actor: Actor = "model",
+        policy_version: str = "",
+        policy_information: Literal["public", "privileged"] = "public",
+    ) -> None:
+        self.config = config
+        self.data_dir = data_dir
+        self.run_id: str | None = None
+        self._rooms = rooms
+        self._nats = nats
+        self._pace = pace
+        self._actor: Actor = actor
+        self._policy_version = policy_version
+        self._policy_information: Literal["public", "privileged"] = policy_information
+        self._host = Host()
+        self._connection: LogConnection | None = None
+        self._episode: Episode | None = None
+        self._residents: list[Resident[Any]] = []
+
+    # --- opening and closing ---------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Env:
+        """Start the broker and the stand, and put crashed runs of earlier processes in order."""
+        await self._host.start()
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            broker = await self._host.enter(self._rooms.broker(self.data_dir, self._nats))
+            self._connection = (await self._host.enter(LogConnection(broker.value))).value
+            await recover(self._connection, self.data_dir, self._rooms.write_dataset)
+            await self._host.enter(self._rooms.stand.open())
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._host.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the episode in order; when leaving by an error or a cancellation, abort it and keep what it has."""
+        try:
+            if error is None:
+                await self._end_episode()
+            else:
+                with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+                    await self._abort_episode("cancelled" if not isinstance(error, Exception) else repr(error))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._host.close()
+
+    @property
+    def run_dir(self) -> Path:
+        """Directory of the current or last episode's dataset; it exists once the episode is closed.
+
+        Raises: UsageError: there was no `reset` yet.
+        """
+        if self.run_id is None:
+            raise UsageError("there is no run yet: call `reset` first")
+        return run_directory(self.data_dir, self.config.public, self.run_id)
+
+    # --- the gym API -----------------------------------------------------------------------------------------------------
+
+    async def reset(self, seed: int | None = None, config: str | Path | RunConfig | None = None) -> Observation:
+        """Bring the stand to the configuration's known state, warm it up, and return the first observation.
+
+        `seed` (default: the configuration's) decides every exogenous draw; `config` replaces the configuration from this episode on.
+
+        Raises:
+            StandError: the known state can't be reached.
+            ConfigurationError: `config` can't be run.
+        """
+        async with self._host.guard():
+            await self._end_episode()
+            if config is not None:
+                self.config = resolve(config)
+            if seed is not None:
+                self.config = msgspec.structs.replace(self.config, seed=seed)
+            await self._begin_episode()
+        return self._observation(None, None)
+
+    async def observe(self, window: int | None = None, granularity: int | None = None) -> Observation:
+        """Return the last `window` seconds in buckets of `granularity` seconds (defaults: the configuration's).
+
+        A view of the log: the same events give the same numbers, now and when the run is rebuilt.
+
+        Raises: ConfigurationError: the log can't answer that granularity, or the window is no multiple of it.
+        """
+        await anyio.lowlevel.checkpoint()
+        return self._observation(window, granularity)
+
+    async def step(
+        self,
+        action: msgspec.Struct | dict[str, Any],
+        dt: int | None = None,
+        *,
+        propensity: float | None = None,
+        alternatives: Sequence[dict[str, Any]] | None = None,
+        actor: Actor | None = None,
+    ) -> tuple[Observation, float, bool, Info]:
+        """Act, let `dt` seconds pass (default: the control step), and return observation, reward, done and info.
+
+        `action` is an action or its JSON form. The reward is the sum of the reward buckets that end in the step. `propensity` is the
+        probability with which the policy chose this action, `alternatives` those that it weighed: both are logged. After `done` call
+        `reset`; nothing resets by itself. An action that fails on the stand is data: see `info["action"].status`.
+
+        Raises:
+            InvalidAction: unknown action or target, or a parameter out of bounds; nothing was logged or applied.
+            UsageError: no episode is in progress, or it is done.
+        """
+        episode = self._require_episode()
+        if episode.done_reason is not None:
+            raise UsageError(f"the episode is done ({episode.done_reason}): call `reset` to begin another")
+        decision = Decision(
+            action=self._rooms.checked_action(action, self.config.public),
+            actor=actor or self._actor,
+            propensity=propensity,
+            alternatives=None if alternatives is None else tuple(alternatives),
+            policy_version=self._policy_version,
+            policy_information=self._policy_information,
+        )
+        duration = check_duration(dt, self.config.public) * SECOND
+        since = episode.now
+        record: ActionRecord | None = None
+        settled: list[ActionRecord] = []
+        async with self._host.guard():
+            try:
+                record, settled = await episode.decide_and_live(decision, duration)
+            except StandError:
+                episode.done_reason = "stand_lost"
+        reward = step_reward(episode.state, since, episode.now)
+        info = Info(
+            action=record,
+            settled=settled,
+            reward_components=reward_components(episode.state, since, episode.now),
+            terminated=episode.done_reason not in (None, "horizon"),
+            truncated=episode.done_reason == "horizon",
+            done_reason=episode.done_reason,
+            log_sequence=episode.log.public_sequence,
+            run_id=self.run_id or "",
+        )
+        return self._observation(None, None), reward, episode.done_reason is not None, info
+
+    # --- episodes --------------------------------------------------------------------------------------------------------
+
+    def _require_episode(self) -> Episode:
+        if self._episode is None:
+            raise UsageError("no episode is in progress: call `reset` first")
+        return self._episode
+
+    def _observation(self, window: int | None, granularity: int | None) -> Observation:
+        episode = self._require_episode()
+        window_seconds, bucket_seconds = check_window(window, granularity, self.config.public.granularity)
+        return observe(
+            episode.state,
+            end=episode.now,
+            window_seconds=window_seconds,
+            bucket_seconds=bucket_seconds,
+            in_force=episode.actions_in_force(),
+        )
+
+    async def _begin_episode(self) -> None:
+        assert self._connection is not None
+        self.run_id = run_id = new_run_id()
+        rooms, stand = self._rooms, self._rooms.stand
+        self._residents.append(await self._host.enter(run_lock(self.data_dir, run_id)))
+        log = await self._connection.create(self.config.public.campaign, run_id)
+        receiver = rooms.receiver()
+        self._residents.append(await self._host.enter(receiver.open()))
+        episode = Episode(
+            config=self.config,
+            log=log,
+            stand=stand,
+            pace=Pace(self._pace),
+            plan=rooms.plan(self.config),
+            environment=rooms.environment(stand),
+        )
+        self._episode = episode
+        await stand.reset(self.config, otlp_endpoint=receiver.endpoint)
+        await episode.declare()
+        collectors = rooms.collectors(stand.endpoints, self.config.public, stand.now, receiver)
+        for collector in collectors:
+            if collector is not receiver:
+                self._residents.append(await self._host.enter(collector.open()))
+        actuators = await self._host.enter(rooms.actuators(stand.endpoints, self.config, episode.append))
+        self._residents.append(actuators)
+        await episode.begin(collectors, actuators.value)
+
+    async def _end_episode(self) -> None:
+        if self._episode is None:
+            return
+        if not self._episode.ended:
+            await self._episode.end()
+        await self._store()
+
+    async def _abort_episode(self, reason: str) -> None:
+        if self._episode is None:
+            return
+        if not self._episode.ended:
+            with contextlib.suppress(OtelControlGymError, OSError):  # the stand may be what failed; recovery writes the end then
+                await self._episode.abort(reason)
+        await self._store()
+
+    async def _store(self) -> None:
+        """Leave the episode's contexts, then export its log and write its dataset."""
+        assert self._episode is not None
+        episode, self._episode = self._episode, None
+        lock, *residents = self._residents
+        self._residents = []
+        for resident in reversed(residents):
+            await self._host.leave(resident)
+        if episode.ended:
+            await store_run(episode.log, self.run_dir, self._rooms.write_dataset)
+        await self._host.leave(lock)
