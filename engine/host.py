@@ -113,7 +113,7 @@ class Host:
 
         await self._group.start(run)
         if failure is not None:
-            raise failure
+            raise _bare(failure)
         self._residents.append(resident)
         return resident
 
@@ -138,9 +138,7 @@ class Host:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            while isinstance(failure, ExceptionGroup) and len(failure.exceptions) == 1:
-                failure = failure.exceptions[0]
-            raise failure
+            raise _bare(failure)
         if self._group is None:
             raise UsageError("the environment is closed: open it with `async with`")
 
@@ -159,3 +157,10 @@ class Host:
         self._task = None
         if self._failure is not None:
             self._raise_failure()
+
+
+def _bare(failure: Exception) -> Exception:
+    """Return the one error in a task group's exception group: the caller asked for a context, not for a group of tasks."""
+    while isinstance(failure, ExceptionGroup) and len(failure.exceptions) == 1:
+        failure = failure.exceptions[0]
+    return failure
