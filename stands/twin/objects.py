@@ -1,0 +1,182 @@
+"""Kubernetes objects as the twin holds them: plain JSON documents, the kinds that are served, and the small facts they share.
+
+In: nothing. Out: the `Kind`s (how a resource is called in paths, bodies and messages), time stamps, owner references, conditions.
+
+An object is a `dict` as it goes over the wire, because clients read, patch and diff it as such; it is never changed once it is in the
+store (`store` hands out drafts). Kubernetes' time stamps are whole seconds, so what happens in between is known to the controllers
+alone. Downstream: `store` keeps objects, `admission` checks them, the controllers act on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from otel_control_gym.engine.clock import SECOND
+
+__all__ = (
+    "DEPLOYMENT",
+    "EVENT",
+    "KINDS",
+    "NAMESPACE",
+    "NETWORK_CHAOS",
+    "POD",
+    "POD_NETWORK_CHAOS",
+    "REPLICA_SET",
+    "SERVICE",
+    "STRESS_CHAOS",
+    "Kind",
+    "Object",
+    "condition",
+    "controller_of",
+    "moment",
+    "owner_reference",
+    "set_condition",
+    "timestamp",
+)
+
+Object = dict[str, Any]  #: a JSON document: untyped by nature
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """How one kind of object is called, and which of the API's rules hold for it."""
+
+    kind: str
+    plural: str
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+    built_in: bool = True  #: False: a custom resource, which takes no strategic merge patch
+    generation: bool = False  #: the server counts changes of the spec
+    status: bool = True  #: status is a sub-resource, so writes to the main resource leave it alone
+    scale: bool = False
+    short_names: tuple[str, ...] = ()
+
+    @property
+    def api_version(self) -> str:
+        """Return group and version as objects name them."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def resource(self) -> str:
+        """Return the plural with its group, as messages name it: `deployments.apps`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def qualified(self) -> str:
+        """Return the kind with its group, as messages about an invalid object name it: `Deployment.apps`."""
+        return f"{self.kind}.{self.group}" if self.group else self.kind
+
+
+DEPLOYMENT = Kind(
+    kind="Deployment", plural="deployments", group="apps", generation=True, scale=True, short_names=("deploy",)
+)
+REPLICA_SET = Kind(
+    kind="ReplicaSet", plural="replicasets", group="apps", generation=True, scale=True, short_names=("rs",)
+)
+POD = Kind(kind="Pod", plural="pods", generation=True, short_names=("po",))
+SERVICE = Kind(kind="Service", plural="services", short_names=("svc",))
+EVENT = Kind(kind="Event", plural="events", status=False, short_names=("ev",))
+NAMESPACE = Kind(kind="Namespace", plural="namespaces", namespaced=False, short_names=("ns",))
+# Chaos kinds have no status sub-resource: the controller writes status with ordinary updates, and generation rises with each.
+STRESS_CHAOS = Kind(
+    kind="StressChaos",
+    plural="stresschaos",
+    group="chaos-mesh.org",
+    version="v1alpha1",
+    built_in=False,
+    generation=True,
+    status=False,
+)
+NETWORK_CHAOS = Kind(
+    kind="NetworkChaos",
+    plural="networkchaos",
+    group="chaos-mesh.org",
+    version="v1alpha1",
+    built_in=False,
+    generation=True,
+    status=False,
+)
+POD_NETWORK_CHAOS = Kind(
+    kind="PodNetworkChaos",
+    plural="podnetworkchaos",
+    group="chaos-mesh.org",
+    version="v1alpha1",
+    built_in=False,
+    generation=True,
+)
+KINDS = (
+    NAMESPACE,
+    SERVICE,
+    POD,
+    EVENT,
+    DEPLOYMENT,
+    REPLICA_SET,
+    STRESS_CHAOS,
+    NETWORK_CHAOS,
+    POD_NETWORK_CHAOS,
+)
+
+
+def timestamp(now: int) -> str:
+    """Return an episode time [ns] as Kubernetes writes it: RFC 3339, whole seconds, UTC."""
+    return datetime.fromtimestamp(now // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str) -> int:
+    """Return the nanoseconds since the epoch of a time stamp that `timestamp` wrote."""
+    return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()) * SECOND
+
+
+def owner_reference(kind: Kind, owner: Object) -> Object:
+    """Return the reference by which a dependent names its controller."""
+    metadata = owner["metadata"]
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def controller_of(item: Object) -> str | None:
+    """Return the UID of the object that controls this one."""
+    for reference in _owners(item):
+        if reference.get("controller"):
+            return str(reference["uid"])
+    return None
+
+
+def condition(item: Object, name: str) -> Object | None:
+    """Return the condition of a type, or None."""
+    for entry in item.get("status", {}).get("conditions", ()):
+        if entry["type"] == name:
+            found: Object = entry
+            return found
+    return None
+
+
+def set_condition(draft: Object, name: str, *, status: str, now: int, reason: str = "", message: str = "") -> None:
+    """Write a condition into a draft's status; its transition time moves only with its status."""
+    conditions = draft["status"].setdefault("conditions", [])
+    entry = {"type": name, "status": status, "lastTransitionTime": timestamp(now)}
+    if reason:
+        entry["reason"] = reason
+    if message:
+        entry["message"] = message
+    for index, existing in enumerate(conditions):
+        if existing["type"] == name:
+            if existing["status"] == status:
+                entry["lastTransitionTime"] = existing["lastTransitionTime"]
+            conditions[index] = entry
+            return
+    conditions.append(entry)
+
+
+def _owners(item: Object) -> Iterator[Object]:
+    yield from item["metadata"].get("ownerReferences", ())
