@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from otel_control_gym.engine.observation import Observation
     from otel_control_gym.engine.runs import Run, find_runs, open_run, rebuild
-    from otel_control_gym.engine.settings import RunConfig, Scenario
+    from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario
     from otel_control_gym.engine.synchronous import SynchronousEnv, synchronous
     from otel_control_gym.projections import validate
 
@@ -56,6 +56,7 @@ __all__ = (
     "OtelControlGymError",
     "Restart",
     "Run",
+    "PlannedAction",
     "RunConfig",
     "Scale",
     "Scenario",
@@ -103,7 +104,7 @@ _HOMES = {
     ),
     "engine.observation": ("Observation",),
     "engine.runs": ("Run", "find_runs", "open_run", "rebuild"),
-    "engine.settings": ("RunConfig", "Scenario"),
+    "engine.settings": ("PlannedAction", "RunConfig", "Scenario"),
     "engine.synchronous": ("SynchronousEnv", "synchronous"),
     "projections": ("validate",),
 }

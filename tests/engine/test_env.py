@@ -1,0 +1,198 @@
+"""The gym API on the embedded stand: what a caller is promised, seen through the public face alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import numpy as np
+import otel_control_gym as ocg
+import pyarrow.parquet as pq
+import pytest
+import pytest_asyncio
+
+from otel_control_gym.engine.settings import RunConfig
+
+
+def short(seed: int = 7, **scenario: Any) -> RunConfig:
+    """A run of 120 s control time under a light load: two users' worth of everything, in seconds of wall time."""
+    config = ocg.resolve("small-core", workload="steady", seed=seed)
+    return msgspec.structs.replace(
+        config,
+        public=msgspec.structs.replace(config.public, horizon_seconds=120),
+        workload=msgspec.structs.replace(config.workload, users=60),
+        scenario=msgspec.structs.replace(config.scenario, **scenario),
+    )
+
+
+@pytest_asyncio.fixture
+async def env(tmp_path: Path) -> AsyncIterator[ocg.Env]:
+    """An environment that is entered in one task and left in another, as fixtures are."""
+    async with ocg.make(short(), data_dir=tmp_path) as env:
+        yield env
+
+
+async def test_an_episode_gives_observations_of_the_declared_shape_and_a_dataset(tmp_path: Path) -> None:
+    async with ocg.make(short(), data_dir=tmp_path) as env:
+        observation = await env.reset(seed=7)
+        buckets = 300 // 10
+        assert observation.nodes.shape == (buckets, len(observation.node_names), len(observation.node_features))
+        assert observation.edges.shape == (buckets, len(observation.edge_names), len(observation.edge_features))
+        assert not observation.node_mask[0].any(), "a row before the run began was filled"
+        assert observation.node_mask[-1].any()
+        assert np.isnan(observation.nodes[~observation.node_mask]).all()
+
+        observation, reward, done, info = await env.step(ocg.Scale("checkout", replicas=2), dt=30)
+        assert info["action"] is not None
+        assert info["action"].status == "applied"
+        assert not done
+        assert np.isfinite(reward)
+        ready = observation.nodes[-1, observation.node_names.index("checkout"), observation.node_features.index("replicas_ready")]
+        assert ready == 2
+
+        wider = await env.observe(window=60, granularity=30)
+        assert wider.nodes.shape[0] == 2
+    assert ocg.validate(env.run_dir) == []
+
+
+async def test_the_observation_is_the_table_bit_for_bit(tmp_path: Path) -> None:
+    async with ocg.make(short(), data_dir=tmp_path) as env:
+        await env.reset()
+        for action in (ocg.Restart("recommendation"), ocg.Noop()):
+            observation, *_ = await env.step(action)
+    table = pq.read_table(env.run_dir / "node_features.parquet").to_pandas()
+    table["time"] = table["time"].astype("int64") * 1000
+    keyed = table.set_index(["time", "service"])
+    seen = 0
+    for t, time in enumerate(observation.time):
+        for n, name in enumerate(observation.node_names):
+            if not observation.node_mask[t, n].any():
+                continue
+            row = keyed.loc[(time, name)]
+            for f, feature in enumerate(observation.node_features):
+                if observation.node_mask[t, n, f]:
+                    assert row[feature] == observation.nodes[t, n, f]
+                    seen += 1
+                else:
+                    assert row[feature] is None or np.isnan(row[feature])
+    assert seen > 1_000
+
+
+async def test_an_unknown_service_and_a_negative_count_raise_and_log_nothing(env: ocg.Env) -> None:
+    await env.reset()
+    _, _, _, info = await env.step(ocg.Noop())
+    before = info["log_sequence"]
+    with pytest.raises(ocg.InvalidAction, match="checkout"):
+        await env.step({"type": "scale", "target": "chekout", "replicas": 2})
+    with pytest.raises(ocg.InvalidAction, match="replicas"):
+        await env.step({"type": "scale", "target": "checkout", "replicas": -1})
+    observation = await env.observe()
+    assert observation.log_sequence == before
+
+
+async def test_a_rejected_action_is_data(env: ocg.Env) -> None:
+    await env.reset()
+    _, _, _, info = await env.step(ocg.Scale("postgresql", replicas=3))
+    assert info["action"] is not None
+    assert info["action"].status == "rejected"
+    assert "stateful" in info["action"].reason
+
+
+async def test_an_episode_is_done_at_its_horizon_and_says_so(env: ocg.Env) -> None:
+    await env.reset()
+    done = False
+    steps = 0
+    while not done:
+        _, _, done, info = await env.step(ocg.Noop())
+        steps += 1
+    assert steps == 4
+    assert info["done_reason"] == "horizon"
+    assert info["truncated"]
+    assert not info["terminated"]
+    with pytest.raises(ocg.UsageError, match="reset"):
+        await env.step(ocg.Noop())
+
+
+async def test_a_step_that_is_no_multiple_of_the_bucket_is_refused_with_both_values(env: ocg.Env) -> None:
+    await env.reset()
+    with pytest.raises(ocg.ConfigurationError, match=r"(?s)25.*10"):
+        await env.step(ocg.Noop(), dt=25)
+
+
+async def test_a_second_reset_closes_the_first_run_and_starts_from_the_same_state(env: ocg.Env) -> None:
+    first = await env.reset(seed=3)
+    first_directory = env.run_dir
+    second = await env.reset(seed=3)
+    assert ocg.validate(first_directory) == []
+    assert np.array_equal(first.nodes, second.nodes, equal_nan=True)
+
+
+async def test_same_seed_same_digest_and_another_seed_another(tmp_path: Path) -> None:
+    digests = [await digest(tmp_path, seed, ocg.Noop()) for seed in (5, 5, 6)]
+    assert digests[0] == digests[1]
+    assert digests[0] != digests[2]
+
+
+async def digest(directory: Path, seed: int, *actions: Any) -> str:
+    async with ocg.make(short(seed), data_dir=directory) as env:
+        await env.reset()
+        for action in actions:
+            await env.step(action)
+    metadata = json.loads((env.run_dir / "metadata.json").read_text())
+    return str(metadata["content_digest"])
+
+
+async def test_runs_that_differ_in_one_action_are_equal_up_to_it(tmp_path: Path) -> None:
+    last: list[list[Any]] = []
+    for second in (ocg.Noop(), ocg.Scale("frontend", replicas=2)):
+        async with ocg.make(short(), data_dir=tmp_path) as env:
+            seen = [await env.reset()]
+            for action in (ocg.Noop(), second, ocg.Noop()):
+                observation, *_ = await env.step(action)
+                seen.append(observation)
+        last.append(seen)
+    same, other = last
+    assert all(np.array_equal(a.nodes, b.nodes, equal_nan=True) for a, b in zip(same[:2], other[:2], strict=True))
+    assert not np.array_equal(same[3].nodes, other[3].nodes, equal_nan=True)
+
+
+async def test_leaving_by_cancellation_keeps_a_valid_partial_run(tmp_path: Path) -> None:
+    env = ocg.make(short(), data_dir=tmp_path)
+    with anyio.CancelScope() as scope:
+        async with env:
+            await env.reset()
+            await env.step(ocg.Noop())
+            scope.cancel()
+            await env.step(ocg.Noop())
+    assert json.loads((env.run_dir / "metadata.json").read_text())["status"] == "aborted"
+    assert ocg.validate(env.run_dir) == []
+
+
+async def test_interventions_are_hidden_from_the_observation_and_stand_in_the_labels(tmp_path: Path) -> None:
+    pressure = {"type": "cpu_pressure", "target": "recommendation", "intensity": "severe", "duration_seconds": 60}
+    config = short(interventions=(msgspec.convert({"at_seconds": 30, "action": pressure}, type=ocg.PlannedAction),))
+    async with ocg.make(config, data_dir=tmp_path) as env:
+        await env.reset()
+        done = False
+        while not done:
+            observation, _, done, info = await env.step(ocg.Noop())
+            assert "cpu_pressure" not in repr(observation)
+            assert all(record.action["type"] == "noop" for record in info["settled"])
+    labels = pq.read_table(env.run_dir / "labels.parquet").to_pylist()
+    fault = next(row for row in labels if row["is_fault"])
+    assert fault["fault_type"] == "cpu_pressure"
+    assert fault["applied"]
+
+
+def test_the_synchronous_face_gives_the_same_observation(tmp_path: Path) -> None:
+    async def asynchronous() -> Any:
+        async with ocg.make(short(), data_dir=tmp_path) as env:
+            return await env.reset()
+
+    with ocg.synchronous(ocg.make(short(), data_dir=tmp_path)) as env:
+        observation = env.reset()
+    assert np.array_equal(observation.nodes, anyio.run(asynchronous).nodes, equal_nan=True)
