@@ -1,0 +1,408 @@
+"""Checks across settings: what a type can't say. Every message names both values and what would be right.
+
+In: records and the label of the file that each came from. Out: nothing, or a `ConfigurationError`. `engine.configuration` calls these
+once, when a run is put together; `check_duration` and `check_window` are for the calls of a running environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from otel_control_gym.engine.errors import ConfigurationError, nearest
+from otel_control_gym.engine.settings import (
+    EpisodeSettings,
+    Granularity,
+    MetricMap,
+    PlannedAction,
+    RewardSettings,
+    RunConfig,
+    RunSettings,
+    Scenario,
+    Service,
+    ServiceConfiguration,
+    Workload,
+)
+
+__all__ = ("LOAD_GENERATOR", "Labels", "check", "check_duration", "check_window")
+
+LOAD_GENERATOR = "load-generator"  #: the node that offers the load; it calls the entry service and is no service itself
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True):
+    """Where each part of a configuration came from, for messages."""
+
+    scenario: str
+    services: str
+    workload: str
+    granularity: str
+    reward: str
+    episode: str
+    metrics: str
+
+
+def check(config: RunConfig, labels: Labels) -> None:
+    """Check a whole configuration.
+
+    Raises: ConfigurationError: it can't be run.
+    """
+    public = config.public
+    _check_granularity(public.granularity, labels.granularity)
+    _check_services(public.services, labels.services)
+    _check_workload(config.workload, public.services, labels.workload)
+    _check_reward(public.reward, public.services, labels.reward)
+    _check_episode(public.episode, labels.episode)
+    _check_metrics(public.metrics, public.granularity, labels.metrics)
+    _check_scenario(config.scenario, public, labels.scenario)
+
+
+# --- time -------------------------------------------------------------------------------------------------------------------
+
+
+def check_duration(dt: int | None, settings: RunSettings) -> int:
+    """Return how many seconds a step lasts: `dt`, or the control step.
+
+    Raises: ConfigurationError: not a positive multiple of the observation bucket.
+    """
+    granularity = settings.granularity
+    if dt is None:
+        return granularity.control_step_seconds
+    _positive(dt, "step", "dt")
+    _multiple(dt, "dt", granularity, "observation_bucket_seconds", "step", "a step must end where a bucket ends")
+    return dt
+
+
+def check_window(window: int | None, bucket: int | None, granularity: Granularity) -> tuple[int, int]:
+    """Return the window and the bucket [s] of an observation; None stands for the configuration's.
+
+    Raises: ConfigurationError: the bucket is no multiple of the scrape interval, or the window none of the bucket.
+    """
+    wanted = msgspec.structs.replace(
+        granularity,
+        observation_window_seconds=granularity.observation_window_seconds if window is None else window,
+        observation_bucket_seconds=granularity.observation_bucket_seconds if bucket is None else bucket,
+    )
+    _check_observation(wanted, "observe")
+    return wanted.observation_window_seconds, wanted.observation_bucket_seconds
+
+
+def _check_granularity(granularity: Granularity, file: str) -> None:
+    may_be_zero = ("warmup_seconds", "cooldown_seconds")
+    for name in granularity.__struct_fields__:
+        _positive(getattr(granularity, name), file, name, zero=name in may_be_zero)
+    _check_observation(granularity, file)
+    bucket = "observation_bucket_seconds"
+    for name, reason in (
+        ("control_step_seconds", "a step must end where a bucket ends"),
+        ("reward_bucket_seconds", "rewards are sums over whole buckets"),
+        ("trace_aggregation_seconds", "its windows consist of whole buckets"),
+        ("log_pattern_window_seconds", "its windows consist of whole buckets"),
+        ("warmup_seconds", "a bucket would hold warm-up and control"),
+        ("cooldown_seconds", "the last bucket would stay incomplete"),
+    ):
+        _multiple(getattr(granularity, name), name, granularity, bucket, file, reason)
+    step, reward = granularity.control_step_seconds, granularity.reward_bucket_seconds
+    if step % reward and reward % step:
+        raise ConfigurationError(
+            file=file,
+            key="reward_bucket_seconds",
+            found=reward,
+            problem=f"neither a multiple nor a divisor of control_step_seconds = {step}, so no step would own a reward",
+            remedy=f"use {step}, a multiple of it, or a divisor of it that is a multiple of {granularity.observation_bucket_seconds}",
+        )
+    _multiple(
+        granularity.warmup_seconds,
+        "warmup_seconds",
+        granularity,
+        "reward_bucket_seconds",
+        file,
+        "a reward bucket would hold warm-up and control",
+    )
+
+
+def _check_observation(granularity: Granularity, file: str) -> None:
+    bucket, scrape = granularity.observation_bucket_seconds, granularity.scrape_interval_seconds
+    _positive(bucket, file, "observation_bucket_seconds")
+    _positive(granularity.observation_window_seconds, file, "observation_window_seconds")
+    if bucket < scrape:
+        raise ConfigurationError(
+            file=file,
+            key="observation_bucket_seconds",
+            found=bucket,
+            problem=f"shorter than scrape_interval_seconds = {scrape}, so most buckets would be empty",
+            remedy=f"use {scrape} or a multiple of it, or lower scrape_interval_seconds to a divisor of {bucket}",
+        )
+    _multiple(
+        bucket,
+        "observation_bucket_seconds",
+        granularity,
+        "scrape_interval_seconds",
+        file,
+        "buckets end where a scrape falls",
+    )
+    _multiple(
+        granularity.observation_window_seconds,
+        "observation_window_seconds",
+        granularity,
+        "observation_bucket_seconds",
+        file,
+        "a window consists of whole buckets",
+    )
+
+
+def _positive(found: float, file: str, key: str, *, zero: bool = False) -> None:
+    if found < 0 or (found == 0 and not zero):
+        least = "0 or more" if zero else "more than 0"
+        raise ConfigurationError(file=file, key=key, found=found, problem=f"must be {least}", remedy=f"use {least}")
+
+
+def _multiple(found: int, key: str, granularity: Granularity, unit_name: str, file: str, reason: str) -> None:
+    unit: int = getattr(granularity, unit_name)
+    if found % unit:
+        below, above = found - found % unit, found - found % unit + unit
+        near = f"{below} or {above}" if below else f"{above}"
+        raise ConfigurationError(
+            file=file,
+            key=key,
+            found=found,
+            problem=f"no multiple of {unit_name} = {unit}: {reason}",
+            remedy=f"use {near}, or make {unit_name} a divisor of {found}",
+        )
+
+
+# --- the application --------------------------------------------------------------------------------------------------------
+
+
+def _check_services(services: ServiceConfiguration, file: str) -> None:
+    _known(services.entry, services.services, file, "entry", "no service has this name")
+    for name, service in services.services.items():
+        _check_service(name, service, file)
+    pairs: list[tuple[str, str]] = []
+    for number, edge in enumerate(services.edges):
+        key = f"edges[{number}]"
+        if edge.source != LOAD_GENERATOR:
+            _known(edge.source, services.services, file, f"{key}.source", "no service has this name")
+        _known(edge.target, services.services, file, f"{key}.target", "no service has this name")
+        if (edge.source, edge.target) in pairs:
+            _refuse(
+                file,
+                key,
+                f"{edge.source}->{edge.target}",
+                "the same edge is declared twice",
+                "keep one of the two declarations",
+            )
+        pairs.append((edge.source, edge.target))
+        _positive(edge.latency_ms, file, f"{key}.latency_ms", zero=True)
+    _check_calls(services, pairs, file)
+    entry = services.services[services.entry]
+    for name, flow in services.flows.items():
+        _positive(flow.weight, file, f"flows.{name}.weight", zero=True)
+        for number, request in enumerate(flow.requests):
+            key = f"flows.{name}.requests[{number}]"
+            _known(request, entry.operations, file, key, f"the entry service {services.entry!r} has no such operation")
+        if not flow.requests:
+            _refuse(
+                file, f"flows.{name}.requests", [], "a flow without requests", "name operations of the entry service"
+            )
+        _ordered(flow.additions, file, f"flows.{name}.additions")
+    if not any(flow.weight > 0 for flow in services.flows.values()):
+        _refuse(file, "flows", list(services.flows), "no flow has a weight above 0", "give at least one flow a weight")
+
+
+def _check_service(name: str, service: Service, file: str) -> None:
+    key = f"services.{name}"
+    for field in ("replicas", "workers", "threads", "memory_request_bytes"):
+        _positive(getattr(service, field), file, f"{key}.{field}", zero=True)
+    _positive(service.cpu_request_cores, file, f"{key}.cpu_request_cores")
+    if service.stateful and service.replicas > 1:
+        problem = "a stateful service keeps its data in one pod"
+        _refuse(file, f"{key}.replicas", service.replicas, problem, "use 1, or set stateful to false")
+    for resource, unit in (("cpu", "cores"), ("memory", "bytes")):
+        request = getattr(service, f"{resource}_request_{unit}")
+        limit = getattr(service, f"{resource}_limit_{unit}")
+        if limit is not None and limit < request:
+            problem = f"below {resource}_request_{unit} = {request}, which Kubernetes refuses"
+            _refuse(
+                file, f"{key}.{resource}_limit_{unit}", limit, problem, f"use at least {request}, or lower the request"
+            )
+
+
+def _check_calls(services: ServiceConfiguration, pairs: list[tuple[str, str]], file: str) -> None:
+    calls: dict[str, list[str]] = {}
+    for name, service in services.services.items():
+        for operation_name, operation in service.operations.items():
+            address = f"{name}:{operation_name}"
+            calls[address] = []
+            for step_number, step in enumerate(operation.steps):
+                for call_number, call in enumerate(step.calls):
+                    key = (
+                        f"services.{name}.operations.{operation_name}.steps[{step_number}].calls[{call_number}].target"
+                    )
+                    _check_call(name, call.target, services, pairs, file, key)
+                    calls[address].append(call.target)
+    for address in calls:
+        _check_finite(address, calls, file)
+
+
+def _check_call(
+    source: str, target: str, services: ServiceConfiguration, pairs: list[tuple[str, str]], file: str, key: str
+) -> None:
+    service, _, operation = target.partition(":")
+    if service not in services.services or not operation:
+        addresses = [f"{name}:{own}" for name, entry in services.services.items() for own in entry.operations]
+        _refuse(file, key, target, "no such service; a call is written service:operation", nearest(target, addresses))
+    operations = services.services[service].operations
+    if operation not in operations:
+        accepted = [f"{service}:{name}" for name in operations]
+        _refuse(file, key, target, f"service {service!r} has no operation {operation!r}", nearest(target, accepted))
+    if (source, service) not in pairs:
+        _refuse(
+            file,
+            key,
+            target,
+            f"there is no edge {source}->{service}",
+            f"declare it in edges, or call a target of {source!r}",
+        )
+
+
+def _check_finite(address: str, calls: Mapping[str, list[str]], file: str) -> None:
+    reached, frontier = [address], list(calls[address])
+    while frontier:
+        target = frontier.pop()
+        if target == address:
+            service, _, operation = address.partition(":")
+            key = f"services.{service}.operations.{operation}"
+            _refuse(
+                file, key, address, "calls itself, directly or through others: it would never end", "break the cycle"
+            )
+        if target not in reached:
+            reached.append(target)
+            frontier.extend(calls[target])
+
+
+# --- load, reward, end ------------------------------------------------------------------------------------------------------
+
+
+def _check_workload(workload: Workload, services: ServiceConfiguration, file: str) -> None:
+    _positive(workload.users, file, "users", zero=True)
+    _positive(workload.spawn_rate_per_s, file, "spawn_rate_per_s")
+    _positive(workload.rate_per_s, file, "rate_per_s", zero=True)
+    _ordered(workload.think_seconds, file, "think_seconds")
+    if workload.arrivals == "open" and workload.rate_per_s == 0:
+        _refuse(
+            file, "rate_per_s", workload.rate_per_s, "open arrivals need a rate", "use more than 0, or arrivals: closed"
+        )
+    for flow, weight in workload.mix.items():
+        _known(flow, services.flows, file, f"mix.{flow}", f"{services.name!r} has no such flow")
+        _positive(weight, file, f"mix.{flow}", zero=True)
+    weights = {name: workload.mix.get(name, flow.weight) for name, flow in services.flows.items()}
+    if not any(weight > 0 for weight in weights.values()):
+        _refuse(file, "mix", workload.mix, "no flow is left with a weight above 0", "give at least one flow a weight")
+
+
+def _check_reward(reward: RewardSettings, services: ServiceConfiguration, file: str) -> None:
+    objective = reward.objective
+    _known(objective.service, services.services, file, "objective.service", f"{services.name!r} has no such service")
+    _positive(objective.latency_ms, file, "objective.latency_ms")
+    for name in ("availability", "latency_share"):
+        _share(getattr(objective, name), file, f"objective.{name}")
+    for name in ("cpu_core_hour_price", "memory_gib_hour_price"):
+        _positive(getattr(reward, name), file, name, zero=True)
+
+
+def _check_episode(episode: EpisodeSettings, file: str) -> None:
+    if episode.goal is not None:
+        _positive(episode.goal.hold_seconds, file, "goal.hold_seconds")
+    if episode.emergency is not None:
+        _positive(episode.emergency.for_seconds, file, "emergency.for_seconds")
+        _share(episode.emergency.availability_below, file, "emergency.availability_below")
+
+
+def _check_metrics(metrics: MetricMap, granularity: Granularity, file: str) -> None:
+    scrape = granularity.scrape_interval_seconds
+    for group, sources in (("node", metrics.node), ("edge", metrics.edge)):
+        for name, source in sources.items():
+            key, resolution = f"{group}.{name}.resolution_seconds", source.resolution_seconds
+            _positive(resolution, file, key, zero=True)
+            if group == "edge" and not (source.source and source.target):
+                _refuse(
+                    file,
+                    f"{group}.{name}",
+                    source.metric,
+                    "an edge needs two labels",
+                    "name the labels in source and target",
+                )
+            if resolution % scrape and resolution > scrape:
+                _refuse(
+                    file,
+                    key,
+                    resolution,
+                    f"no multiple of scrape_interval_seconds = {scrape}",
+                    f"use a multiple of {scrape}, or 0 for the scrape interval itself",
+                )
+
+
+# --- the script -------------------------------------------------------------------------------------------------------------
+
+
+def _check_scenario(scenario: Scenario, public: RunSettings, file: str) -> None:
+    granularity = public.granularity
+    _positive(scenario.horizon_seconds, file, "horizon_seconds")
+    for unit in ("control_step_seconds", "reward_bucket_seconds"):
+        reason = "the last one would stay incomplete"
+        _multiple(scenario.horizon_seconds, "horizon_seconds", granularity, unit, file, reason)
+    for number, planned in enumerate(scenario.interventions):
+        _check_planned(planned, scenario, public.services, file, f"interventions[{number}]")
+    for number, planned in enumerate(scenario.policy.actions):
+        key = f"policy.actions[{number}]"
+        _check_planned(planned, scenario, public.services, file, key)
+        reason = "a policy decides at the start of a step"
+        _multiple(planned.at_seconds, f"{key}.at_seconds", granularity, "control_step_seconds", file, reason)
+    if scenario.policy.name == "noop" and scenario.policy.actions:
+        problem = "a noop policy takes no actions, but policy.actions lists some"
+        _refuse(file, "policy.name", "noop", problem, "use scripted, or remove policy.actions")
+
+
+def _check_planned(
+    planned: PlannedAction, scenario: Scenario, services: ServiceConfiguration, file: str, key: str
+) -> None:
+    at = planned.at_seconds
+    if not 0 <= at < scenario.horizon_seconds:
+        problem = f"outside the episode of horizon_seconds = {scenario.horizon_seconds}"
+        _refuse(file, f"{key}.at_seconds", at, problem, f"use 0 to {scenario.horizon_seconds - 1}")
+    if not isinstance(planned.action.get("type"), str):
+        problem = "an action needs a type"
+        _refuse(file, f"{key}.action.type", planned.action.get("type"), problem, "add e.g. type: scale")
+    target = planned.action.get("target")
+    if not isinstance(target, str):
+        return
+    if "->" in target:
+        edges = [f"{edge.source}->{edge.target}" for edge in services.edges]
+        _known(target, edges, file, f"{key}.action.target", f"{services.name!r} has no such edge")
+    else:
+        _known(target, services.services, file, f"{key}.action.target", f"{services.name!r} has no such service")
+
+
+# --- the sentences ----------------------------------------------------------------------------------------------------------
+
+
+def _refuse(file: str, key: str, found: Any, problem: str, remedy: str) -> None:
+    raise ConfigurationError(file=file, key=key, found=found, problem=problem, remedy=remedy)
+
+
+def _known(found: str, accepted: Iterable[str], file: str, key: str, problem: str) -> None:
+    names = list(accepted)
+    if found not in names:
+        _refuse(file, key, found, problem, nearest(found, names))
+
+
+def _ordered(found: tuple[float, float], file: str, key: str) -> None:
+    if not 0 <= found[0] <= found[1]:
+        _refuse(file, key, list(found), "not two ascending bounds of 0 or more", "write [lowest, highest]")
+
+
+def _share(found: float, file: str, key: str) -> None:
+    if not 0 <= found <= 1:
+        _refuse(file, key, found, "a share lies between 0 and 1", "use e.g. 0.99 for 99 %")

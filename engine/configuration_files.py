@@ -1,0 +1,247 @@
+"""YAML file ➜ settings record, with errors that say where.
+
+In: a kind (`workloads`) and a name or path. Out: the record and the label of the file that it came from. msgspec knows what was
+expected and where (`$.services[...].replicas`); what it leaves out is put back here from the document and the type: which key the
+`...` was, what stood there, and what would have been accepted. `engine.configuration` puts records together and checks them.
+
+A name is looked for beside the scenario that mentions it (`<its folder>/workloads/<name>.yaml`), then among the packaged ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import yaml
+from msgspec import inspect
+
+from otel_control_gym.engine.errors import ConfigurationError, UsageError, nearest
+
+__all__ = ("Kind", "is_path", "load", "packaged_names", "read")
+
+Kind = Literal["episodes", "granularity", "metrics", "rewards", "scenarios", "services", "workloads"]
+RecordType = TypeVar("RecordType", bound=msgspec.Struct)
+
+_SEGMENT = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_SUFFIXES = (".yaml", ".yml")
+
+
+def is_path(reference: str) -> bool:
+    """Return whether a reference is meant as a path (it has a folder or a YAML suffix) and not as a name."""
+    return "/" in reference or reference.endswith(_SUFFIXES)
+
+
+def packaged_names(kind: Kind) -> tuple[str, ...]:
+    """Return the names of the packaged files of a kind, sorted."""
+    folder = _packaged() / kind
+    found = (entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return tuple(sorted(found))
+
+
+def load(
+    kind: Kind, reference: str | Path, record: type[RecordType], *, beside: Path | None = None
+) -> tuple[RecordType, str]:
+    """Return the record that a name or path stands for, and the label of its file for messages.
+
+    Args:
+        beside: folder of the file that mentions the reference; paths are relative to it, names are looked for in it first.
+
+    Raises:
+        UsageError: there is no such file.
+        ConfigurationError: the file isn't YAML, or doesn't fit the record.
+    """
+    reference = str(reference)
+    if is_path(reference):
+        path = (beside or Path()) / reference
+        return read(path, record), str(path)
+    for folder in _folders(beside):
+        path = folder / kind / f"{reference}.yaml"
+        if path.is_file():
+            return read(path, record), str(path)
+    if reference not in packaged_names(kind):
+        raise UsageError(
+            f"no file {reference!r} in {kind}\n  {nearest(reference, packaged_names(kind))}; or give the path of a YAML file"
+        )
+    return read(_packaged() / kind / f"{reference}.yaml", record), f"configs/{kind}/{reference}.yaml"
+
+
+def read(file: Path | Traversable, record: type[RecordType]) -> RecordType:
+    """Return the record in a YAML file.
+
+    Raises:
+        UsageError: the file can't be read.
+        ConfigurationError: it isn't YAML, or doesn't fit the record.
+    """
+    label = str(file) if isinstance(file, Path) else f"configs/{file}".rpartition("configs/")[2]
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"{label}: can't be read: {reason}\n  give the path of a readable YAML file") from error
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise _unreadable(label, error) from error
+    try:
+        return msgspec.convert(document, record)
+    except msgspec.ValidationError as error:
+        raise _precise(label, document, record, str(error)) from error
+
+
+class _UniqueKeyLoader(yaml.CSafeLoader):
+    """Refuses a mapping that holds a key twice; YAML's rule is to keep the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct a mapping whose keys are all different."""
+        seen: list[Any] = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    "while reading a mapping", node.start_mark, f"the key {key!r} occurs twice", key_node.start_mark
+                )
+            seen.append(key)
+        return super().construct_mapping(node, deep)
+
+
+def _packaged() -> Traversable:
+    return resources.files("otel_control_gym.configs")
+
+
+def _folders(beside: Path | None) -> tuple[Path, ...]:
+    """Return where names are looked for before the packaged files; a user's tree may have the layout of `configs/`."""
+    if beside is None:
+        return ()
+    return (beside, beside.parent) if beside.name == "scenarios" else (beside,)
+
+
+def _unreadable(label: str, error: yaml.YAMLError) -> ConfigurationError:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "the text"
+    problem = getattr(error, "problem", None) or str(error)
+    return ConfigurationError(
+        file=label,
+        key=where,
+        found=_line(mark),
+        problem=f"not YAML: {problem}",
+        remedy="correct that line and try again",
+    )
+
+
+def _line(mark: Any) -> str:
+    snippet = mark.get_snippet(indent=0, max_length=120) if mark is not None else None
+    return snippet.splitlines()[0].strip() if snippet else "(not shown)"
+
+
+# --- where msgspec's message points -----------------------------------------------------------------------------------------
+
+
+def _precise(label: str, document: Any, record: type[msgspec.Struct], message: str) -> ConfigurationError:
+    problem, _, path = message.partition(" - at `")
+    found, keys = document, _keys(document, record, path.rstrip("`"), message)
+    for key in keys:
+        found = found[key]
+    accepted = _type_at(inspect.type_info(record), keys)
+    field = re.search(r"(?:unknown|required) field `([^`]+)`", problem)
+    if field and "unknown" in problem and isinstance(accepted, inspect.StructType):
+        keys, found = [*keys, field[1]], found[field[1]]
+        problem, remedy = "unknown key", nearest(field[1], (entry.encode_name for entry in accepted.fields))
+    elif field:
+        keys, found = [*keys, field[1]], None
+        problem, remedy = "missing", "add this key"
+    else:
+        problem, remedy = problem[:1].lower() + problem[1:], _remedy(accepted, found)
+    return ConfigurationError(file=label, key=_dotted(keys), found=found, problem=problem, remedy=remedy)
+
+
+def _keys(document: Any, record: type[msgspec.Struct], path: str, message: str) -> list[str | int]:
+    """Return msgspec's path as keys of the document; the name behind a `[...]` is the one whose value alone fails the same way."""
+    keys: list[str | int] = []
+    for attribute, index in _SEGMENT.findall(path):
+        if index == "...":
+            keys.append(_culprit(document, record, keys, message))
+        else:
+            keys.append(int(index) if index else attribute)
+    return keys
+
+
+def _culprit(document: Any, record: type[msgspec.Struct], keys: list[str | int], message: str) -> str:
+    names: list[str] = list(_at(document, keys))
+    for name in names:
+        single = copy.deepcopy(document)
+        holder = _at(single, keys)
+        for other in names:
+            if other != name:
+                del holder[other]
+        try:
+            msgspec.convert(single, record)
+        except msgspec.ValidationError as error:
+            if str(error) == message:
+                return name
+    return names[0]
+
+
+def _at(document: Any, keys: Iterable[str | int]) -> Any:
+    for key in keys:
+        document = document[key]
+    return document
+
+
+def _type_at(kind: inspect.Type, keys: Iterable[str | int]) -> inspect.Type:
+    for key in keys:
+        kind = _descend(kind, key)
+    return kind
+
+
+def _descend(kind: inspect.Type, key: str | int) -> inspect.Type:
+    match kind:
+        case inspect.UnionType():
+            inner = [option for option in kind.types if not isinstance(option, inspect.NoneType)]
+            return _descend(inner[0], key)
+        case inspect.StructType():
+            return next(field.type for field in kind.fields if field.encode_name == key)
+        case inspect.DictType():
+            return kind.value_type
+        case inspect.VarTupleType():
+            return kind.item_type
+        case inspect.TupleType():
+            return kind.item_types[int(key)]
+        case _:
+            return inspect.AnyType()
+
+
+def _remedy(kind: inspect.Type, found: object) -> str:
+    match kind:
+        case inspect.LiteralType():
+            return nearest(str(found), map(str, kind.values))
+        case inspect.UnionType():
+            return "use " + " or ".join(_name(option) for option in kind.types)
+        case _:
+            return f"use {_name(kind)}"
+
+
+def _name(kind: inspect.Type) -> str:
+    names: Mapping[type[inspect.Type], str] = {
+        inspect.IntType: "a whole number",
+        inspect.FloatType: "a number",
+        inspect.StrType: "text",
+        inspect.BoolType: "true or false",
+        inspect.NoneType: "null",
+        inspect.DictType: "a mapping",
+        inspect.StructType: "a mapping",
+        inspect.VarTupleType: "a list",
+    }
+    if isinstance(kind, inspect.TupleType):
+        return f"a list of {len(kind.item_types)} values"
+    return names.get(type(kind), "another value")
+
+
+def _dotted(keys: Iterable[str | int]) -> str:
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text.removeprefix(".") or "(the whole file)"
