@@ -1,0 +1,51 @@
+"""Which series a run needs of Prometheus: the metric map as selectors.
+
+In: a metric map. Out: the selectors that match the series of its quantities, and as few others as a selector can leave out. The
+Prometheus collector asks for them; `projections.series` maps what comes back onto nodes and edges by the same map.
+"""
+
+from __future__ import annotations
+
+import re
+
+from otel_control_gym.engine.settings import FeatureSource, MetricMap
+
+__all__ = ("HISTOGRAM_PARTS", "metric_names", "selectors")
+
+HISTOGRAM_PARTS = ("_bucket", "_count", "_sum")  #: series of a classic histogram, by suffix
+
+
+def metric_names(source: FeatureSource) -> tuple[str, ...]:
+    """Return the names of the series that feed a quantity: one, or three of a histogram."""
+    if source.kind == "histogram":
+        return tuple(source.metric + part for part in HISTOGRAM_PARTS)
+    return (source.metric,)
+
+
+def selectors(metric_map: MetricMap) -> tuple[str, ...]:
+    """Return one PromQL selector for each group of metrics that is restricted by the same labels, in a stable order.
+
+    A metric that feeds several quantities is restricted only by the labels that all of them restrict, to the union of their values.
+    """
+    restrictions: dict[str, dict[str, set[str]]] = {}
+    for source in (*metric_map.node.values(), *metric_map.edge.values()):
+        for name in metric_names(source):
+            where = {label: set(values) for label, values in source.where.items()}
+            known = restrictions.setdefault(name, where)
+            if known is not where:
+                restrictions[name] = {label: known[label] | where[label] for label in known if label in where}
+    groups: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
+    for name in sorted(restrictions):
+        where = restrictions[name]
+        groups.setdefault(tuple((label, tuple(sorted(where[label]))) for label in sorted(where)), []).append(name)
+    return tuple(_selector(names, where) for where, names in sorted(groups.items()))
+
+
+def _selector(names: list[str], where: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
+    matchers = [_matcher("__name__", names), *(_matcher(label, list(values)) for label, values in where)]
+    return "{" + ",".join(matchers) + "}"
+
+
+def _matcher(label: str, values: list[str]) -> str:
+    alternatives = "|".join(re.escape(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return f'{label}=~"{alternatives}"'
