@@ -23,9 +23,10 @@ def metric_names(source: FeatureSource) -> tuple[str, ...]:
 
 
 def selectors(metric_map: MetricMap) -> tuple[str, ...]:
-    """Return one PromQL selector for each group of metrics that is restricted by the same labels, in a stable order.
+    """Return one PromQL selector for each group of metrics that are restricted by the same labels, in a stable order.
 
-    A metric that feeds several quantities is restricted only by the labels that all of them restrict, to the union of their values.
+    Fewer selectors are fewer queries, so within a group the values of a label are united. A metric that feeds several quantities is
+    restricted only by the labels that all of them restrict.
     """
     restrictions: dict[str, dict[str, set[str]]] = {}
     for source in (*metric_map.node.values(), *metric_map.edge.values()):
@@ -34,15 +35,16 @@ def selectors(metric_map: MetricMap) -> tuple[str, ...]:
             known = restrictions.setdefault(name, where)
             if known is not where:
                 restrictions[name] = {label: known[label] | where[label] for label in known if label in where}
-    groups: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
+    groups: dict[tuple[str, ...], list[str]] = {}
     for name in sorted(restrictions):
-        where = restrictions[name]
-        groups.setdefault(tuple((label, tuple(sorted(where[label]))) for label in sorted(where)), []).append(name)
-    return tuple(_selector(names, where) for where, names in sorted(groups.items()))
+        groups.setdefault(tuple(sorted(restrictions[name])), []).append(name)
+    return tuple(_selector(groups[labels], labels, restrictions) for labels in sorted(groups))
 
 
-def _selector(names: list[str], where: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
-    matchers = [_matcher("__name__", names), *(_matcher(label, list(values)) for label, values in where)]
+def _selector(names: list[str], labels: tuple[str, ...], restrictions: dict[str, dict[str, set[str]]]) -> str:
+    matchers = [_matcher("__name__", names)]
+    for label in labels:
+        matchers.append(_matcher(label, sorted(set().union(*(restrictions[name][label] for name in names)))))
     return "{" + ",".join(matchers) + "}"
 
 
