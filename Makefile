@@ -1,0 +1,101 @@
+# Everything a fresh machine needs: Python 3.11 to 3.13, make, git. `make` alone prints the targets.
+#
+# Two traps of editable installation in strict mode are handled here: it doesn't see new modules (so the project is installed again
+# when the list of files changes: the stamp's name holds a digest of that list), and `python -m` would put the rooms on the path under
+# their bare names (so PYTHONSAFEPATH is set).
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# The first Python that will do; PYTHON=python3.12 asks for another, which gets an environment of its own.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2])
+ifeq ($(origin PYTHON),undefined)
+  PYTHON := $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
+    if $$candidate -c '$(SUPPORTED)' 2>/dev/null; then echo $$candidate; exit; fi; done; echo python3)
+  VENV := .venv
+else
+  VENV := .venv-$(notdir $(PYTHON))
+endif
+BIN := $(VENV)/bin
+
+ROOMS := api actuators collectors configs engine policies projections stands
+LISTING := $(shell find $(ROOMS) -type f ! -path '*/__pycache__/*' 2>/dev/null | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
+DEPENDENCIES := $(VENV)/.dependencies
+INSTALLED := $(VENV)/.installed-$(LISTING)
+
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help:  ## print the targets
+	@echo "usage: make TARGET [ARGS=...] [PYTHON=python3.12]"
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+	  printf '%-12s %s\n' "  $$name" "$$text"; done
+
+.PHONY: install
+install: $(INSTALLED)  ## create the environment and install the locked dependencies and the project
+
+.PHONY: run
+run: $(INSTALLED)  ## run an episode on the embedded twin; its dataset lands under ./data
+	@$(BIN)/ocg run --data-dir ./data $(ARGS)
+
+.PHONY: test
+test: $(INSTALLED)  ## run the tests (ARGS='-k name' for some of them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-all
+test-all:  ## run the tests on every supported Python that is found, and say which were
+	@ran=; missing=; \
+	for candidate in python3.11 python3.12 python3.13; do \
+	  if $$candidate -c '$(SUPPORTED)' 2>/dev/null; then \
+	    echo "== $$candidate"; $(MAKE) test PYTHON=$$candidate || exit 1; ran="$$ran $$candidate"; \
+	  else missing="$$missing $$candidate"; fi; \
+	done; \
+	echo "tested on:$${ran:- none}; not found:$${missing:- none}"; test -n "$$ran"
+
+.PHONY: lint
+lint: $(INSTALLED)  ## Ruff's rules and format, and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+.PHONY: types
+types: $(INSTALLED)  ## mypy, strict, on the rooms, the tests and the benchmarks
+	@$(BIN)/mypy -p otel_control_gym
+	@$(BIN)/mypy tests benchmarks docs
+
+.PHONY: bench
+bench: $(INSTALLED)  ## measure; prints each figure beside its floor and writes benchmarks/results/*.json
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/run.py $(ARGS)
+
+.PHONY: docs
+docs: $(INSTALLED)  ## write the generated pages under docs/reference again
+	@$(BIN)/python docs/generate.py
+
+.PHONY: lock
+lock:  ## resolve requirements.lock anew (needs uv)
+	@uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev --upgrade --no-emit-index-url --no-annotate \
+	  --custom-compile-command 'make lock' --quiet --output-file requirements.lock
+
+.PHONY: clean
+clean:  ## remove environments, builds and caches; runs under ./data stay
+	@rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEPENDENCIES): requirements.lock
+	@$(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
+	  echo "otel-control-gym needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -c 'import platform; print(platform.python_version())' \
+	  2>/dev/null || echo not there). Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "'$(PYTHON)' can't make virtual environments: its venv module is missing. On Debian and Ubuntu: apt install python3-venv" >&2; \
+	  exit 2; }
+	@echo "installing the locked dependencies into $(VENV) (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	@touch $@
+
+$(INSTALLED): $(DEPENDENCIES) pyproject.toml
+	@rm -f $(VENV)/.installed-*
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . --config-settings editable_mode=strict
+	@touch $@
