@@ -86,7 +86,7 @@ class Operation(_Record, frozen=True, kw_only=True):
 class Service(_Record, frozen=True, kw_only=True):
     """One Deployment of the application: identity, Kubernetes shape, and the physics that the twin gives it."""
 
-    kind: Literal["service", "dependency"] = "service"
+    kind: Literal["service", "workload", "dependency"] = "service"
     runtime: str = ""
     protocol: Literal["http", "grpc", "sql", "resp"] = "grpc"
     port: int = 8080

@@ -1,0 +1,286 @@
+"""The kernel's whole state: one named tuple of arrays, so that copying the arrays copies the world (branches need that).
+
+In: sizes. Out: an empty state, a bigger one, a copy. Compiled code can't make an array bigger: `kernel.run` stops and says what it
+needs, the Python face grows it (doubling) and goes on; that changes no result.
+
+Records are rows of structured arrays; -1 means none. Times are integer nanoseconds since the epoch, CPU time is core-nanoseconds.
+Rows of pods and of span counters are never used twice within one simulation, so a counter's identity is its row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from otel_control_gym.stands.twin.topology import Table
+
+__all__ = (
+    "ABSENT",
+    "ATTEMPTED",
+    "BUCKETS",
+    "CLIENT",
+    "DRAINING",
+    "ERROR",
+    "INTERNAL",
+    "IN_FLIGHT",
+    "LOST",
+    "NEVER",
+    "OK",
+    "REFUSED",
+    "RUNNING",
+    "SERVER",
+    "SPAN",
+    "STOPPED",
+    "Record",
+    "State",
+    "copy_state",
+    "empty_state",
+    "grown",
+    "link_free_rows",
+)
+
+Record = Any  #: a row of a structured array: numba knows its fields, mypy can't
+
+NEVER: Final = 2**62  #: a moment that doesn't come
+BUCKETS: Final = 17  #: 16 bounds and what lies above them
+
+# Outcomes of a call, and the columns of `State.edge_counts`.
+OK: Final = 0
+ERROR: Final = 1  #: the server answered with an error
+REFUSED: Final = 2  #: no pod was ready
+LOST: Final = 3  #: the connection was reset, or the caller died
+IN_FLIGHT: Final = 4
+ATTEMPTED: Final = 5
+
+# Kinds of spans and of counter rows.
+SERVER: Final = 0
+CLIENT: Final = 1
+INTERNAL: Final = 2
+
+# Life of a pod.
+ABSENT: Final = 0
+RUNNING: Final = 1
+DRAINING: Final = 2
+STOPPED: Final = 3
+
+HOP = np.dtype(
+    [
+        ("key", "u8"),
+        ("trace", "u8"),  # key of the task
+        ("finish", "f8"),  # virtual time of its pod at which its CPU work ends
+        ("sent", "i8"),
+        ("arrived", "i8"),
+        ("server_ns", "i8"),  # arrival to answer; -1: never answered
+        ("parent", "i4"),  # calling hop; -1: a session
+        ("session", "i4"),
+        ("call", "i4"),
+        ("client", "i4"),  # pod
+        ("pod", "i4"),  # -1: refused
+        ("next_call", "i4"),
+        ("repeat", "i4"),
+        ("pending", "i4"),  # children that haven't reported yet
+        ("lines", "i4"),
+        ("left", "i4"),  # in the pod's heap of work
+        ("right", "i4"),
+        ("next", "i4"),  # in the pod's queue, or in the list of free rows
+        ("stage", "i2"),
+        ("position", "i1"),  # within the stage
+        ("phase", "i1"),
+        ("outcome", "i1"),
+        ("client_open", "i1"),  # the caller still waits
+        ("holding", "i1"),  # a worker
+        ("reported", "i1"),  # the answer has reached the caller's side
+    ],
+    align=True,
+)
+POD = np.dtype(
+    [
+        ("service", "i4"),
+        ("ordinal", "i4"),
+        ("life", "i4"),
+        ("ready", "i4"),
+        ("in_flight", "i4"),
+        ("queued", "i4"),
+        ("queue_head", "i4"),
+        ("queue_tail", "i4"),
+        ("busy", "i4"),  # workers
+        ("running", "i4"),  # requests that want the CPU
+        ("work_root", "i4"),  # heap of them, by `finish`
+        ("throttled", "i4"),
+        ("rules", "i4"),  # egress rules that start here
+        ("connections", "i4"),  # first row of its connections
+        ("server_rows", "i4"),  # first row of its counters; -1: sends no spans
+        ("client_rows", "i4"),
+        ("internal_rows", "i4"),
+        ("virtual", "f8"),  # CPU time that each running request has had
+        ("rate", "f8"),  # of `virtual`, per nanosecond
+        ("demand", "f8"),  # cores in use
+        ("stress_demand", "f8"),
+        ("stress", "f8"),  # busy threads that aren't requests
+        ("cores", "f8"),  # of the node
+        ("limit", "f8"),  # cores; 0: none
+        ("budget", "f8"),  # core-nanoseconds left in this CFS period
+        ("last", "i8"),  # settled up to here
+        ("due", "i8"),  # its outstanding processor event
+        ("throttle_end", "i8"),
+        ("phase", "i8"),  # of its CFS periods
+        ("last_period", "i8"),
+        ("periods", "i8"),
+        ("throttled_periods", "i8"),
+        ("throttled_ns", "i8"),
+        ("cpu_ns", "f8"),
+        ("stress_ns", "f8"),
+        ("rx_bytes", "i8"),
+        ("tx_bytes", "i8"),
+        ("served", "i8"),  # requests that it answered
+    ],
+    align=True,
+)
+CONNECTION = np.dtype([("pod", "i4"), ("picks", "i4")], align=True)
+RULE = np.dtype([("pod", "i4"), ("peer", "i4"), ("latency_ns", "i8"), ("jitter_ns", "i8")], align=True)
+SESSION = np.dtype(
+    [
+        ("entity", "i8"),  # user, or number of the arrival
+        ("iteration", "i8"),
+        ("key", "u8"),  # of the task
+        ("started", "i8"),
+        ("due", "i8"),  # its outstanding event
+        ("flow", "i4"),
+        ("request", "i4"),  # position in the flow
+        ("requests", "i4"),  # sent so far in the task
+        ("additions", "i4"),  # left
+        ("lines", "i4"),
+        ("next", "i4"),
+        ("phase", "i1"),
+        ("leaving", "i1"),
+        ("failed", "i1"),  # some request of the task
+    ],
+    align=True,
+)
+SPAN = np.dtype(
+    [
+        ("start", "i8"),
+        ("end", "i8"),
+        ("trace_high", "u8"),
+        ("trace_low", "u8"),
+        ("span_id", "u8"),
+        ("parent_id", "u8"),  # 0: none
+        ("probability", "f8"),
+        ("pod", "i4"),
+        ("peer", "i4"),  # pod; -1: none was reached
+        ("operation", "i4"),  # INTERNAL: the flow
+        ("edge", "i4"),  # -1: none
+        ("kind", "i4"),
+        ("outcome", "i4"),
+    ],
+    align=True,
+)
+WORLD = np.dtype(
+    [
+        ("root_key", "u8"),
+        ("now", "i8"),
+        ("sequence", "i8"),
+        ("events", "i8"),
+        ("hops", "i8"),
+        ("heap_size", "i8"),
+        ("free_hop", "i4"),
+        ("hops_used", "i4"),
+        ("todo", "i4"),
+        ("rules", "i4"),
+        ("load_pod", "i4"),
+        ("free_session", "i4"),
+        ("sessions_used", "i4"),
+        ("users_target", "i4"),
+        ("users_staying", "i4"),
+        ("margin", "i4"),  # free rows that one event may need
+        ("spawn_gap_ns", "i8"),
+        ("spawn_due", "i8"),
+        ("think_low_ns", "f8"),
+        ("think_high_ns", "f8"),
+        ("arrivals", "i8"),
+        ("arrival_due", "i8"),
+        ("arrival_units", "f8"),  # of the gap in progress, left at the last change of the rate
+        ("rate_per_ns", "f8"),
+        ("spans", "i8"),
+        ("spans_seen", "i8"),
+        ("error_spans_seen", "i8"),
+        ("probability_ok", "f8"),
+        ("probability_error", "f8"),
+    ],
+    align=True,
+)
+
+
+class State(NamedTuple):
+    """Everything that changes. `world` has one row; the others are tables."""
+
+    world: Table
+    heap: npt.NDArray[np.int64]  #: [capacity, 3]: time, sequence, payload
+    hops: Table
+    todo: npt.NDArray[np.int32]  #: hops that can go on at this moment
+    pods: Table
+    ready: npt.NDArray[np.int32]  #: [services, capacity]: ready pods
+    ready_count: npt.NDArray[np.int32]  #: [services]
+    connections: Table
+    rules: Table
+    sessions: Table
+    weights: npt.NDArray[np.float64]  #: [flows]: cumulative shares of the mix, the last one is 1
+    flow_tasks: npt.NDArray[np.int64]  #: [flows, 2]: started, finished
+    edge_counts: npt.NDArray[np.int64]  #: [edges, 6]: OK, ERROR, REFUSED, LOST, IN_FLIGHT, ATTEMPTED
+    edge_sums_ns: npt.NDArray[np.int64]  #: [edges, failed, side]: durations; side 0 is the client's, 1 the server's
+    edge_buckets: npt.NDArray[np.int64]  #: [edges, failed, side, BUCKETS]: durations, not cumulative
+    span_sums_ns: npt.NDArray[np.int64]  #: [rows, failed]
+    span_buckets: npt.NDArray[np.int64]  #: [rows, failed, BUCKETS], not cumulative
+    spans: Table  #: sampled, since they were last taken
+
+
+def empty_state(services: int, edges: int, flows: int) -> State:
+    """Return a state without pods, users or events, at time 0."""
+    state = State(
+        world=np.zeros(1, WORLD),
+        heap=np.zeros((1024, 3), np.int64),
+        hops=np.zeros(512, HOP),
+        todo=np.zeros(512, np.int32),
+        pods=np.zeros(16, POD),
+        ready=np.zeros((services, 4), np.int32),
+        ready_count=np.zeros(services, np.int32),
+        connections=np.zeros(32, CONNECTION),
+        rules=np.zeros(4, RULE),
+        sessions=np.zeros(64, SESSION),
+        weights=np.ones(flows),
+        flow_tasks=np.zeros((flows, 2), np.int64),
+        edge_counts=np.zeros((edges, 6), np.int64),
+        edge_sums_ns=np.zeros((edges, 2, 2), np.int64),
+        edge_buckets=np.zeros((edges, 2, 2, BUCKETS), np.int64),
+        span_sums_ns=np.zeros((32, 2), np.int64),
+        span_buckets=np.zeros((32, 2, BUCKETS), np.int64),
+        spans=np.zeros(1024, SPAN),
+    )
+    world = state.world
+    world["free_hop"] = link_free_rows(state.hops, 0, -1)
+    world["free_session"] = link_free_rows(state.sessions, 0, -1)
+    world["load_pod"] = -1
+    world["spawn_due"] = world["arrival_due"] = NEVER
+    world["arrival_units"] = -1.0  # none drawn yet
+    return state
+
+
+def grown(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    """Return a copy with at least `rows` rows, at least twice as many as before; the new ones are zero."""
+    larger = np.zeros((max(rows, 2 * len(array)), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def link_free_rows(table: Table, first: int, free: int) -> int:
+    """Chain the rows from `first` on in front of the free list that begins at `free`; return its new beginning."""
+    table["next"][first:] = np.arange(first + 1, len(table) + 1)
+    table["next"][-1] = free
+    return first
+
+
+def copy_state(state: State) -> State:
+    """Return an independent copy."""
+    return State(*(array.copy() for array in state))

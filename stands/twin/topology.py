@@ -1,0 +1,233 @@
+"""The application as arrays: what never changes while the kernel runs.
+
+In: a `ServiceConfiguration`. Out: `Topology`, a named tuple of structured arrays that compiled code reads, and `Names`, the same rows
+as a person knows them.
+
+Everything refers to everything by row number. An operation owns a run of steps, a step a run of calls, a flow a run of calls too
+(its requests to the entry service, made by the load generator). A call knows its edge, its rank among the connections that a pod of the
+calling service keeps, and its rank among the target operations that this pod counts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from otel_control_gym.engine.errors import ConfigurationError
+from otel_control_gym.engine.settings import Operation, Service, ServiceConfiguration
+
+__all__ = ("CONSTANT", "EXPONENTIAL", "LOGNORMAL", "Names", "Table", "Topology", "build_topology")
+
+Table = npt.NDArray[np.void]  #: a structured array
+
+CONSTANT: Final = 0
+EXPONENTIAL: Final = 1
+LOGNORMAL: Final = 2
+_DISTRIBUTIONS: Final = {"constant": CONSTANT, "exponential": EXPONENTIAL, "lognormal": LOGNORMAL}
+_MS: Final = 1_000_000.0  #: nanoseconds
+
+SERVICE = np.dtype(
+    [
+        ("workers", "i4"),  # 0: no bound
+        ("holds", "i4"),  # 1: keeps its worker while it waits for answers
+        ("threads", "i4"),  # cores that it can use at once; 0: no bound
+    ],
+    align=True,
+)
+OPERATION = np.dtype(
+    [
+        ("service", "i4"),
+        ("rank", "i4"),  # among the operations of its service
+        ("first_step", "i4"),
+        ("steps", "i4"),
+        ("distribution", "i4"),
+        ("request_bytes", "i8"),
+        ("response_bytes", "i8"),
+        ("tail_ns", "f8"),
+        ("mu", "f8"),  # lognormal, of a mean of 1
+        ("sigma", "f8"),
+    ],
+    align=True,
+)
+STEP = np.dtype([("work_ns", "f8"), ("first_call", "i4"), ("calls", "i4"), ("parallel", "i4")], align=True)
+CALL = np.dtype(
+    [
+        ("operation", "i4"),  # called
+        ("edge", "i4"),
+        ("per_line", "i4"),
+        ("fails", "i4"),  # 1: its failure is the caller's
+        ("connection", "i4"),  # rank of the edge among those of the calling service
+        ("target", "i4"),  # rank of the operation among those that the calling service calls
+        ("site", "i4"),  # rank of the call in its operation: part of the key of what it causes
+    ],
+    align=True,
+)
+EDGE = np.dtype([("source", "i4"), ("target", "i4"), ("sticky", "i4"), ("latency_ns", "i8")], align=True)
+FLOW = np.dtype(
+    [("first_call", "i4"), ("calls", "i4"), ("additions_low", "i4"), ("additions_high", "i4")], align=True
+)
+
+
+class Topology(NamedTuple):
+    """The application's rows; read-only."""
+
+    services: Table
+    operations: Table
+    steps: Table
+    calls: Table
+    edges: Table
+    flows: Table
+
+
+class Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rows are called, and which rows each service owns."""
+
+    services: tuple[str, ...]
+    operations: tuple[tuple[str, str], ...]  #: (service, operation)
+    edges: tuple[tuple[str, str, str], ...]  #: (source, target, protocol)
+    flows: tuple[str, ...]
+    load_service: int  #: row of the service of kind `workload`
+    served: tuple[tuple[int, ...], ...]  #: per service: its operations, in order of their rank
+    called: tuple[tuple[int, ...], ...]  #: per service: the operations that it calls, in order of their rank
+    outgoing: tuple[tuple[int, ...], ...]  #: per service: the edges that start there, in order of their rank
+    fan_out: int  #: most calls that one step starts at once, for one order line
+
+
+class _Builder:
+    """Collects rows while it walks through a configuration."""
+
+    def __init__(self, config: ServiceConfiguration) -> None:
+        self.config = config
+        self.services = {name: row for row, name in enumerate(config.services)}
+        self.operations: dict[tuple[str, str], int] = {}
+        for name, service in config.services.items():
+            for operation in service.operations:
+                self.operations[name, operation] = len(self.operations)
+        self.edges = {(edge.source, edge.target): row for row, edge in enumerate(config.edges)}
+        self.outgoing: list[list[int]] = [[] for _ in self.services]
+        self.called: list[list[int]] = [[] for _ in self.services]
+        self.step_rows: list[tuple[float, int, int, int]] = []
+        self.call_rows: list[tuple[int, ...]] = []
+        self.fan_out = 1
+
+    def call(self, source: str, target: str, key: str, *, per_line: bool, fails: bool, site: int) -> None:
+        """Add a call from a service to `service:operation`."""
+        service, _, operation = target.partition(":")
+        if (service, operation) not in self.operations:
+            raise self._error(key, target, "there is no such operation", "name one as service:operation")
+        if (source, service) not in self.edges:
+            raise self._error(key, target, f"there is no edge {source} -> {service}", "add it under edges")
+        row, edge, at = self.operations[service, operation], self.edges[source, service], self.services[source]
+        for known, item in ((self.outgoing[at], edge), (self.called[at], row)):
+            if item not in known:
+                known.append(item)
+        self.call_rows.append(
+            (row, edge, per_line, fails, self.outgoing[at].index(edge), self.called[at].index(row), site)
+        )
+
+    def operation(self, service: str, name: str, operation: Operation, rank: int) -> tuple[int | float, ...]:
+        """Add an operation's steps and calls, and return its row."""
+        first_step, site = len(self.step_rows), 0
+        for number, step in enumerate(operation.steps):
+            first_call = len(self.call_rows)
+            for call in step.calls:
+                key = f"services.{service}.operations.{name}.steps[{number}]"
+                self.call(
+                    service,
+                    call.target,
+                    key,
+                    per_line=call.repeat == "per_line",
+                    fails=call.on_error == "fail",
+                    site=site,
+                )
+                site += 1
+            self.step_rows.append((step.work_ms * _MS, first_call, len(step.calls), step.parallel))
+            self.fan_out = max(self.fan_out, len(step.calls))
+        sigma = math.sqrt(math.log1p(operation.variation**2))
+        return (
+            self.services[service],
+            rank,
+            first_step,
+            len(operation.steps),
+            _DISTRIBUTIONS[operation.distribution],
+            operation.request_bytes,
+            operation.response_bytes,
+            operation.tail_ms * _MS,
+            -0.5 * sigma * sigma,
+            sigma,
+        )
+
+    def load_service(self) -> int:
+        """Return the row of the service that makes the flows' requests."""
+        found = [name for name, service in self.config.services.items() if service.kind == "workload"]
+        if len(found) != 1:
+            raise self._error("services", found, "one service must be of kind workload", "mark the load generator so")
+        return self.services[found[0]]
+
+    def _error(self, key: str, found: object, problem: str, remedy: str) -> ConfigurationError:
+        return ConfigurationError(
+            file=f"services/{self.config.name}.yaml", key=key, found=found, problem=problem, remedy=remedy
+        )
+
+
+def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
+    """Return the rows of an application and their names.
+
+    Raises:
+        ConfigurationError: a call names an operation or needs an edge that isn't there, or no service (or more than one)
+            makes the load.
+    """
+    builder = _Builder(config)
+    load = builder.load_service()
+    operations = [
+        builder.operation(service, name, operation, rank)
+        for service, settings in config.services.items()
+        for rank, (name, operation) in enumerate(settings.operations.items())
+    ]
+    flows = []
+    for name, flow in config.flows.items():
+        flows.append((len(builder.call_rows), len(flow.requests), *flow.additions))
+        for request in flow.requests:
+            target, source = f"{config.entry}:{request}", list(config.services)[load]
+            builder.call(source, target, f"flows.{name}.requests", per_line=False, fails=False, site=0)
+    edges = [
+        (builder.services[edge.source], builder.services[edge.target], edge.connection == "sticky", edge.latency_ms * _MS)
+        for edge in config.edges
+    ]
+    topology = Topology(
+        services=_table([_service_row(service) for service in config.services.values()], SERVICE),
+        operations=_table(operations, OPERATION),
+        steps=_table(builder.step_rows, STEP),
+        calls=_table(builder.call_rows, CALL),
+        edges=_table(edges, EDGE),
+        flows=_table(flows, FLOW),
+    )
+    served: list[list[int]] = [[] for _ in config.services]
+    for (service, _), row in builder.operations.items():
+        served[builder.services[service]].append(row)
+    return topology, Names(
+        services=tuple(config.services),
+        operations=tuple(builder.operations),
+        edges=tuple((edge.source, edge.target, edge.protocol) for edge in config.edges),
+        flows=tuple(config.flows),
+        load_service=load,
+        served=tuple(map(tuple, served)),
+        called=tuple(map(tuple, builder.called)),
+        outgoing=tuple(map(tuple, builder.outgoing)),
+        fan_out=builder.fan_out,
+    )
+
+
+def _service_row(service: Service) -> tuple[int, int, int]:
+    return service.workers, int(service.holds_worker), service.threads
+
+
+def _table(rows: list[tuple[int | float, ...]] | list[tuple[int, int, int]] | list[tuple[float, int, int, int]], dtype: np.dtype[np.void]) -> Table:
+    table = np.zeros(max(1, len(rows)), dtype)  # never empty: compiled code may look at row 0
+    if rows:
+        table[:] = rows
+    return table
