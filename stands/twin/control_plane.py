@@ -30,15 +30,17 @@ from otel_control_gym.stands.twin.endpoints import EndpointController
 from otel_control_gym.stands.twin.kubelet import Kubelet
 from otel_control_gym.stands.twin.kubernetes_events import EventRecorder
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, POD, SERVICE, Object, condition
+from otel_control_gym.stands.twin.quantities import pod_resources
 from otel_control_gym.stands.twin.replica_sets import ReplicaSetController
-from otel_control_gym.stands.twin.resources import pod_resources
 from otel_control_gym.stands.twin.runtime import PodResources, PodRuntime
 from otel_control_gym.stands.twin.scheduler import Scheduler
 from otel_control_gym.stands.twin.store import ObjectStore
 
 __all__ = ("ControlPlane", "DeploymentView", "PodView")
 
-_RUNNING_SECONDS = 7200  #: how long before the start the application was installed; its events have expired by then (1 h)
+_RUNNING_SECONDS = (
+    7200  #: how long before the start the application was installed; its events have expired by then (1 h)
+)
 
 
 class PodView(msgspec.Struct, frozen=True, kw_only=True):

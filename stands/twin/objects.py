@@ -54,6 +54,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     status: bool = True  #: status is a sub-resource, so writes to the main resource leave it alone
     scale: bool = False
     short_names: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ("get", "list", "watch")
 
     @property
     def api_version(self) -> str:
@@ -71,13 +72,27 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.kind}.{self.group}" if self.group else self.kind
 
 
+# Served are the verbs behind which the twin has an effect to show; the others are answered 405.
+_READ = ("get", "list", "watch")
+_CHANGE = (*_READ, "patch", "update", "delete")
 DEPLOYMENT = Kind(
-    kind="Deployment", plural="deployments", group="apps", generation=True, scale=True, short_names=("deploy",)
+    kind="Deployment",
+    plural="deployments",
+    group="apps",
+    generation=True,
+    scale=True,
+    short_names=("deploy",),
+    verbs=_CHANGE,
 )
 REPLICA_SET = Kind(
-    kind="ReplicaSet", plural="replicasets", group="apps", generation=True, scale=True, short_names=("rs",)
+    kind="ReplicaSet",
+    plural="replicasets",
+    group="apps",
+    generation=True,
+    short_names=("rs",),
+    verbs=(*_READ, "delete"),
 )
-POD = Kind(kind="Pod", plural="pods", generation=True, short_names=("po",))
+POD = Kind(kind="Pod", plural="pods", generation=True, short_names=("po",), verbs=(*_READ, "patch", "delete"))
 SERVICE = Kind(kind="Service", plural="services", short_names=("svc",))
 EVENT = Kind(kind="Event", plural="events", status=False, short_names=("ev",))
 NAMESPACE = Kind(kind="Namespace", plural="namespaces", namespaced=False, short_names=("ns",))
@@ -90,6 +105,7 @@ STRESS_CHAOS = Kind(
     built_in=False,
     generation=True,
     status=False,
+    verbs=("create", *_CHANGE),
 )
 NETWORK_CHAOS = Kind(
     kind="NetworkChaos",
@@ -99,6 +115,7 @@ NETWORK_CHAOS = Kind(
     built_in=False,
     generation=True,
     status=False,
+    verbs=("create", *_CHANGE),
 )
 POD_NETWORK_CHAOS = Kind(
     kind="PodNetworkChaos",

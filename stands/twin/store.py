@@ -123,9 +123,7 @@ class ObjectStore:
         self, kind: Kind, namespace: str | None = None, selector: Callable[[Object], bool] | None = None
     ) -> list[bytes]:
         """Return the JSON of the objects that a selector accepts, ordered by (namespace, name)."""
-        return [
-            entry.body for entry in self._entries(kind, namespace) if selector is None or selector(entry.object)
-        ]
+        return [entry.body for entry in self._entries(kind, namespace) if selector is None or selector(entry.object)]
 
     def owned(self, kind: Kind, uid: str) -> list[Object]:
         """Return the objects of a kind that name `uid` among their owners, oldest first."""

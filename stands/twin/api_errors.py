@@ -1,0 +1,115 @@
+"""What the API refuses, as the API server says it: HTTP code, reason, message, details ➜ a Status object.
+
+In: facts about a request and an object. Out: an `ApiError` whose `status` is the body of the answer.
+"""
+
+from __future__ import annotations
+
+from otel_control_gym.stands.twin.objects import Kind, Object
+
+__all__ = (
+    "ApiError",
+    "already_exists",
+    "bad_request",
+    "conflict",
+    "expired",
+    "forbidden",
+    "invalid",
+    "method_not_allowed",
+    "no_such_path",
+    "not_found",
+    "too_large",
+    "too_new",
+    "unsupported_media_type",
+)
+
+
+class ApiError(Exception):
+    """Raised when a request is refused; the server answers with `status`."""
+
+    def __init__(self, code: int, reason: str, message: str, details: Object | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status: Object = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": message,
+            "reason": reason,
+            **({"details": details} if details else {}),
+            "code": code,
+        }
+
+
+def bad_request(message: str) -> ApiError:
+    """Malformed body, selector or parameter."""
+    return ApiError(400, "BadRequest", message)
+
+
+def forbidden(kind: Kind, name: str, message: str) -> ApiError:
+    """An admission webhook or a rule denies it."""
+    return ApiError(403, "Forbidden", message, _details(kind, name))
+
+
+def no_such_path() -> ApiError:
+    """Nothing is served at that path."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+
+
+def not_found(kind: Kind, name: str) -> ApiError:
+    """There is no such object."""
+    return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', _details(kind, name))
+
+
+def method_not_allowed() -> ApiError:
+    """The resource doesn't know this verb."""
+    return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+
+
+def already_exists(kind: Kind, name: str) -> ApiError:
+    """An object of that name is there."""
+    return ApiError(409, "AlreadyExists", f'{kind.resource} "{name}" already exists', _details(kind, name))
+
+
+def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
+    """The object is another, or newer, than the writer believed."""
+    why = why or ("the object has been modified; please apply your changes to the latest version and try again")
+    return ApiError(
+        409, "Conflict", f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}', _details(kind, name)
+    )
+
+
+def expired(message: str) -> ApiError:
+    """The history doesn't reach back that far."""
+    return ApiError(410, "Expired", message)
+
+
+def too_large(limit: int) -> ApiError:
+    """The body is longer than the server reads."""
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
+
+
+def unsupported_media_type(found: str, accepted: tuple[str, ...]) -> ApiError:
+    """The body is of a type that the resource doesn't take."""
+    message = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+    return ApiError(415, "UnsupportedMediaType", f"{message} (found {found!r})" if found else message)
+
+
+def invalid(kind: Kind, name: str, field: str, problem: str, *, reason: str = "FieldValueInvalid") -> ApiError:
+    """The object breaks a rule; `problem` begins with what is wrong, e.g. `Invalid value: -1: must be ...`."""
+    message = f'{kind.qualified} "{name}" is invalid: {field}: {problem}'
+    causes = [{"reason": reason, "message": problem, "field": field}]
+    details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.kind, "causes": causes}
+    return ApiError(422, "Invalid", message, details)
+
+
+def too_new(asked: int, newest: int) -> ApiError:
+    """The resourceVersion asked for hasn't been reached."""
+    causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+    message = f"Timeout: Too large resource version: {asked}, current: {newest}"
+    return ApiError(504, "Timeout", message, {"causes": causes, "retryAfterSeconds": 1})
+
+
+def _details(kind: Kind, name: str) -> Object:
+    return {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}

@@ -1,0 +1,159 @@
+"""The application as the demo's chart installs it, with our overlay: namespace, Deployments, Services.
+
+In: the `ServiceConfiguration`. Out: object bodies for the store.
+
+Shape and names are those of chart 0.40.10 (demo 2.2.0): component = Deployment = Service = container, one selector label. What the
+chart lacks comes from our overlay, as on a cluster: CPU requests and limits, readiness probes. Environment variables name the
+dependencies by Service, as the demo's programs read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from otel_control_gym.engine.settings import Service, ServiceConfiguration
+from otel_control_gym.stands.twin.admission import admit_deployment
+from otel_control_gym.stands.twin.objects import NAMESPACE, Kind, Object
+from otel_control_gym.stands.twin.quantities import format_bytes, format_cores
+
+__all__ = ("NAME_LABEL", "cluster", "cluster_ip", "deployment", "service")
+
+NAME_LABEL = "opentelemetry.io/name"
+_PROBE_SECONDS = 2
+_SPECIAL_ADDRESSES = {"postgresql": "DB_CONNECTION_STRING", "valkey-cart": "VALKEY_ADDR"}
+
+
+def cluster(application: ServiceConfiguration) -> Iterator[tuple[Kind, Object]]:
+    """Yield what is there before the application: its namespace."""
+    labels = {"kubernetes.io/metadata.name": application.namespace}
+    yield (
+        NAMESPACE,
+        {
+            "metadata": {"name": application.namespace, "labels": labels},
+            "spec": {"finalizers": ["kubernetes"]},
+            "status": {"phase": "Active"},
+        },
+    )
+
+
+def deployment(application: ServiceConfiguration, name: str, settings: Service) -> Object:
+    """Return the Deployment of a service."""
+    container: Object = {
+        "name": name,
+        "image": f"ghcr.io/open-telemetry/demo:{application.demo_version}-{name}",
+        "imagePullPolicy": "IfNotPresent",
+        "ports": [{"name": "service", "containerPort": settings.port, "protocol": "TCP"}],
+        "env": list(_environment(application, name)),
+        "resources": _resources(settings),
+        "readinessProbe": _probe(settings),
+    }
+    return admit_deployment(
+        {
+            "metadata": {
+                "name": name,
+                "namespace": application.namespace,
+                "labels": _pod_labels(application, name)
+                | {
+                    "app.kubernetes.io/part-of": "opentelemetry-demo",
+                    "app.kubernetes.io/managed-by": "Helm",
+                    "helm.sh/chart": f"opentelemetry-demo-{application.chart_version}",
+                },
+            },
+            "spec": {
+                "replicas": settings.replicas,
+                "revisionHistoryLimit": 10,
+                "selector": {"matchLabels": {NAME_LABEL: name}},
+                "template": {
+                    "metadata": {
+                        "labels": _pod_labels(application, name),
+                        "annotations": {"resource.opentelemetry.io/service.namespace": application.namespace},
+                    },
+                    "spec": {
+                        "serviceAccountName": "opentelemetry-demo",
+                        "containers": [container],
+                    },
+                },
+            },
+        }
+    )
+
+
+def service(application: ServiceConfiguration, name: str, settings: Service) -> Object:
+    """Return the Service of a service."""
+    address = cluster_ip(list(application.services).index(name))
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": application.namespace,
+            "labels": _pod_labels(application, name)
+            | {"app.kubernetes.io/part-of": "opentelemetry-demo", "app.kubernetes.io/managed-by": "Helm"},
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None",
+            "ports": [{"name": "tcp-service", "port": settings.port, "protocol": "TCP", "targetPort": settings.port}],
+            "selector": {NAME_LABEL: name},
+        },
+        "status": {"loadBalancer": {}},
+    }
+
+
+def cluster_ip(index: int) -> str:
+    """Return the ClusterIP of the n-th service (from 0) in 10.96.0.0/12, after the API server's and the DNS' own."""
+    number = index + 20
+    return f"10.96.{number // 250}.{number % 250 + 1}"
+
+
+def _pod_labels(application: ServiceConfiguration, name: str) -> dict[str, str]:
+    return {
+        NAME_LABEL: name,
+        "app.kubernetes.io/component": name,
+        "app.kubernetes.io/name": name,
+        "app.kubernetes.io/version": application.demo_version,
+    }
+
+
+def _resources(settings: Service) -> Object:
+    limits, requests = {}, {"cpu": format_cores(settings.cpu_request_cores)}
+    if settings.cpu_limit_cores is not None:
+        limits["cpu"] = format_cores(settings.cpu_limit_cores)
+    if settings.memory_limit_bytes is not None:
+        limits["memory"] = format_bytes(settings.memory_limit_bytes)
+    if settings.memory_request_bytes:
+        requests["memory"] = format_bytes(settings.memory_request_bytes)
+    return {"limits": limits, "requests": requests} if limits else {"requests": requests}
+
+
+def _probe(settings: Service) -> Object:
+    how: Object = (
+        {"grpc": {"port": settings.port, "service": ""}}
+        if settings.protocol == "grpc"
+        else {"tcpSocket": {"port": settings.port}}
+    )
+    return how | {"periodSeconds": _PROBE_SECONDS, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3}
+
+
+def _environment(application: ServiceConfiguration, name: str) -> Iterator[Object]:
+    yield {
+        "name": "OTEL_SERVICE_NAME",
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels['app.kubernetes.io/component']"}},
+    }
+    yield {"name": "OTEL_COLLECTOR_NAME", "value": "otel-collector"}
+    yield {"name": "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "value": "cumulative"}
+    yield {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://$(OTEL_COLLECTOR_NAME):4317"}
+    for edge in application.edges:
+        if edge.source != name:
+            continue
+        port = application.services[edge.target].port
+        if edge.target == "flagd":
+            yield {"name": "FLAGD_HOST", "value": "flagd"}
+            yield {"name": "FLAGD_PORT", "value": str(port)}
+            continue
+        variable = _SPECIAL_ADDRESSES.get(edge.target, f"{edge.target.upper().replace('-', '_')}_ADDR")
+        scheme = {"http": "http://", "sql": "postgres://"}.get(edge.protocol, "")
+        yield {"name": variable, "value": f"{scheme}{edge.target}:{port}"}

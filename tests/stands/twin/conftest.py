@@ -1,0 +1,138 @@
+"""A small application and a control plane over machines that only take notes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import pytest
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings
+from otel_control_gym.stands.twin.control_plane import ControlPlane
+from otel_control_gym.stands.twin.runtime import PodResources
+
+START = TwinSettings().epoch_seconds * SECOND
+
+
+class NotedRuntime:
+    """Machines on which every request takes no time, unless a test says how many are in flight."""
+
+    def __init__(self, services: ServiceConfiguration) -> None:
+        self.services = services
+        self.running: dict[str, tuple[str, PodResources]] = {}
+        self.endpoints: dict[str, bool] = {}
+        self.terminating: list[str] = []
+        self.stress: dict[tuple[str, str], tuple[int, float]] = {}
+        self.delays: dict[tuple[str, str], tuple[tuple[str, ...] | None, float, float]] = {}
+        self.requests: dict[str, int] = {}
+
+    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
+        assert uid not in self.running
+        assert name.startswith(service)
+        self.running[uid] = (service, resources)
+
+    def start_seconds(self, service: str) -> float:
+        return self.services.services[service].start_seconds
+
+    def set_endpoint(self, uid: str, *, ready: bool) -> None:
+        assert uid in self.running
+        self.endpoints[uid] = ready
+
+    def begin_termination(self, uid: str) -> None:
+        assert uid in self.running
+        self.terminating.append(uid)
+
+    def in_flight(self, uid: str) -> int:
+        return self.requests.get(uid, 0)
+
+    def stop_container(self, uid: str) -> None:
+        del self.running[uid]
+        self.endpoints.pop(uid, None)
+        self.stress = {key: value for key, value in self.stress.items() if key[0] != uid}
+        self.delays = {key: value for key, value in self.delays.items() if key[0] != uid}
+
+    def set_cpu_stress(self, uid: str, chaos: str, *, workers: int, load: float) -> None:
+        assert uid in self.running
+        if load:
+            self.stress[uid, chaos] = (workers, load)
+        else:
+            del self.stress[uid, chaos]
+
+    def set_network_delay(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    ) -> None:
+        assert uid in self.running
+        if latency_ms or jitter_ms:
+            self.delays[uid, chaos] = (peers, latency_ms, jitter_ms)
+        else:
+            self.delays.pop((uid, chaos), None)
+
+
+class Cluster(msgspec.Struct):
+    """A control plane, its machines, and the passing of time."""
+
+    control_plane: ControlPlane
+    runtime: NotedRuntime
+
+    def live(self, seconds: float) -> None:
+        """Let the cluster live for a time."""
+        self.control_plane.run_due(self.control_plane.now + round(seconds * SECOND))
+
+    def settle(self) -> None:
+        """Let the cluster live until no controller but those that wait for an hour or a deadline has anything to do."""
+        for _ in range(200):
+            due = self.control_plane.due()
+            if due is None or due > self.control_plane.now + 60 * SECOND:
+                return
+            self.control_plane.run_due(due)
+        raise AssertionError("the controllers don't come to rest")
+
+
+@pytest.fixture(scope="session")
+def shop() -> ServiceConfiguration:
+    """Three services in a row: a frontend over a cart over a store that never stops by itself."""
+    return ServiceConfiguration(
+        name="shop",
+        demo_version="2.2.0",
+        chart_version="0.40.10",
+        services={
+            "frontend": Service(
+                protocol="http", replicas=2, cpu_limit_cores=1.0, memory_limit_bytes=2**28, start_seconds=3.0
+            ),
+            "cart": Service(replicas=4, cpu_limit_cores=0.5, memory_limit_bytes=160 * 2**20, start_seconds=1.0),
+            "valkey-cart": Service(
+                kind="dependency", protocol="resp", port=6379, drains=False, memory_limit_bytes=20 * 2**20
+            ),
+        },
+        edges=(
+            EdgeSettings(source="frontend", target="cart", protocol="grpc"),
+            EdgeSettings(source="cart", target="valkey-cart", protocol="resp"),
+        ),
+        flows={},
+    )
+
+
+class Install(Protocol):
+    """Makes installed clusters."""
+
+    def __call__(self, *, seed: int = 7, settings: TwinSettings | None = None) -> Cluster: ...
+
+
+@pytest.fixture
+def install(shop: ServiceConfiguration) -> Install:
+    """Return a maker of installed clusters at the run's start."""
+
+    def new_cluster(*, seed: int = 7, settings: TwinSettings | None = None) -> Cluster:
+        runtime = NotedRuntime(shop)
+        control_plane = ControlPlane(shop, settings or TwinSettings(), seed=seed, start=START, runtime=runtime)
+        control_plane.install()
+        return Cluster(control_plane, runtime)
+
+    return new_cluster
+
+
+@pytest.fixture
+def cluster(install: Install) -> Cluster:
+    """Return an installed cluster at the run's start."""
+    return install()
