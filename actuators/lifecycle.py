@@ -1,0 +1,488 @@
+"""The life of an action: requested, prechecked, applied, postchecked, taken back, settled.
+
+In: requests of the episode, and the moments that it grants. Out: events, and one record per attempt. `procedures` says what an action
+does on the stand; this module says when, and what is logged before and after.
+
+Why this is more than a call with a retry:
+- **Write-ahead.** `ActionRequested` is durable before anything is even read; an attempt is registered before it is applied, so that a
+  cancelled or crashed `apply` is taken back by `close` or by recovery.
+- **Waiting is never done here.** Postchecks, retries, renewals and reverts are due moments: the episode lets the stand live until
+  then. So nothing depends on the wall clock, and two runs with one seed log the same.
+- **Each attempt settles exactly once**, whatever fails: `rejected` (precheck), `failed` (the API said no, or never answered),
+  `applied` (all evidence seen), `partial` (some, by the deadline), `unverified` (none). The API's yes alone is never `applied`.
+- **What is timed is taken back**, and looked at again: a revert that can't be verified marks the record `revert_failed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import anyio
+import msgspec
+
+from otel_control_gym.actuators.catalogue import Entry, Noop, entry_of, parameters_of, to_json
+from otel_control_gym.actuators.procedure import Check, Procedure
+from otel_control_gym.actuators.transport import Busy, CallError, Refused, Unreachable
+from otel_control_gym.engine.clock import SECOND, seconds
+from otel_control_gym.engine.events import (
+    ActionApplied,
+    ActionFailed,
+    ActionPostchecked,
+    ActionPrechecked,
+    ActionRequested,
+    ActionReverted,
+    ActionSettled,
+    Event,
+    TouchedObject,
+)
+from otel_control_gym.engine.protocols import ActionRecord, Append, Request
+from otel_control_gym.engine.randomness import derive_seed, draw_identifier
+from otel_control_gym.engine.settings import RunSettings
+
+__all__ = ("Lifecycle", "ProcedureFactory")
+
+FIRST_LOOK = 1 * SECOND  #: from the write to the first postcheck
+LOOK_EVERY = 5 * SECOND
+BACK_OFF_SECONDS = (1.0, 2.0, 4.0)  #: pauses before the second, third and last try of a write
+RETRY_AFTER_MOST_SECONDS = 30.0  #: a server that asks for more is taken to mean no
+REVERT_DEADLINE = 60 * SECOND  #: from the revert to the last look at whether it worked
+CLOSE_SECONDS = 40.0  #: wall time that taking everything back may take when the episode closes
+
+Status: TypeAlias = Literal["rejected", "failed", "applied", "partial", "unverified"]
+Stage: TypeAlias = Literal["apply", "revert", "postcheck", "verify", "sustain"]
+_STAGES: tuple[Stage, ...] = ("revert", "verify", "apply", "postcheck", "sustain")  #: the order within one moment
+ProcedureFactory: TypeAlias = Callable[[msgspec.Struct, dict[str, Any], int | None], Procedure]
+
+
+class _Attempt:
+    """One action on its way: its record, its procedure, and the moments at which it wants to go on."""
+
+    def __init__(
+        self, request: Request, entry: Entry, record: ActionRecord, procedure: Procedure, duration: int | None
+    ) -> None:
+        self.truth = request.truth
+        self.entry = entry
+        self.record = record
+        self.procedure = procedure
+        self.duration = duration  #: null: stays until something else changes it
+        self.due: dict[Stage, int] = {}
+        self.tries = 0
+        self.touched = False  #: something may have been changed on the stand
+        self.doubtful = False  #: a write got no proper answer: it may have been carried out or not
+        self.verdict: Status = "unverified"
+        self.check: Check | None = None
+        self.checked = False  #: the postcheck has given its last word
+        self.revert_end = 0
+        self.reverted_objects: tuple[TouchedObject, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Return whether the final status is logged."""
+        return self.record.settled is not None
+
+    @property
+    def field(self) -> str:
+        """Return what the attempt writes."""
+        return self.procedure.field
+
+    def next_due(self) -> int | None:
+        """Return the next moment at which the attempt wants to go on."""
+        return min(self.due.values(), default=None)
+
+
+class Lifecycle:
+    """Performs actions, and keeps those in force (`engine.protocols.Actuators`).
+
+    Args:
+        settings: application, and the default duration of interventions.
+        append: writes an event and returns when it is durable.
+        procedure_of: makes the procedure of an action, given its logged parameters and its duration [ns].
+        seed: action ids derive from it and a counter, one for public actions and one for interventions: the ids of a policy's
+            actions don't tell whether anything else was done.
+    """
+
+    def __init__(self, settings: RunSettings, append: Append, procedure_of: ProcedureFactory, *, seed: int) -> None:
+        self._settings = settings
+        self._append = append
+        self._procedure_of = procedure_of
+        self._seeds = {
+            truth: derive_seed(seed, f"actuators.{'truth' if truth else 'public'}") for truth in (False, True)
+        }
+        self._counts = {False: 0, True: 0}
+        self._open: list[_Attempt] = []  # requested and not settled, in order of request
+        self._lasting: dict[tuple[bool, str], _Attempt] = {}  # settled, in force until the same field is written again
+
+    # --- engine.protocols.Actuators --------------------------------------------------------------------------------------
+
+    async def perform(self, request: Request, now: int) -> ActionRecord:
+        """Log the request, check, apply; postchecks follow as due moments. Never raises for what the stand does."""
+        entry = entry_of(request.action)
+        record = ActionRecord(
+            action_id=self._new_id(request.truth), action=to_json(request.action), requested=now, truth=request.truth
+        )
+        parameters = parameters_of(request.action, self._settings.services)
+        duration = self._duration(request.action, entry)
+        await self._write(
+            request.truth,
+            ActionRequested(
+                time=now,
+                action_id=record.action_id,
+                actor=request.actor,
+                action_class=entry.action_class,
+                action_type=entry.type,
+                target_kind=entry.target_kind,
+                target=getattr(request.action, "target", ""),
+                parameters=parameters,
+                duration_ns=duration,
+                decision_step=request.decision_step,
+                decision_log_sequence=request.decision_log_sequence,
+                propensity=request.propensity,
+                alternatives=request.alternatives,
+                policy_version=request.policy_version,
+                policy_information=request.policy_information,
+            ),
+        )
+        if isinstance(request.action, Noop):
+            return await self._settle_noop(request, record, now)
+        procedure = self._procedure_of(request.action, parameters, duration)
+        attempt = _Attempt(request, entry, record, procedure, duration)
+        conflict = self._conflict(attempt)
+        self._open.append(attempt)
+        if conflict is not None:
+            reason = f"{conflict.entry.type} {conflict.record.action_id} on the same target is still in flight"
+            await self._reject(attempt, reason, {}, now)
+        elif await self._precheck(attempt, now):
+            await self._apply(attempt, now)
+        return record
+
+    def due(self) -> int | None:
+        """Return the next moment at which a postcheck, retry or revert wants to run, or None."""
+        moments = [moment for attempt in self._open if (moment := attempt.next_due()) is not None]
+        return min(moments, default=None)
+
+    async def run_due(self, now: int) -> list[ActionRecord]:
+        """Do everything that is due at `now`, in order of (due time, action id); return the records that settled."""
+        settled: list[ActionRecord] = []
+        while True:
+            ready = [
+                (moment, attempt.record.action_id, _STAGES.index(stage), attempt)
+                for attempt in self._open
+                for stage, moment in attempt.due.items()
+                if moment <= now
+            ]
+            if not ready:
+                return settled
+            _, _, number, attempt = min(ready, key=lambda item: item[:3])
+            stage = _STAGES[number]
+            del attempt.due[stage]
+            await self._stage(attempt, stage, now)
+            if attempt.settled:
+                settled.append(attempt.record)
+
+    def in_force(self, *, truth: bool) -> list[ActionRecord]:
+        """Return what was applied and not yet taken back, or overwritten by a later action on the same field."""
+        lasting = [item for item in self._lasting.values() if item.truth == truth]
+        applied = [
+            item
+            for item in self._open
+            if item.truth == truth and item.record.applied is not None and item.record.reverted is None
+        ]
+        records = sorted(
+            (item.record for item in [*lasting, *applied]), key=lambda record: (record.requested, record.action_id)
+        )
+        return [msgspec.structs.replace(record) for record in records]
+
+    async def close(self, now: int) -> list[ActionRecord]:
+        """Take back every intervention and timed action, settle what else is open; return the records that settled.
+
+        Whether a revert worked is looked at once, at once; what can't be verified then (a chaos object's controller needs time)
+        stays due, for an episode that lives on through its cool-down. `settle` ends that. Shielded from cancellation, and
+        bounded: what the wall time doesn't suffice for is logged as failed.
+        """
+        settled: list[ActionRecord] = []
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(CLOSE_SECONDS) as deadline:
+                for attempt in list(self._open):
+                    await self._close_attempt(attempt, now)
+                    if attempt.settled:
+                        settled.append(attempt.record)
+            if deadline.cancelled_caught:
+                for attempt in [item for item in self._open if item.touched and item.record.reverted is None]:
+                    error = f"not reverted within {CLOSE_SECONDS:.0f} s of wall time"
+                    await self._fail(attempt, "revert", error, now)
+                    attempt.record.revert_failed = True
+                settled += await self.settle(now)
+        return settled
+
+    async def settle(self, now: int) -> list[ActionRecord]:
+        """Settle what is still open with what was last seen; nothing more is tried. For the moment before a run ends."""
+        settled: list[ActionRecord] = []
+        for attempt in list(self._open):
+            await self._last_word(attempt, now, look=False)
+            if attempt.touched and attempt.duration is not None and attempt.record.reverted is None:
+                await self._conclude_revert(
+                    attempt, verified=False, evidence={"missing": "the run ended before"}, now=now
+                )
+            await self._settle(attempt, attempt.verdict, now)
+            settled.append(attempt.record)
+        return settled
+
+    def _conflict(self, attempt: _Attempt) -> _Attempt | None:
+        """Return the open attempt of the same stream on the same field; across streams a rejection would give the truth away."""
+        same = (other for other in self._open if other.truth == attempt.truth and other.field == attempt.field)
+        return next(same, None)
+
+    # --- stages ----------------------------------------------------------------------------------------------------------
+
+    async def _settle_noop(self, request: Request, record: ActionRecord, now: int) -> ActionRecord:
+        """Settle a noop: there is nothing to check and nothing to apply."""
+        record.status, record.settled = "applied", now
+        await self._write(request.truth, ActionSettled(time=now, action_id=record.action_id, status="applied"))
+        return record
+
+    async def _stage(self, attempt: _Attempt, stage: Stage, now: int) -> None:
+        match stage:
+            case "apply":
+                await self._apply(attempt, now)
+            case "postcheck":
+                await self._postcheck(attempt, now)
+            case "sustain":
+                await self._sustain(attempt, now)
+            case "revert":
+                await self._revert(attempt, now)
+            case "verify":
+                await self._verify(attempt, now)
+
+    async def _precheck(self, attempt: _Attempt, now: int) -> bool:
+        """Return whether the attempt may be applied."""
+        try:
+            precheck = await attempt.procedure.precheck()
+        except CallError as error:
+            await self._fail(attempt, "precheck", str(error), now)
+            await self._settle(attempt, "failed", now)
+            return False
+        if precheck.rejection:
+            await self._reject(attempt, precheck.rejection, precheck.evidence, now)
+            return False
+        await self._write(
+            attempt.truth,
+            ActionPrechecked(
+                time=now, action_id=attempt.record.action_id, verdict="passed", evidence=precheck.evidence
+            ),
+        )
+        return True
+
+    async def _reject(self, attempt: _Attempt, reason: str, evidence: dict[str, Any], now: int) -> None:
+        attempt.record.reason = reason
+        await self._write(
+            attempt.truth,
+            ActionPrechecked(
+                time=now, action_id=attempt.record.action_id, verdict="rejected", reason=reason, evidence=evidence
+            ),
+        )
+        await self._settle(attempt, "rejected", now)
+
+    async def _apply(self, attempt: _Attempt, now: int) -> None:
+        attempt.touched = True
+        attempt.tries += 1
+        try:
+            objects = await attempt.procedure.apply(now)
+        except CallError as error:
+            attempt.doubtful |= isinstance(error, Unreachable) or (isinstance(error, Busy) and error.status >= 500)
+            pause = self._pause(error, attempt.tries)
+            if pause is not None:
+                attempt.due["apply"] = now + seconds(pause)
+                return
+            await self._give_up(attempt, error, now)
+            return
+        attempt.tries = 0
+        attempt.record.applied = now
+        self._lasting.pop((attempt.truth, attempt.field), None)
+        await self._write(attempt.truth, ActionApplied(time=now, action_id=attempt.record.action_id, objects=objects))
+        attempt.due["postcheck"] = now + FIRST_LOOK
+        if attempt.duration is not None:
+            attempt.due["revert"] = now + attempt.duration
+
+    async def _give_up(self, attempt: _Attempt, error: CallError, now: int) -> None:
+        """Log that nothing could be applied; if nobody knows whether it was, take it back as well as possible."""
+        await self._fail(attempt, "apply", str(error), now)
+        attempt.verdict = "failed"
+        attempt.checked = True
+        attempt.tries = 0
+        if attempt.doubtful and attempt.entry.reverse:
+            await self._revert(attempt, now)
+        else:
+            await self._settle(attempt, "failed", now)
+
+    @staticmethod
+    def _pause(error: CallError, tries: int) -> float | None:
+        """Return how many seconds to wait before the next try of a write, or None to give up."""
+        if isinstance(error, Refused) or tries > len(BACK_OFF_SECONDS):
+            return None
+        pause = BACK_OFF_SECONDS[tries - 1]
+        if isinstance(error, Busy) and error.after_seconds is not None:
+            pause = max(pause, error.after_seconds)
+        elif isinstance(error, Busy) and error.status == 409:
+            pause = 0.0
+        return pause if pause <= RETRY_AFTER_MOST_SECONDS else None
+
+    async def _postcheck(self, attempt: _Attempt, now: int) -> None:
+        assert attempt.record.applied is not None
+        deadline = attempt.record.applied + attempt.entry.deadline_seconds * SECOND
+        try:
+            attempt.check = await attempt.procedure.postcheck()
+        except CallError as error:
+            if attempt.check is None:
+                attempt.check = Check(seen="none", evidence={"missing": str(error)})
+            seen = "none"
+        else:
+            seen = attempt.check.seen
+        if seen != "all" and now < deadline:
+            attempt.due["postcheck"] = min(deadline, now - (now - attempt.record.applied) % LOOK_EVERY + LOOK_EVERY)
+            return
+        await self._conclude(attempt, now)
+        if attempt.duration is None:
+            await self._settle(attempt, attempt.verdict, now)
+        else:
+            attempt.due["sustain"] = now + LOOK_EVERY
+
+    async def _conclude(self, attempt: _Attempt, now: int) -> None:
+        """Log the last word on the effect, from the last look."""
+        check = attempt.check or Check(seen="none", evidence={"missing": "nobody has looked yet"})
+        verdict: Literal["effective", "partial", "unverified"] = "unverified"
+        if check.seen == "all":
+            verdict, attempt.verdict = "effective", "applied"
+            attempt.record.effective = now
+        elif check.seen == "some":
+            verdict, attempt.verdict = "partial", "partial"
+        attempt.record.reason = str(check.evidence.get("missing", ""))
+        attempt.checked = True
+        attempt.due.pop("postcheck", None)
+        await self._write(
+            attempt.truth,
+            ActionPostchecked(
+                time=now,
+                action_id=attempt.record.action_id,
+                verdict=verdict,
+                effective_time=attempt.record.effective,
+                evidence=check.evidence,
+            ),
+        )
+
+    async def _sustain(self, attempt: _Attempt, now: int) -> None:
+        try:
+            objects = await attempt.procedure.sustain(now)
+        except CallError as error:
+            await self._fail(attempt, "postcheck", str(error), now)
+        else:
+            if objects:
+                await self._write(
+                    attempt.truth, ActionApplied(time=now, action_id=attempt.record.action_id, objects=objects)
+                )
+        attempt.due["sustain"] = now + LOOK_EVERY
+
+    async def _revert(self, attempt: _Attempt, now: int) -> None:
+        """Take the change back, then look; what can't be seen yet stays due."""
+        await self._last_word(attempt, now)
+        attempt.due.clear()
+        attempt.tries += 1
+        try:
+            objects = await attempt.procedure.revert()
+        except CallError as error:
+            pause = self._pause(error, attempt.tries)
+            if pause is not None:
+                attempt.due["revert"] = now + seconds(pause)
+                return
+            await self._fail(attempt, "revert", str(error), now)
+            await self._conclude_revert(attempt, verified=False, evidence={"missing": str(error)}, now=now)
+            await self._settle(attempt, attempt.verdict, now)
+            return
+        attempt.reverted_objects = objects
+        attempt.revert_end = now + REVERT_DEADLINE
+        await self._verify(attempt, now)
+
+    async def _verify(self, attempt: _Attempt, now: int) -> None:
+        try:
+            reversal = await attempt.procedure.reverted()
+            verified, evidence = reversal.verified, reversal.evidence
+        except CallError as error:
+            verified, evidence = False, {"missing": str(error)}
+        if not verified and now < attempt.revert_end:
+            first = now == attempt.revert_end - REVERT_DEADLINE
+            attempt.due["verify"] = min(attempt.revert_end, now + (FIRST_LOOK if first else LOOK_EVERY))
+            return
+        await self._conclude_revert(attempt, verified=verified, evidence=evidence, now=now)
+        await self._settle(attempt, attempt.verdict, now)
+
+    async def _conclude_revert(self, attempt: _Attempt, *, verified: bool, evidence: dict[str, Any], now: int) -> None:
+        attempt.record.reverted = now if verified else None
+        attempt.record.revert_failed = not verified
+        await self._write(
+            attempt.truth,
+            ActionReverted(
+                time=now,
+                action_id=attempt.record.action_id,
+                objects=attempt.reverted_objects,
+                verified=verified,
+                evidence=evidence,
+            ),
+        )
+
+    async def _last_word(self, attempt: _Attempt, now: int, *, look: bool = True) -> None:
+        """Log the verdict on the effect, if that isn't done yet."""
+        if attempt.checked:
+            return
+        if attempt.record.applied is None:
+            stage: Literal["apply", "precheck"] = "apply" if attempt.touched else "precheck"
+            await self._fail(attempt, stage, "interrupted before it was answered", now)
+            attempt.verdict, attempt.checked = "failed", True
+            return
+        if look:
+            try:
+                attempt.check = await attempt.procedure.postcheck()
+            except CallError as error:
+                attempt.check = attempt.check or Check(seen="none", evidence={"missing": str(error)})
+        await self._conclude(attempt, now)
+
+    async def _close_attempt(self, attempt: _Attempt, now: int) -> None:
+        if "verify" in attempt.due:
+            await self._verify(attempt, now)
+        elif attempt.touched and (attempt.duration is not None or attempt.record.applied is None):
+            await self._revert(attempt, now)
+        else:
+            await self._last_word(attempt, now)
+            await self._settle(attempt, attempt.verdict, now)
+
+    # --- ids, events, statuses -------------------------------------------------------------------------------------------
+
+    def _new_id(self, truth: bool) -> str:
+        self._counts[truth] += 1
+        return draw_identifier(self._seeds[truth], self._counts[truth], length=12)
+
+    def _duration(self, action: msgspec.Struct, entry: Entry) -> int | None:
+        """Return how long the action lasts [ns]; interventions always end."""
+        given: int | None = getattr(action, "duration_seconds", None)
+        if given is None and entry.action_class == "intervention":
+            given = self._settings.granularity.action_duration_seconds
+        return None if given is None else given * SECOND
+
+    async def _write(self, truth: bool, event: Event) -> None:
+        await self._append(event, truth=truth)
+
+    async def _fail(
+        self, attempt: _Attempt, stage: Literal["precheck", "apply", "postcheck", "revert"], error: str, now: int
+    ) -> None:
+        attempt.record.reason = error
+        await self._write(
+            attempt.truth, ActionFailed(time=now, action_id=attempt.record.action_id, stage=stage, error=error)
+        )
+
+    async def _settle(self, attempt: _Attempt, status: Status, now: int) -> None:
+        attempt.due.clear()
+        attempt.record.status = status
+        attempt.record.settled = now
+        self._open.remove(attempt)
+        if attempt.duration is None and attempt.record.applied is not None and attempt.entry.reverse:
+            self._lasting[attempt.truth, attempt.field] = attempt
+        await self._write(attempt.truth, ActionSettled(time=now, action_id=attempt.record.action_id, status=status))
