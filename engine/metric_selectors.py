@@ -42,10 +42,8 @@ def selectors(metric_map: MetricMap) -> tuple[str, ...]:
 
 
 def _selector(names: list[str], labels: tuple[str, ...], restrictions: dict[str, dict[str, set[str]]]) -> str:
-    matchers = [_matcher("__name__", names)]
-    for label in labels:
-        matchers.append(_matcher(label, sorted(set().union(*(restrictions[name][label] for name in names)))))
-    return "{" + ",".join(matchers) + "}"
+    united = {label: sorted({value for name in names for value in restrictions[name][label]}) for label in labels}
+    return "{" + ",".join(_matcher(label, values) for label, values in {"__name__": names, **united}.items()) + "}"
 
 
 def _matcher(label: str, values: list[str]) -> str:
