@@ -1,0 +1,159 @@
+"""Runs on disk: where they are, what state they are in, how they are stored and rebuilt.
+
+In: a data directory, a run's log. Out: run directories (`campaign=<c>/service_config=<s>/run_<run_id>/`), which DuckDB and Arrow read
+with hive partitioning. A run is there when its `metadata.json` is: the archive comes first, the tables after it, that file last.
+Upstream: `engine.env` and `engine.recovery` store; downstream: the command line and notebooks.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+
+from otel_control_gym.engine.archive import ARCHIVE_NAME, export_archive, read_archive
+from otel_control_gym.engine.errors import DatasetError, UsageError, nearest
+from otel_control_gym.engine.events import Recorded
+from otel_control_gym.engine.log import RunReader
+from otel_control_gym.engine.settings import RunSettings
+
+__all__ = ("Run", "find_runs", "open_run", "rebuild", "run_directory", "store_run")
+
+_PREFIX = "run_"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run directory, as its metadata tells it."""
+
+    run_id: str
+    status: str  #: completed, aborted, void
+    path: Path
+    campaign: str
+    service_config: str
+    done_reason: str | None
+    stand: str
+    run_start: str
+    run_end: str
+    content_digest: str
+
+
+class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of `metadata.json` that lists need."""
+
+    run_id: str
+    status: str
+    done_reason: str | None
+    stand: str
+    run_start: str
+    run_end: str
+    content_digest: str
+
+
+def run_directory(data_dir: Path, settings: RunSettings, run_id: str) -> Path:
+    """Return where the dataset of a run belongs."""
+    return data_dir / f"campaign={settings.campaign}" / f"service_config={settings.services.name}" / f"{_PREFIX}{run_id}"
+
+
+async def store_run(
+    log: RunReader, directory: Path, write_dataset: Callable[[Iterable[Recorded], Path], None]
+) -> None:
+    """Export a log into a run directory and write its dataset from that archive, both in worker threads.
+
+    Raises: LogError: the log can't be read. DatasetError: the files can't be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        archive = directory / ARCHIVE_NAME
+        await export_archive(log, archive)
+        await anyio.to_thread.run_sync(lambda: write_dataset(read_archive(archive), directory))
+    except OSError as error:
+        raise DatasetError(f"{directory} can't be written: {error.strerror or error}") from error
+
+
+def find_runs(data_dir: str | Path) -> list[Run]:
+    """Return all runs of a data directory that have a dataset, oldest first."""
+    paths = Path(data_dir).glob(f"campaign=*/service_config=*/{_PREFIX}*/metadata.json")
+    return sorted((_run(path.parent) for path in paths), key=lambda run: run.run_id)
+
+
+def open_run(reference: str | Path, data_dir: str | Path | None = None) -> Run:
+    """Return a run by its directory, its id, a unique beginning of its id, or `latest` (the last two need `data_dir`).
+
+    Raises: UsageError: there is no such run. DatasetError: its metadata can't be read.
+    """
+    path = Path(reference)
+    if (path / "metadata.json").is_file():
+        return _run(path)
+    if data_dir is None or path.is_dir():
+        raise UsageError(f"{path} is no run directory: it has no metadata.json")
+    runs = find_runs(data_dir)
+    if not runs:
+        raise UsageError(f"there are no runs in {data_dir}\n  `ocg run` makes one; `--data-dir` names another place")
+    wanted = str(reference).removeprefix(_PREFIX)
+    if wanted == "latest":
+        return runs[-1]
+    found = [run for run in runs if run.run_id.startswith(wanted)]
+    if len(found) != 1:
+        problem = "no run" if not found else f"{len(found)} runs"
+        remedy = nearest(wanted, [run.run_id for run in runs[-5:]])
+        raise UsageError(f"{problem} in {data_dir} begins with {wanted!r}\n  {remedy} (`ocg runs` lists all)")
+    return found[0]
+
+
+def rebuild(
+    run: Run | str | Path,
+    *,
+    bucket_seconds: int | None = None,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> Path:
+    """Fold a run's archived log again, with another bucket if given, and return the new dataset's directory.
+
+    The same log and granularity give the same bytes. Blocking.
+
+    Raises:
+        ConfigurationError: the log can't answer that bucket.
+        UsageError: the run doesn't exist, or the target directory isn't empty.
+    """
+    from otel_control_gym.projections import write_dataset
+
+    source = run if isinstance(run, Run) else open_run(run, data_dir)
+    suffix = "rebuilt" if bucket_seconds is None else f"{bucket_seconds}s"
+    target = Path(out) if out is not None else source.path.with_name(f"{suffix}_of_{source.path.name}")
+    if target.exists() and any(target.iterdir()):
+        raise UsageError(f"{target} isn't empty\n  name another directory with --out, or remove it")
+    archive = source.path / ARCHIVE_NAME
+    if not archive.is_file():
+        raise UsageError(f"{source.path} has no {ARCHIVE_NAME}: there is nothing to rebuild from")
+    fold = partial(write_dataset, read_archive(archive))
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(archive, target / ARCHIVE_NAME)
+        if bucket_seconds is None:
+            fold(target)
+        else:
+            fold(target, bucket_seconds=bucket_seconds)
+    except OSError as error:
+        raise DatasetError(f"{target} can't be written: {error.strerror or error}") from error
+    except BaseException:
+        shutil.rmtree(target)  # it was empty before: nothing of the caller's is lost
+        raise
+    return target
+
+
+def _run(path: Path) -> Run:
+    file = path / "metadata.json"
+    try:
+        metadata = msgspec.json.decode(file.read_bytes(), type=_Metadata)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DatasetError(f"{file} can't be read: {error}") from error
+    return Run(
+        path=path,
+        campaign=path.parent.parent.name.removeprefix("campaign="),
+        service_config=path.parent.name.removeprefix("service_config="),
+        **msgspec.structs.asdict(metadata),
+    )
