@@ -24,12 +24,13 @@ import anyio
 import msgspec
 
 from otel_control_gym.engine.errors import BrokerError
-from otel_control_gym.engine.nats_server import Endpoint, NatsServer, answers
+from otel_control_gym.engine.nats_server import Endpoint, NatsServer, answers, space_shortage
 
 __all__ = ("Broker", "EmbeddedBroker", "RemoteBroker", "open_broker")
 
 LOCATE_SECONDS = 20.0  #: until a server whose lock is held must answer
 POLL_SECONDS = 0.02
+MESSAGE_BYTES = 2**20  #: the largest message; less free space means that an append may never be answered
 
 
 class Broker(ABC):
@@ -59,6 +60,10 @@ class Broker(ABC):
         Raises: BrokerError: there is none, and none can be started.
         """
 
+    @abstractmethod
+    def trouble(self) -> str | None:
+        """Return why the server can't store anything now, if that can be seen from here: it doesn't answer then."""
+
 
 class RemoteBroker(Broker):
     """A server that somebody else runs."""
@@ -83,6 +88,10 @@ class RemoteBroker(Broker):
         """Return the URL; whether the server answers is for the connection to find out."""
         await anyio.lowlevel.checkpoint()
         return self._url
+
+    def trouble(self) -> None:
+        """Nothing can be seen from here."""
+        return
 
 
 class EmbeddedBroker(Broker):
@@ -109,13 +118,13 @@ class EmbeddedBroker(Broker):
     async def locate(self) -> str:
         """Return the URL of the directory's server; start one if there is none."""
         async with self._locating:
-            with anyio.move_on_after(LOCATE_SECONDS):
-                while True:
-                    endpoint = await self._own_or_start() or await self._attach()
-                    if endpoint is not None:
-                        self._endpoint = endpoint
-                        return endpoint.url
-                    await anyio.sleep(POLL_SECONDS)
+            deadline = anyio.current_time() + LOCATE_SECONDS
+            while anyio.current_time() < deadline:
+                endpoint = await self._own_or_start() or await self._attach()
+                if endpoint is not None:
+                    self._endpoint = endpoint
+                    return endpoint.url
+                await anyio.sleep(POLL_SECONDS)
         raise BrokerError(
             f"another process holds the broker of {self._directory} but no server answers there\n"
             f"  {self._file} names it; end that process, or use another `--data-dir`"
@@ -148,6 +157,10 @@ class EmbeddedBroker(Broker):
         except (FileNotFoundError, msgspec.DecodeError):
             return None
         return endpoint if await answers(endpoint) else None
+
+    def trouble(self) -> str | None:
+        """Return a complaint if the disk is full."""
+        return space_shortage(self._directory, MESSAGE_BYTES)
 
     async def close(self) -> None:
         """Stop the server if it is ours; attached processes then start their own."""

@@ -38,10 +38,11 @@ from otel_control_gym.engine.jetstream import (
     Refused,
     Stored,
     StreamConfig,
+    StreamInfo,
     Unanswered,
 )
 
-__all__ = ("LogConnection", "RunLog", "RunReader", "RunSummary", "recorded")
+__all__ = ("LogConnection", "RunLog", "RunReader", "RunStatus", "RunSummary", "recorded")
 
 SETTLE_SECONDS = 30.0  #: for an append whose outcome is unclear; longer than a take-over of the embedded broker
 PAUSE_SECONDS = 0.05
@@ -57,8 +58,11 @@ TAIL_SECONDS = (
     0.032,
 )  #: looks for a message that was announced but isn't stored yet
 
-_LAST = (type_tag(RunEnded), type_tag(RunAborted))
 _STREAM = {False: "ocg", True: "ocg-truth"}
+
+
+RunStatus = Literal["completed", "aborted", "unfinished", "unreadable"]
+"""Unfinished: in progress, or its process died; unreadable: the broker has lost its last message."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +70,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     campaign: str
-    status: Literal["completed", "aborted", "unfinished"]  #: unfinished: in progress, or its process died
+    status: RunStatus
     public_messages: int
     truth_messages: int
     bytes: int
@@ -148,38 +152,51 @@ class LogConnection:
         return log
 
     async def runs(self) -> list[RunSummary]:
-        """Return all runs that the broker holds, oldest first."""
-        streams = {info.name: info for info in await self._jetstream.streams(_STREAM[False])}
-        summaries = []
-        for name, info in streams.items():
-            run_id = info.metadata.get("ocg-run-id", "")
-            if name != _stream(run_id, truth=False):
-                continue
-            truth = streams.get(_stream(run_id, truth=True))
-            summaries.append(
-                RunSummary(
-                    run_id=run_id,
-                    campaign=info.metadata["ocg-campaign"],
-                    status=await self._status(name, info.last_sequence),
-                    public_messages=info.messages,
-                    truth_messages=0 if truth is None else truth.messages,
-                    bytes=info.bytes + (0 if truth is None else truth.bytes),
-                )
-            )
-        return summaries
+        """Return all runs that the broker holds, oldest first.
 
-    async def _status(self, stream: str, last: int) -> Literal["completed", "aborted", "unfinished"]:
-        if last == 0:
+        Raises: LogError: the broker doesn't answer.
+        """
+        try:
+            streams = {info.name: info for info in await self._jetstream.streams(_STREAM[False])}
+            return [
+                await self._summary(info, streams.get(_stream(info.metadata["ocg-run-id"], truth=True)))
+                for name, info in streams.items()
+                if name == _stream(info.metadata.get("ocg-run-id", ""), truth=False)
+            ]
+        except (Refused, Unanswered) as error:
+            raise LogError(f"the broker's runs can't be listed: {error}") from error
+
+    async def _summary(self, public: StreamInfo, truth: StreamInfo | None) -> RunSummary:
+        return RunSummary(
+            run_id=public.metadata["ocg-run-id"],
+            campaign=public.metadata["ocg-campaign"],
+            status=await self._status(public),
+            public_messages=public.messages,
+            truth_messages=0 if truth is None else truth.messages,
+            bytes=public.bytes + (0 if truth is None else truth.bytes),
+        )
+
+    async def _status(self, stream: StreamInfo) -> RunStatus:
+        if stream.last_sequence == 0:
             return "unfinished"
-        tag = (await self._jetstream.stored(stream, last)).headers.get("ce-type")
+        try:
+            tag = (await self._jetstream.stored(stream.name, stream.last_sequence)).headers.get("ce-type")
+        except Refused:
+            return "unreadable"
         if tag == type_tag(RunEnded):
             return "completed"
         return "aborted" if tag == type_tag(RunAborted) else "unfinished"
 
     async def delete(self, run_id: str) -> None:
-        """Drop a run's streams with all that is in them; a run that isn't there is no error."""
-        for truth in (False, True):
-            await self._jetstream.delete_stream(_stream(run_id, truth=truth))
+        """Drop a run's streams with all that is in them; a run that isn't there is no error.
+
+        Raises: LogError: the broker refuses, or doesn't answer.
+        """
+        try:
+            for truth in (False, True):
+                await self._jetstream.delete_stream(_stream(run_id, truth=truth))
+        except (Refused, Unanswered) as error:
+            raise LogError(f"run {run_id} can't be dropped: {error}") from error
 
 
 class RunReader:
@@ -348,6 +365,10 @@ class RunLog(RunReader):
                 outstanding = await self._not_stored(outstanding)
             except Unanswered as error:
                 raise LogError(f"run {self.run.run_id}: the broker doesn't answer: {error}") from error
+            if outstanding and (trouble := self._jetstream.broker.trouble()) is not None:
+                raise LogError(
+                    f"run {self.run.run_id}: message {outstanding[0][0].sequence} can't be stored: {trouble}"
+                )
             if outstanding and anyio.current_time() > deadline:
                 raise LogError(
                     f"run {self.run.run_id}: message {outstanding[0][0].sequence} couldn't be written within "

