@@ -53,7 +53,7 @@ def kernel_sources() -> list[Path]:
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function that only other compiled functions call (and tests)."""
-    return cast("Callable[P, R]", numba.njit(nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True)(function))
+    return cast("Callable[P, R]", numba.njit(nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def entry_point(function: Callable[P, R]) -> Callable[P, R]:

@@ -73,47 +73,47 @@ HOP = np.dtype(
         ("sent", "i8"),
         ("arrived", "i8"),
         ("server_ns", "i8"),  # arrival to answer; -1: never answered
-        ("parent", "i4"),  # calling hop; -1: a session
-        ("session", "i4"),
-        ("call", "i4"),
-        ("client", "i4"),  # pod
-        ("pod", "i4"),  # -1: refused
-        ("next_call", "i4"),
-        ("repeat", "i4"),
-        ("pending", "i4"),  # children that haven't reported yet
-        ("lines", "i4"),
-        ("left", "i4"),  # in the pod's heap of work
-        ("right", "i4"),
-        ("next", "i4"),  # in the pod's queue, or in the list of free rows
-        ("stage", "i2"),
-        ("position", "i1"),  # within the stage
-        ("phase", "i1"),
-        ("outcome", "i1"),
-        ("client_open", "i1"),  # the caller still waits
-        ("holding", "i1"),  # a worker
-        ("reported", "i1"),  # the answer has reached the caller's side
+        ("parent", "i8"),  # calling hop; -1: a session
+        ("session", "i8"),
+        ("call", "i8"),
+        ("client", "i8"),  # pod
+        ("pod", "i8"),  # -1: refused
+        ("next_call", "i8"),
+        ("repeat", "i8"),
+        ("pending", "i8"),  # children that haven't reported yet
+        ("lines", "i8"),
+        ("left", "i8"),  # in the pod's heap of work
+        ("right", "i8"),
+        ("next", "i8"),  # in the pod's queue, or in the list of free rows
+        ("stage", "i8"),
+        ("position", "i8"),  # within the stage
+        ("phase", "i8"),
+        ("outcome", "i8"),
+        ("client_open", "i8"),  # the caller still waits
+        ("holding", "i8"),  # a worker
+        ("reported", "i8"),  # the answer has reached the caller's side
     ],
     align=True,
 )
 POD = np.dtype(
     [
-        ("service", "i4"),
-        ("ordinal", "i4"),
-        ("life", "i4"),
-        ("ready", "i4"),
-        ("in_flight", "i4"),
-        ("queued", "i4"),
-        ("queue_head", "i4"),
-        ("queue_tail", "i4"),
-        ("busy", "i4"),  # workers
-        ("running", "i4"),  # requests that want the CPU
-        ("work_root", "i4"),  # heap of them, by `finish`
-        ("throttled", "i4"),
-        ("rules", "i4"),  # egress rules that start here
-        ("connections", "i4"),  # first row of its connections
-        ("server_rows", "i4"),  # first row of its counters; -1: sends no spans
-        ("client_rows", "i4"),
-        ("internal_rows", "i4"),
+        ("service", "i8"),
+        ("ordinal", "i8"),
+        ("life", "i8"),
+        ("ready", "i8"),
+        ("in_flight", "i8"),
+        ("queued", "i8"),
+        ("queue_head", "i8"),
+        ("queue_tail", "i8"),
+        ("busy", "i8"),  # workers
+        ("running", "i8"),  # requests that want the CPU
+        ("work_root", "i8"),  # heap of them, by `finish`
+        ("throttled", "i8"),
+        ("rules", "i8"),  # egress rules that start here
+        ("connections", "i8"),  # first row of its connections
+        ("server_rows", "i8"),  # first row of its counters; -1: sends no spans
+        ("client_rows", "i8"),
+        ("internal_rows", "i8"),
         ("virtual", "f8"),  # CPU time that each running request has had
         ("rate", "f8"),  # of `virtual`, per nanosecond
         ("demand", "f8"),  # cores in use
@@ -138,8 +138,8 @@ POD = np.dtype(
     ],
     align=True,
 )
-CONNECTION = np.dtype([("pod", "i4"), ("picks", "i4")], align=True)
-RULE = np.dtype([("pod", "i4"), ("peer", "i4"), ("latency_ns", "i8"), ("jitter_ns", "i8")], align=True)
+CONNECTION = np.dtype([("pod", "i8"), ("picks", "i8")], align=True)
+RULE = np.dtype([("pod", "i8"), ("peer", "i8"), ("latency_ns", "i8"), ("jitter_ns", "i8")], align=True)
 SESSION = np.dtype(
     [
         ("entity", "i8"),  # user, or number of the arrival
@@ -147,15 +147,15 @@ SESSION = np.dtype(
         ("key", "u8"),  # of the task
         ("started", "i8"),
         ("due", "i8"),  # its outstanding event
-        ("flow", "i4"),
-        ("request", "i4"),  # position in the flow
-        ("requests", "i4"),  # sent so far in the task
-        ("additions", "i4"),  # left
-        ("lines", "i4"),
-        ("next", "i4"),
-        ("phase", "i1"),
-        ("leaving", "i1"),
-        ("failed", "i1"),  # some request of the task
+        ("flow", "i8"),
+        ("request", "i8"),  # position in the flow
+        ("requests", "i8"),  # sent so far in the task
+        ("additions", "i8"),  # left
+        ("lines", "i8"),
+        ("next", "i8"),
+        ("phase", "i8"),
+        ("leaving", "i8"),
+        ("failed", "i8"),  # some request of the task
     ],
     align=True,
 )
@@ -168,12 +168,12 @@ SPAN = np.dtype(
         ("span_id", "u8"),
         ("parent_id", "u8"),  # 0: none
         ("probability", "f8"),
-        ("pod", "i4"),
-        ("peer", "i4"),  # pod; -1: none was reached
-        ("operation", "i4"),  # INTERNAL: the flow
-        ("edge", "i4"),  # -1: none
-        ("kind", "i4"),
-        ("outcome", "i4"),
+        ("pod", "i8"),
+        ("peer", "i8"),  # pod; -1: none was reached
+        ("operation", "i8"),  # INTERNAL: the flow
+        ("edge", "i8"),  # -1: none
+        ("kind", "i8"),
+        ("outcome", "i8"),
     ],
     align=True,
 )
@@ -185,16 +185,16 @@ WORLD = np.dtype(
         ("events", "i8"),
         ("hops", "i8"),
         ("heap_size", "i8"),
-        ("free_hop", "i4"),
-        ("hops_used", "i4"),
-        ("todo", "i4"),
-        ("rules", "i4"),
-        ("load_pod", "i4"),
-        ("free_session", "i4"),
-        ("sessions_used", "i4"),
-        ("users_target", "i4"),
-        ("users_staying", "i4"),
-        ("margin", "i4"),  # free rows that one event may need
+        ("free_hop", "i8"),
+        ("hops_used", "i8"),
+        ("todo", "i8"),
+        ("rules", "i8"),
+        ("load_pod", "i8"),
+        ("free_session", "i8"),
+        ("sessions_used", "i8"),
+        ("users_target", "i8"),
+        ("users_staying", "i8"),
+        ("margin", "i8"),  # free rows that one event may need
         ("spawn_gap_ns", "i8"),
         ("spawn_due", "i8"),
         ("think_low_ns", "f8"),
@@ -219,10 +219,10 @@ class State(NamedTuple):
     world: Table
     heap: npt.NDArray[np.int64]  #: [capacity, 3]: time, sequence, payload
     hops: Table
-    todo: npt.NDArray[np.int32]  #: hops that can go on at this moment
+    todo: npt.NDArray[np.int64]  #: hops that can go on at this moment
     pods: Table
-    ready: npt.NDArray[np.int32]  #: [services, capacity]: ready pods
-    ready_count: npt.NDArray[np.int32]  #: [services]
+    ready: npt.NDArray[np.int64]  #: [services, capacity]: ready pods
+    ready_count: npt.NDArray[np.int64]  #: [services]
     connections: Table
     rules: Table
     sessions: Table
@@ -242,10 +242,10 @@ def empty_state(services: int, edges: int, flows: int) -> State:
         world=np.zeros(1, WORLD),
         heap=np.zeros((1024, 3), np.int64),
         hops=np.zeros(512, HOP),
-        todo=np.zeros(512, np.int32),
+        todo=np.zeros(512, np.int64),
         pods=np.zeros(16, POD),
-        ready=np.zeros((services, 4), np.int32),
-        ready_count=np.zeros(services, np.int32),
+        ready=np.zeros((services, 4), np.int64),
+        ready_count=np.zeros(services, np.int64),
         connections=np.zeros(32, CONNECTION),
         rules=np.zeros(4, RULE),
         sessions=np.zeros(64, SESSION),

@@ -32,19 +32,19 @@ _MS: Final = 1_000_000.0  #: nanoseconds
 
 SERVICE = np.dtype(
     [
-        ("workers", "i4"),  # 0: no bound
-        ("holds", "i4"),  # 1: keeps its worker while it waits for answers
-        ("threads", "i4"),  # cores that it can use at once; 0: no bound
+        ("workers", "i8"),  # 0: no bound
+        ("holds", "i8"),  # 1: keeps its worker while it waits for answers
+        ("threads", "i8"),  # cores that it can use at once; 0: no bound
     ],
     align=True,
 )
 OPERATION = np.dtype(
     [
-        ("service", "i4"),
-        ("rank", "i4"),  # among the operations of its service
-        ("first_step", "i4"),
-        ("steps", "i4"),
-        ("distribution", "i4"),
+        ("service", "i8"),
+        ("rank", "i8"),  # among the operations of its service
+        ("first_step", "i8"),
+        ("steps", "i8"),
+        ("distribution", "i8"),
         ("request_bytes", "i8"),
         ("response_bytes", "i8"),
         ("tail_ns", "f8"),
@@ -53,22 +53,22 @@ OPERATION = np.dtype(
     ],
     align=True,
 )
-STEP = np.dtype([("work_ns", "f8"), ("first_call", "i4"), ("calls", "i4"), ("parallel", "i4")], align=True)
+STEP = np.dtype([("work_ns", "f8"), ("first_call", "i8"), ("calls", "i8"), ("parallel", "i8")], align=True)
 CALL = np.dtype(
     [
-        ("operation", "i4"),  # called
-        ("edge", "i4"),
-        ("per_line", "i4"),
-        ("fails", "i4"),  # 1: its failure is the caller's
-        ("connection", "i4"),  # rank of the edge among those of the calling service
-        ("target", "i4"),  # rank of the operation among those that the calling service calls
-        ("site", "i4"),  # rank of the call in its operation: part of the key of what it causes
+        ("operation", "i8"),  # called
+        ("edge", "i8"),
+        ("per_line", "i8"),
+        ("fails", "i8"),  # 1: its failure is the caller's
+        ("connection", "i8"),  # rank of the edge among those of the calling service
+        ("target", "i8"),  # rank of the operation among those that the calling service calls
+        ("site", "i8"),  # rank of the call in its operation: part of the key of what it causes
     ],
     align=True,
 )
-EDGE = np.dtype([("source", "i4"), ("target", "i4"), ("sticky", "i4"), ("latency_ns", "i8")], align=True)
+EDGE = np.dtype([("source", "i8"), ("target", "i8"), ("sticky", "i8"), ("latency_ns", "i8")], align=True)
 FLOW = np.dtype(
-    [("first_call", "i4"), ("calls", "i4"), ("additions_low", "i4"), ("additions_high", "i4")], align=True
+    [("first_call", "i8"), ("calls", "i8"), ("additions_low", "i8"), ("additions_high", "i8")], align=True
 )
 
 
