@@ -1,0 +1,45 @@
+"""The tree of commands. Modules of commands are imported here, what they need only when one runs: `--help` must be quick."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from otel_control_gym.engine.command_line import config, rebuild, run, runs, show, tail, validate
+
+__all__ = ("app",)
+
+app = typer.Typer(
+    name="ocg",
+    help="A controlled gym for DevOps systems: run episodes, look at them, rebuild their datasets.",
+    epilog="Exit codes: 0 done; 1 what was asked about is not so; 2 wrong input or environment; 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"ocg {version('otel-control-gym')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None: ...
+
+
+app.command("run")(run.run)
+app.command("rebuild")(rebuild.rebuild)
+app.command("tail")(tail.tail)
+app.command("runs")(runs.runs)
+app.command("show")(show.show)
+app.command("validate")(validate.validate)
+app.add_typer(config.app, name="config")
