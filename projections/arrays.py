@@ -1,0 +1,104 @@
+"""A state ➜ the numbers and rows of one observation.
+
+In: a state, the moment of the observation, window and bucket. Out: `ObservationArrays`: the last window / bucket whole buckets before the
+moment, always as many; those before the run's start are masked. `engine.observation` adds what isn't a fold of the log's telemetry.
+
+Every number is computed by `projections.features`, as the tables' are: the observation is the table's cells, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.errors import ConfigurationError
+from otel_control_gym.engine.events import Finding, GraphObserved, KubernetesEvent
+from otel_control_gym.projections.features import edge_features, node_features
+from otel_control_gym.projections.fold import RunState
+from otel_control_gym.projections.growth import Buckets
+from otel_control_gym.projections.happenings import Happening, happenings
+from otel_control_gym.projections.schemas import EDGE_NUMBERS, NODE_NUMBERS
+from otel_control_gym.projections.summaries import LogPattern, TraceSummary, log_patterns, trace_summaries
+
+__all__ = ("ObservationArrays", "observation_arrays")
+
+Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+
+class ObservationArrays(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What the public log says about a window of T buckets, N nodes and E edges; F and G columns of the feature tables."""
+
+    time: npt.NDArray[np.int64]  #: [T] start of each bucket, ns
+    node_names: tuple[str, ...]  #: [N]
+    node_features: tuple[str, ...]  #: [F]
+    nodes: Float  #: [T, N, F]; NaN where unknown
+    node_mask: Bool  #: [T, N, F] known
+    edge_names: tuple[tuple[str, str, str], ...]  #: [E] source, target, protocol
+    edge_features: tuple[str, ...]  #: [G]
+    edges: Float  #: [T, E, G]; NaN where unknown
+    edge_mask: Bool  #: [T, E, G] known
+    events: tuple[Happening, ...]  #: public, in the window, by time
+    log_patterns: tuple[LogPattern, ...]  #: per log window that overlaps the window
+    traces: tuple[TraceSummary, ...]  #: per trace window that overlaps the window
+    kubernetes_events: tuple[KubernetesEvent, ...]
+    findings: tuple[Finding, ...]
+    graph: GraphObserved
+
+
+def observation_arrays(state: RunState, end: int, *, window_seconds: int, bucket_seconds: int) -> ObservationArrays:
+    """Return the observation of the last `window_seconds` before `end` [ns]; a bucket that isn't over at `end` is left out.
+
+    Raises: ConfigurationError: the bucket is finer than the scrape interval, or the window is no multiple of the bucket.
+    """
+    if window_seconds < bucket_seconds or window_seconds % bucket_seconds:
+        raise ConfigurationError(
+            file="observe",
+            key="window",
+            found=window_seconds,
+            problem=f"no multiple of the bucket of {bucket_seconds} s",
+            remedy=f"use {bucket_seconds} or a multiple of it",
+        )
+    length = window_seconds // bucket_seconds
+    known = state.buckets(bucket_seconds, end=end)
+    shown = Buckets(max(0, known.count - length), min(length, known.count), known.width)
+    early = length - shown.count
+    telemetry = state.telemetry()
+    nodes = _stack(node_features(telemetry, shown), NODE_NUMBERS, early)
+    edges = _stack(edge_features(telemetry, shown), EDGE_NUMBERS, early)
+    step = bucket_seconds * SECOND
+    last = state.origin + known.count * step
+    start = last - window_seconds * SECOND
+    granularity = state.settings.granularity
+    return ObservationArrays(
+        time=np.arange(start, last, step, dtype=np.int64),
+        node_names=tuple(node.id for node in state.graph.nodes),
+        node_features=NODE_NUMBERS,
+        nodes=nodes,
+        node_mask=~np.isnan(nodes),
+        edge_names=tuple((edge.source, edge.target, edge.protocol) for edge in state.graph.edges),
+        edge_features=EDGE_NUMBERS,
+        edges=edges,
+        edge_mask=~np.isnan(edges),
+        events=tuple(happenings(state, start, end, truth=False)),
+        log_patterns=log_patterns(
+            state.logs.between(start, end), state.origin, granularity.log_pattern_window_seconds * SECOND
+        ),
+        traces=trace_summaries(
+            state.spans.between(start, end), state.origin, granularity.trace_aggregation_seconds * SECOND
+        ),
+        kubernetes_events=tuple(state.kubernetes_events.between(start, end)),
+        findings=tuple(state.findings.between(start, end)),
+        graph=state.graph,
+    )
+
+
+def _stack(columns: Mapping[str, Float], names: tuple[str, ...], early: int) -> Float:
+    known = np.stack([columns[name] for name in names], axis=-1)
+    if early == 0:
+        return known
+    return np.concatenate([np.full((early, *known.shape[1:]), np.nan), known])

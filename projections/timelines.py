@@ -1,0 +1,57 @@
+"""Rows of many events ➜ one row of rows in time.
+
+In: rows as events bring them, nearly sorted. Out: the rows of [start, end), in the order of (time, key), which doesn't depend on how
+they were spread over events.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ("Timeline",)
+
+
+class _Timed(Protocol):
+    @property
+    def time(self) -> int: ...
+
+
+RowT = TypeVar("RowT", bound=_Timed)
+
+
+class Timeline(Generic[RowT]):
+    """Rows that know their time, kept in the order of (time, key)."""
+
+    def __init__(self, key: Callable[[RowT], tuple[str, ...]]) -> None:
+        self._key = key
+        self._rows: list[RowT] = []
+        self._sorted = True
+
+    def extend(self, rows: Iterable[RowT]) -> None:
+        """Add rows in any order."""
+        self._rows.extend(rows)
+        self._sorted = False
+
+    def all(self) -> Sequence[RowT]:
+        """Return all rows."""
+        if not self._sorted:
+            self._rows.sort(key=lambda row: (row.time, self._key(row)))
+            self._sorted = True
+        return self._rows
+
+    def between(self, start: int, end: int) -> Sequence[RowT]:
+        """Return the rows of start <= time < end."""
+        rows = self.all()
+        return rows[bisect_left(rows, start, key=_time) : bisect_left(rows, end, key=_time)]
+
+    def last(self, moment: int) -> RowT | None:
+        """Return the last row at or before a moment."""
+        rows = self.all()
+        position = bisect_right(rows, moment, key=_time)
+        return rows[position - 1] if position else None
+
+
+def _time(row: _Timed) -> int:
+    return row.time
