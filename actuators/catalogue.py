@@ -146,7 +146,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about a type of action besides its parameters."""
 
-    action: type[_Action]
+    action: type[Action]
     action_class: Literal["action", "intervention"]
     target_kind: Literal["none", "service", "edge", "workload"]
     api_calls: tuple[str, ...]

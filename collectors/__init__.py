@@ -1,1 +1,23 @@
-"""The senses: stand to events."""
+"""Collectors: what a stand shows ➜ events. One module per source, and none knows another.
+
+Here: Kubernetes watches, the load generator's account, Prometheus samples, OTLP spans and logs, Coroot's findings. Not here: any
+reckoning (projections), and the order of the log beyond one source (the episode).
+"""
+
+from __future__ import annotations
+
+from otel_control_gym.collectors.coroot import CorootCollector
+from otel_control_gym.collectors.kubernetes import KubernetesCollector
+from otel_control_gym.collectors.opening import make_collectors
+from otel_control_gym.collectors.otlp import OtlpReceiver
+from otel_control_gym.collectors.prometheus import PrometheusCollector
+from otel_control_gym.collectors.workload import WorkloadCollector
+
+__all__ = (
+    "CorootCollector",
+    "KubernetesCollector",
+    "OtlpReceiver",
+    "PrometheusCollector",
+    "WorkloadCollector",
+    "make_collectors",
+)

@@ -1,0 +1,142 @@
+"""Coroot's findings ➜ `FindingsObserved`: suspicions, never truth.
+
+In: incidents, alerts and the service map of Coroot's API, at most once per minute of episode time (its cache is refreshed no faster).
+Out: findings that are new or changed since the last poll. A poll that found nothing new is logged too, as an event without rows:
+silence and absence are different things. `/app/*/rca` is never called, because it acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from otel_control_gym.collectors.findings import (
+    Alert,
+    Application,
+    Incident,
+    alert_finding,
+    edge_findings,
+    incident_finding,
+)
+from otel_control_gym.collectors.gaps import Gaps
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.events import Event, Finding, FindingsObserved
+from otel_control_gym.engine.protocols import Barrier, Endpoints
+
+__all__ = ("CorootCollector",)
+
+POLL_EVERY = 60 * SECOND
+_ANSWER_SECONDS = 60.0  #: of Coroot's own user interface
+
+T = TypeVar("T")
+
+
+class _Project(msgspec.Struct):
+    id: str
+
+
+class _User(msgspec.Struct):
+    projects: list[_Project] | None = None
+
+
+class _Incidents(msgspec.Struct):
+    data: list[Incident] | None
+
+
+class _Alerts(msgspec.Struct):
+    alerts: list[Alert] | None = None
+
+
+class _AlertsAnswer(msgspec.Struct):
+    data: _Alerts | None
+
+
+class _Map(msgspec.Struct):
+    map: list[Application] | None = None
+
+
+class _MapAnswer(msgspec.Struct):
+    data: _Map | None
+
+
+class CorootCollector:
+    """Polls Coroot; `now` is the run's first moment."""
+
+    source = "findings"
+
+    def __init__(self, endpoints: Endpoints, *, now: int) -> None:
+        self._base = f"{endpoints.coroot}/api"
+        self._gaps = Gaps(self.source, now)
+        self._next_poll = now
+        self._known: dict[str, Finding] = {}
+        self._events: list[tuple[Finding, ...]] = []
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Open the connection."""
+        return self._open()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as self._session:
+            yield
+
+    async def drain(self, barrier: Barrier) -> None:
+        """Poll, if a minute has passed since the last poll."""
+        if barrier.time < self._next_poll:
+            return
+        self._next_poll = barrier.time + POLL_EVERY
+        try:
+            findings = await self._poll(barrier.time)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._gaps.read_up_to(barrier.time, f"no answer ({type(error).__name__})")
+        except msgspec.MsgspecError as error:
+            self._gaps.read_up_to(barrier.time, f"answer can't be read ({error})")
+        else:
+            self._gaps.read_up_to(barrier.time)
+            self._events.append(self._changes(findings, barrier.time))
+
+    async def _poll(self, now: int) -> list[Finding]:
+        user = await self._get("user", _User)
+        if not user.projects:
+            raise msgspec.ValidationError("Coroot has no project")
+        project = f"project/{user.projects[0].id}"
+        incidents = (await self._get(f"{project}/incidents", _Incidents)).data or []
+        alerts = (await self._get(f"{project}/alerts?include_resolved=true", _AlertsAnswer)).data
+        overview = (await self._get(f"{project}/overview/map", _MapAnswer)).data
+        found = [incident_finding(incident) for incident in incidents]
+        found += [alert_finding(alert) for alert in (alerts.alerts if alerts else None) or []]
+        found += edge_findings((overview.map if overview else None) or [], now)
+        return found
+
+    async def _get(self, path: str, answer: type[T]) -> T:
+        assert self._session is not None, "drained outside of `open`"
+        async with self._session.get(f"{self._base}/{path}") as response:
+            response.raise_for_status()
+            return msgspec.json.decode(await response.read(), type=answer)
+
+    def _changes(self, findings: Sequence[Finding], now: int) -> tuple[Finding, ...]:
+        """Return what is new or different; an edge that isn't reported any more is resolved."""
+        present = {finding.key: finding for finding in findings}
+        for key, old in self._known.items():
+            if old.source != "edge":
+                continue
+            if key not in present:
+                present[key] = old if old.resolved is not None else msgspec.structs.replace(old, resolved=now)
+            elif old.resolved is None:
+                present[key] = msgspec.structs.replace(present[key], time=old.time)  # still the same outage
+        changed = [finding for key, finding in present.items() if self._known.get(key) != finding]
+        self._known |= present
+        return tuple(sorted(changed, key=lambda finding: (finding.time, finding.key)))
+
+    def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
+        """Return one event per poll since the last flush."""
+        events: list[Event] = [FindingsObserved(time=now, rows=rows) for rows in self._events]
+        self._events = []
+        events += self._gaps.flush(now)
+        return [(event, False) for event in events]

@@ -1,0 +1,176 @@
+"""Kubernetes ➜ pod transitions, rollouts, Events.
+
+In: lists and watches of pods, Deployments, ReplicaSets and Events. Out: rows in the order in which the API server wrote them.
+
+What makes this hard:
+- **Draining exactly.** A barrier names a resourceVersion; each watch has to have seen it, by a change or a bookmark. Where that can't
+  be (a cluster gives bookmarks once a minute, a server may be gone), the wait is bounded, and the rest is a gap.
+- **Times.** Watches carry none. An object shows when it changed last, in whole seconds, or not at all. All four watches share one sequence
+  of versions, so a row's time is the newest that was shown up to its version, within the barriers before and after it.
+- **Truth.** Events about chaos objects say what is injected and when: they go to the truth stream.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import anyio
+import msgspec
+
+from otel_control_gym.collectors.gaps import Gaps
+from otel_control_gym.collectors.kubernetes_rows import (
+    EventObject,
+    PodObject,
+    WorkloadObject,
+    event_row,
+    is_truth,
+    pod_row,
+    rollout_row,
+)
+from otel_control_gym.collectors.watch import Delivery, Watch
+from otel_control_gym.engine.errors import StandError
+from otel_control_gym.engine.events import (
+    Event,
+    KubernetesEvent,
+    KubernetesEventsObserved,
+    PodsTransitioned,
+    PodTransition,
+    RolloutsObserved,
+    RolloutStatus,
+)
+from otel_control_gym.engine.protocols import Barrier, Endpoints
+
+__all__ = ("KubernetesCollector",)
+
+LAG_SECONDS = 2.0  #: wall time without progress after which an inexact barrier is caught up with by lists
+PATIENCE_SECONDS = 30.0  #: the same for an exact barrier: bookmarks come at once, unless a connection broke
+_SILENCE_SECONDS = 330.0  #: a watch that is silent for longer is taken for dead, and goes on where it was
+_KINDS: tuple[tuple[str, str, type[Any]], ...] = (
+    ("Deployment", "apis/apps/v1/namespaces/{}/deployments", WorkloadObject),
+    ("ReplicaSet", "apis/apps/v1/namespaces/{}/replicasets", WorkloadObject),
+    ("Pod", "api/v1/namespaces/{}/pods", PodObject),
+    ("Event", "api/v1/namespaces/{}/events", EventObject),
+)
+
+
+class KubernetesCollector:
+    """Watches a namespace; `now` is the run's first moment: Events from before aren't the run's."""
+
+    source = "kubernetes"
+
+    def __init__(self, endpoints: Endpoints, *, now: int) -> None:
+        self._endpoints = endpoints
+        self._start = now
+        self._gaps = Gaps(self.source, now)
+        self._newest = now  # newest time shown by an object so far
+        self._watches: dict[str, Watch[Any]] = {}
+        self._progress = anyio.Event()
+        self._pods: list[PodTransition] = []
+        self._rollouts: list[RolloutStatus] = []
+        self._events: dict[bool, list[KubernetesEvent]] = {False: [], True: []}
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """List everything, then watch.
+
+        Raises: StandError: the API server can't be reached.
+        """
+        return self._open()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        token, ca_file = self._endpoints.kubernetes_token, self._endpoints.kubernetes_ca_file
+        verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30.0, sock_read=_SILENCE_SECONDS)
+        async with (
+            aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+                connector=aiohttp.TCPConnector(ssl=verify),
+                timeout=timeout,
+            ) as session,
+            anyio.create_task_group() as tasks,
+        ):
+            for name, path, kind in _KINDS:
+                url = f"{self._endpoints.kubernetes}/{path.format(self._endpoints.namespace)}"
+                watch = self._watches[name] = Watch(session, url, kind, self._announce)
+                try:
+                    await watch.list(initial=True)
+                except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    raise StandError(f"the Kubernetes API can't be listed at {url}: {error}") from error
+                await tasks.start(watch.follow)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+
+    def _announce(self) -> None:
+        self._progress.set()
+        self._progress = anyio.Event()
+
+    async def drain(self, barrier: Barrier) -> None:
+        """Wait until each watch has seen the barrier's resourceVersion, or can't."""
+        wanted = int(barrier.resource_version) if barrier.resource_version else 0
+        patience = PATIENCE_SECONDS if barrier.exact else LAG_SECONDS
+        while self._behind(wanted):
+            with anyio.move_on_after(patience) as waited:
+                await self._progress.wait()
+            if waited.cancelled_caught:
+                await self._catch_up(wanted)
+                break
+        self._take(barrier.time)
+        reasons = [f"{name}: {gap}" for name, watch in self._watches.items() for gap in watch.gaps]
+        reasons += [f"{name}: {watch.broken}" for name, watch in self._watches.items() if watch.broken]
+        for watch in self._watches.values():
+            watch.gaps = []
+        self._gaps.read_up_to(barrier.time, *reasons)
+
+    async def _catch_up(self, wanted: int) -> None:
+        """List where a watch has fallen silent; what happened in between is then one change per object."""
+        for watch in self._watches.values():
+            if watch.version < wanted and not watch.broken:
+                try:
+                    await watch.list(initial=False)
+                except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
+                    watch.gaps.append(f"watch silent, and not to be listed ({type(error).__name__})")
+
+    def _behind(self, wanted: int) -> bool:
+        return any(watch.version < wanted and not watch.broken for watch in self._watches.values())
+
+    def _take(self, until: int) -> None:
+        """Give every change since the last barrier its time, and make rows."""
+        found: list[tuple[int, int, str, Delivery[Any]]] = []
+        for number, (name, watch) in enumerate(self._watches.items()):
+            found += [(delivery.version, number, name, delivery) for delivery in watch.deliveries]
+            watch.deliveries = []
+        for _, _, name, delivery in sorted(found, key=lambda item: item[:2]):
+            shown = delivery.object.moment()
+            if shown > self._newest:
+                self._newest = min(shown, until)
+            self._row(name, delivery, max(self._newest, self._gaps.since))
+
+    def _row(self, name: str, delivery: Delivery[Any], time: int) -> None:
+        if name == "Pod":
+            self._pods.append(pod_row(delivery.object, delivery.change, time))
+        elif name == "Event":
+            if delivery.change != "deleted" and not (delivery.initial and delivery.object.moment() < self._start):
+                self._events[is_truth(delivery.object)].append(event_row(delivery.object, time))
+        elif name == "Deployment":
+            self._rollouts.append(rollout_row(delivery.object, "Deployment", delivery.change, time))
+        else:
+            self._rollouts.append(rollout_row(delivery.object, "ReplicaSet", delivery.change, time))
+
+    def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
+        """Return rollouts, pods, Events; rows in the order of their resourceVersions, which is that of their times."""
+        events: list[tuple[Event, bool]] = []
+        if self._rollouts:
+            events.append((RolloutsObserved(time=now, rows=tuple(self._rollouts)), False))
+        if self._pods:
+            events.append((PodsTransitioned(time=now, rows=tuple(self._pods)), False))
+        for truth, rows in self._events.items():
+            if rows:
+                events.append((KubernetesEventsObserved(time=now, rows=tuple(rows)), truth))
+        self._rollouts, self._pods, self._events = [], [], {False: [], True: []}
+        return [*events, *((gap, False) for gap in self._gaps.flush(now))]

@@ -1,0 +1,336 @@
+"""Kubernetes objects ➜ rows, as pure functions. Only the fields below are decoded: env values, managed fields and annotations never
+get as far as the log.
+
+`moment` is the newest time that an object shows of itself, or 0. Kubernetes' stamps have one second, and some changes leave none (a
+Deployment that scales): `kubernetes` puts those in the order of their resourceVersions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.events import KubernetesEvent, PodTransition, RolloutStatus
+
+__all__ = ("Change", "EventObject", "PodObject", "WorkloadObject", "event_row", "is_truth", "pod_row", "rollout_row")
+
+Change = Literal["added", "modified", "deleted"]
+_SERVICE_LABELS = ("opentelemetry.io/name", "app.kubernetes.io/component")
+_CHAOS_GROUP = "chaos-mesh.org/"
+_CHAOS_COMPONENTS = ("initFinalizers", "desiredphase", "records")
+_REVISION = "deployment.kubernetes.io/revision"
+_SUFFIXES = {
+    "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
+}  # fmt: skip
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    """Base of all parts."""
+
+
+class Owner(_Part):
+    """Who owns an object."""
+
+    uid: str
+    controller: bool = False
+
+
+class Metadata(_Part):
+    """Identity of an object."""
+
+    name: str
+    uid: str
+    resource_version: str
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    generation: int = 0
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: list[Owner] | None = None
+
+    @property
+    def service(self) -> str:
+        """Return the service that the object belongs to, or an empty text."""
+        labels = self.labels or {}
+        return next((labels[name] for name in _SERVICE_LABELS if name in labels), "")
+
+    @property
+    def owner_uid(self) -> str:
+        """Return the UID of the controlling owner, or an empty text."""
+        return next((owner.uid for owner in self.owner_references or [] if owner.controller), "")
+
+
+class Condition(_Part):
+    """A condition of a pod or Deployment."""
+
+    type: str
+    status: str
+    last_transition_time: str | None = None
+    last_update_time: str | None = None
+
+
+class Phase(_Part):
+    """One of a container's states."""
+
+    reason: str = ""
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+class ContainerState(_Part):
+    """A container's state: one of three."""
+
+    waiting: Phase | None = None
+    running: Phase | None = None
+    terminated: Phase | None = None
+
+
+class ContainerStatus(_Part):
+    """A container as the kubelet sees it."""
+
+    restart_count: int = 0
+    state: ContainerState | None = None
+    last_state: ContainerState | None = None
+
+
+class PodStatus(_Part):
+    """A pod as the kubelet sees it."""
+
+    phase: str = ""
+    conditions: list[Condition] | None = None
+    container_statuses: list[ContainerStatus] | None = None
+
+
+class PodObject(_Part):
+    """A core/v1 Pod."""
+
+    metadata: Metadata
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+    def moment(self) -> int:
+        """Return the newest time that the pod shows [ns], or 0."""
+        stamps = [self.metadata.creation_timestamp]
+        stamps += [condition.last_transition_time for condition in self.status.conditions or []]
+        for status in self.status.container_statuses or []:
+            for state in (status.state, status.last_state):
+                for phase in (state.running, state.terminated) if state else ():
+                    stamps += [phase.started_at, phase.finished_at] if phase else []
+        return _newest(stamps)
+
+
+class Resources(_Part):
+    """Requests and limits, as quantities."""
+
+    requests: dict[str, str] | None = None
+    limits: dict[str, str] | None = None
+
+
+class Container(_Part):
+    """A container of a template."""
+
+    resources: Resources = msgspec.field(default_factory=Resources)
+
+
+class PodSpec(_Part):
+    """The containers of a template."""
+
+    containers: list[Container] = []
+
+
+class Template(_Part):
+    """A pod template."""
+
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+
+
+class WorkloadSpec(_Part):
+    """What a Deployment or ReplicaSet should be."""
+
+    replicas: int = 1
+    template: Template = msgspec.field(default_factory=Template)
+
+
+class WorkloadStatus(_Part):
+    """What a Deployment or ReplicaSet is."""
+
+    observed_generation: int = 0
+    replicas: int = 0
+    updated_replicas: int = 0
+    ready_replicas: int = 0
+    available_replicas: int = 0
+    conditions: list[Condition] | None = None
+
+
+class WorkloadObject(_Part):
+    """An apps/v1 Deployment or ReplicaSet."""
+
+    metadata: Metadata
+    spec: WorkloadSpec
+    status: WorkloadStatus = msgspec.field(default_factory=WorkloadStatus)
+
+    def moment(self) -> int:
+        """Return the newest time that the object shows [ns], or 0."""
+        stamps = [self.metadata.creation_timestamp]
+        for condition in self.status.conditions or []:
+            stamps += [condition.last_transition_time, condition.last_update_time]
+        return _newest(stamps)
+
+
+class Involved(_Part):
+    """The object that an Event is about."""
+
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    api_version: str = ""
+
+
+class Source(_Part):
+    """Who reports, in old-style Events."""
+
+    component: str = ""
+
+
+class Series(_Part):
+    """Repetition, in new-style Events."""
+
+    count: int = 0
+    last_observed_time: str | None = None
+
+
+class EventObject(_Part):
+    """A core/v1 Event."""
+
+    metadata: Metadata
+    involved_object: Involved = msgspec.field(default_factory=Involved)
+    reason: str = ""
+    message: str = ""
+    type: str = "Normal"
+    count: int | None = None
+    last_timestamp: str | None = None
+    event_time: str | None = None
+    series: Series | None = None
+    source: Source = msgspec.field(default_factory=Source)
+    reporting_component: str = ""
+
+    def moment(self) -> int:
+        """Return when the Event happened last [ns]."""
+        stamps = (
+            self.series.last_observed_time if self.series else None,
+            self.last_timestamp,
+            self.event_time,
+            self.metadata.creation_timestamp,
+        )
+        return _newest([next((stamp for stamp in stamps if stamp), None)])
+
+
+def _newest(stamps: Iterable[str | None]) -> int:
+    return max((_nanoseconds(stamp) for stamp in stamps if stamp), default=0)
+
+
+def _nanoseconds(stamp: str) -> int:
+    moment = datetime.fromisoformat(stamp)
+    return int(moment.timestamp()) * SECOND + moment.microsecond * 1000
+
+
+def _quantity(text: str | None) -> float | None:
+    if text is None:
+        return None
+    for length in (2, 1):
+        factor = _SUFFIXES.get(text[-length:])
+        if factor is not None:
+            return float(text[:-length]) * factor
+    return float(text)
+
+
+def pod_row(pod: PodObject, change: Change, time: int) -> PodTransition:
+    """Return a pod's state."""
+    metadata, status = pod.metadata, pod.status
+    containers = status.container_statuses or []
+    return PodTransition(
+        time=time,
+        change=change,
+        service=metadata.service,
+        pod=metadata.name,
+        uid=metadata.uid,
+        owner_uid=metadata.owner_uid,
+        phase=status.phase,
+        ready=any(item.type == "Ready" and item.status == "True" for item in status.conditions or []),
+        restart_count=sum(container.restart_count for container in containers),
+        reason=next((reason for container in containers if (reason := _reason(container))), ""),
+        terminating=metadata.deletion_timestamp is not None,
+    )
+
+
+def _reason(container: ContainerStatus) -> str:
+    """Return why a container doesn't run; of a running one, why it ended before."""
+    state = container.state or ContainerState()
+    for phase in (state.waiting, state.terminated):
+        if phase is not None:
+            return phase.reason
+    before = container.last_state.terminated if container.last_state else None
+    return before.reason if before is not None else ""
+
+
+def rollout_row(
+    item: WorkloadObject, kind: Literal["Deployment", "ReplicaSet"], change: Change, time: int
+) -> RolloutStatus:
+    """Return a Deployment's or ReplicaSet's state; resources are those of its pods' containers together."""
+    metadata, status = item.metadata, item.status
+    cpu_request, cpu_limit = _resource(item, "requests", "cpu"), _resource(item, "limits", "cpu")
+    memory_request, memory_limit = _resource(item, "requests", "memory"), _resource(item, "limits", "memory")
+    return RolloutStatus(
+        time=time,
+        change=change,
+        kind=kind,
+        service=metadata.service,
+        name=metadata.name,
+        uid=metadata.uid,
+        owner_uid=metadata.owner_uid,
+        generation=metadata.generation,
+        observed_generation=status.observed_generation,
+        revision=(metadata.annotations or {}).get(_REVISION, ""),
+        replicas_desired=item.spec.replicas,
+        replicas_updated=status.updated_replicas if kind == "Deployment" else status.replicas,
+        replicas_ready=status.ready_replicas,
+        replicas_available=status.available_replicas,
+        cpu_request_cores=cpu_request,
+        cpu_limit_cores=cpu_limit,
+        memory_request_bytes=None if memory_request is None else round(memory_request),
+        memory_limit_bytes=None if memory_limit is None else round(memory_limit),
+    )
+
+
+def _resource(item: WorkloadObject, kind: Literal["requests", "limits"], name: str) -> float | None:
+    """Return a resource of all containers together; null unless each has it (one without a limit has none)."""
+    found: list[Any] = [
+        _quantity((getattr(container.resources, kind) or {}).get(name))
+        for container in item.spec.template.spec.containers
+    ]
+    return None if not found or None in found else float(sum(found))
+
+
+def is_truth(event: EventObject) -> bool:
+    """Return whether an Event tells of a chaos object."""
+    component = event.source.component or event.reporting_component
+    return event.involved_object.api_version.startswith(_CHAOS_GROUP) or component in _CHAOS_COMPONENTS
+
+
+def event_row(event: EventObject, time: int) -> KubernetesEvent:
+    """Return a Kubernetes Event."""
+    return KubernetesEvent(
+        time=time,
+        type=event.type,
+        reason=event.reason,
+        message=event.message,
+        object_kind=event.involved_object.kind,
+        object_name=event.involved_object.name,
+        object_uid=event.involved_object.uid,
+        component=event.source.component or event.reporting_component,
+        count=event.series.count if event.series else event.count or 1,
+    )

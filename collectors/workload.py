@@ -1,0 +1,126 @@
+"""The load generator's own account ➜ `WorkloadObserved`: how much was asked for, offered and served.
+
+In: `GET /ocg/workload` of the gym's locustfile at each barrier; of a stock Locust `/stats/requests`, which counts a request when it
+is finished and knows no mix. Out: one reading per barrier. A restarted load generator shows as counters that fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from otel_control_gym.collectors.gaps import Gaps
+from otel_control_gym.engine.events import Event, WorkloadObserved, WorkloadState
+from otel_control_gym.engine.protocols import Barrier, Endpoints
+
+__all__ = ("WorkloadCollector",)
+
+T = TypeVar("T")
+_ANSWER_SECONDS = 30.0
+
+
+class _Workload(msgspec.Struct):
+    users_target: int
+    users_active: int
+    spawn_rate: float
+    scheduled: int
+    served: int
+    failed: int
+    state: str
+    mix: dict[str, float] = {}
+
+
+class _Entry(msgspec.Struct):
+    name: str
+    num_requests: int
+    num_failures: int
+
+
+class _Statistics(msgspec.Struct):
+    stats: list[_Entry]
+    state: str
+    user_count: int
+
+
+class WorkloadCollector:
+    """Reads the load generator once per barrier."""
+
+    source = "workload"
+
+    def __init__(self, endpoints: Endpoints, *, now: int) -> None:
+        self._base = endpoints.load_generator
+        self._gaps = Gaps(self.source, now)
+        self._rows: list[WorkloadState] = []
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Open the connection."""
+        return self._open()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as self._session:
+            yield
+
+    async def drain(self, barrier: Barrier) -> None:
+        """Take one reading."""
+        try:
+            self._rows.append(await self._read(barrier.time))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._gaps.read_up_to(barrier.time, f"no answer ({type(error).__name__})")
+        except msgspec.MsgspecError as error:
+            self._gaps.read_up_to(barrier.time, f"answer can't be read ({error})")
+        else:
+            self._gaps.read_up_to(barrier.time)
+
+    async def _read(self, time: int) -> WorkloadState:
+        own = await self._get("ocg/workload", _Workload)
+        if own is not None:
+            return WorkloadState(
+                time=time,
+                users_target=own.users_target,
+                users_active=own.users_active,
+                spawn_rate_per_s=own.spawn_rate,
+                scheduled=own.scheduled,
+                served=own.served,
+                failed=own.failed,
+                state=own.state,
+                mix=dict(sorted(own.mix.items())),
+            )
+        stock = await self._get("stats/requests", _Statistics)
+        total = next((entry for entry in stock.stats if entry.name == "Aggregated"), None) if stock else None
+        if stock is None or total is None:
+            raise msgspec.ValidationError("neither /ocg/workload nor the totals of /stats/requests are there")
+        return WorkloadState(
+            time=time,
+            users_target=stock.user_count,
+            users_active=stock.user_count,
+            spawn_rate_per_s=0.0,
+            scheduled=total.num_requests,
+            served=total.num_requests,
+            failed=total.num_failures,
+            state=stock.state,
+        )
+
+    async def _get(self, path: str, answer: type[T]) -> T | None:
+        """Return an answer; None if the load generator has no such page."""
+        assert self._session is not None, "drained outside of `open`"
+        async with self._session.get(f"{self._base}/{path}") as response:
+            if response.status == 404:
+                return None
+            response.raise_for_status()
+            return msgspec.json.decode(await response.read(), type=answer)
+
+    def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
+        """Return the readings since the last flush."""
+        events: list[Event] = []
+        if self._rows:
+            events.append(WorkloadObserved(time=now, rows=tuple(self._rows)))
+            self._rows = []
+        events += self._gaps.flush(now)
+        return [(event, False) for event in events]
