@@ -26,9 +26,7 @@ from otel_control_gym.engine.settings import (
     Workload,
 )
 
-__all__ = ("LOAD_GENERATOR", "Labels", "check", "check_duration", "check_window")
-
-LOAD_GENERATOR = "load-generator"  #: the node that offers the load; it calls the entry service and is no service itself
+__all__ = ("Labels", "check", "check_duration", "check_window")
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,8 +180,7 @@ def _check_services(services: ServiceConfiguration, file: str) -> None:
     pairs: list[tuple[str, str]] = []
     for number, edge in enumerate(services.edges):
         key = f"edges[{number}]"
-        if edge.source != LOAD_GENERATOR:
-            _known(edge.source, services.services, file, f"{key}.source", "no service has this name")
+        _known(edge.source, services.services, file, f"{key}.source", "no service has this name")
         _known(edge.target, services.services, file, f"{key}.target", "no service has this name")
         if (edge.source, edge.target) in pairs:
             _refuse(
@@ -355,9 +352,14 @@ def _check_scenario(scenario: Scenario, public: RunSettings, file: str) -> None:
         _multiple(scenario.horizon_seconds, "horizon_seconds", granularity, unit, file, reason)
     for number, planned in enumerate(scenario.interventions):
         _check_planned(planned, scenario, public.services, file, f"interventions[{number}]")
+    moments: list[int] = []
     for number, planned in enumerate(scenario.policy.actions):
         key = f"policy.actions[{number}]"
         _check_planned(planned, scenario, public.services, file, key)
+        if planned.at_seconds in moments:
+            problem = "another action is planned for the same step, and a step has one"
+            _refuse(file, f"{key}.at_seconds", planned.at_seconds, problem, "use another step")
+        moments.append(planned.at_seconds)
         reason = "a policy decides at the start of a step"
         _multiple(planned.at_seconds, f"{key}.at_seconds", granularity, "control_step_seconds", file, reason)
     if scenario.policy.name == "noop" and scenario.policy.actions:

@@ -87,7 +87,7 @@ def read(file: Path | Traversable, record: type[RecordType]) -> RecordType:
     try:
         document = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
-        raise _unreadable(label, error) from error
+        raise _unreadable(label, text, error) from error
     try:
         return msgspec.convert(document, record)
     except msgspec.ValidationError as error:
@@ -121,22 +121,18 @@ def _folders(beside: Path | None) -> tuple[Path, ...]:
     return (beside, beside.parent) if beside.name == "scenarios" else (beside,)
 
 
-def _unreadable(label: str, error: yaml.YAMLError) -> ConfigurationError:
+def _unreadable(label: str, text: str, error: yaml.YAMLError) -> ConfigurationError:
     mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "the text"
     problem = getattr(error, "problem", None) or str(error)
+    lines = text.splitlines()
+    shown = lines[min(mark.line, len(lines) - 1)].strip() if mark is not None and lines else ""
     return ConfigurationError(
         file=label,
-        key=where,
-        found=_line(mark),
+        key="the text" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}",
+        found=shown,
         problem=f"not YAML: {problem}",
-        remedy="correct that line and try again",
+        remedy="the mistake is there or on the line before",
     )
-
-
-def _line(mark: Any) -> str:
-    snippet = mark.get_snippet(indent=0, max_length=120) if mark is not None else None
-    return snippet.splitlines()[0].strip() if snippet else "(not shown)"
 
 
 # --- where msgspec's message points -----------------------------------------------------------------------------------------
