@@ -132,7 +132,7 @@ class ChaosController:
 
     def _select(self, kind: Kind, chaos: Object) -> None:
         """Choose the targets and write their records; nothing to choose is an event, and is tried again at the next pass."""
-        records = []
+        records: list[Object] = []
         spec = chaos["spec"]
         keys = {".": spec} | ({".Target": spec["target"]} if spec.get("target") else {})
         pods = self._context.store.objects(POD)

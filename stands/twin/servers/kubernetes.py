@@ -72,7 +72,12 @@ class KubernetesServer:
     @asynccontextmanager
     async def open(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
         """Serve on a port (0: a free one) and yield the URL; all watches are ended at the exit."""
-        runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            self.application(),
+            access_log=None,
+            shutdown_timeout=1.0,
+            handler_cancellation=True,  # a watch whose client has gone is waiting for events, not for its client
+        )
         await runner.setup()
         try:
             site = web.TCPSite(runner, host, port)
