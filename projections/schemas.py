@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 __all__ = (
+    "ARCHIVE",
     "ARROW_TYPES",
     "CONTRACT_VERSION",
     "EDGE_NUMBERS",
@@ -565,7 +566,8 @@ JSON_FILES: dict[str, str] = {
     "k8s_events.jsonl.zst": "Kubernetes Events, one JSON object a line, sorted by (time, object)",
 }
 FILES: tuple[str, ...] = (*sorted(table.file for table in TABLES), *sorted(JSON_FILES))
-"""What the folds write; `event_log.zst` lies beside it."""
+"""What the folds write."""
+ARCHIVE = "event_log.zst"  #: lies beside them: the log that they are folds of
 
 NODE_NUMBERS: tuple[str, ...] = tuple(column.name for column in NODE_FEATURES.columns if column.type == "number")
 """The axis F of observations."""

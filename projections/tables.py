@@ -1,0 +1,226 @@
+"""A state ➜ the Arrow tables of its run.
+
+In: a state and the run's id. Out: one table per file of `schemas.TABLES`, sorted, with unit, description, rule and standing in every
+field's metadata. What is computed here is only the layout; numbers come from `features`, `rewards`, `happenings` and `summaries`.
+Next: `projections.dataset` writes the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.projections import schemas
+from otel_control_gym.projections.decisions import action_rows, label_rows
+from otel_control_gym.projections.features import edge_features, node_features
+from otel_control_gym.projections.fold import RunState
+from otel_control_gym.projections.growth import Buckets
+from otel_control_gym.projections.happenings import happenings
+from otel_control_gym.projections.inputs import control_input_rows
+from otel_control_gym.projections.rewards import reward_rows
+from otel_control_gym.projections.schemas import Column, ColumnType, TableSchema
+from otel_control_gym.projections.summaries import error_summaries
+from otel_control_gym.projections.suspicions import weak_label_rows
+
+__all__ = ("arrow_schema", "make_tables")
+
+_ARROW: dict[ColumnType, pa.DataType] = {
+    "time": pa.timestamp("us", tz="UTC"),
+    "text": pa.string(),
+    "id": pa.dictionary(pa.int32(), pa.string()),
+    "number": pa.float64(),
+    "count": pa.int64(),
+    "flag": pa.bool_(),
+    "json": pa.string(),
+    "texts": pa.list_(pa.string()),
+    "numbers_by_name": pa.map_(pa.string(), pa.float64()),
+    "counts_by_name": pa.map_(pa.string(), pa.int64()),
+}
+Rows = Sequence[Mapping[str, Any]]
+_EVER = 1 << 62  #: [ns] after every moment of a run
+
+
+def arrow_schema(table: TableSchema) -> pa.Schema:
+    """Return the table's Arrow schema with its metadata."""
+    fields = [
+        pa.field(
+            column.name,
+            _ARROW[column.type],
+            nullable=column.standing != "key",
+            metadata={
+                "unit": column.unit,
+                "description": column.description,
+                "rule": column.rule,
+                "standing": column.standing,
+            },
+        )
+        for column in table.columns
+    ]
+    about = {"table": table.name, "row": table.row, "contract_version": str(schemas.CONTRACT_VERSION)}
+    return pa.schema(fields, metadata=about)
+
+
+def make_tables(state: RunState, run_id: str, bucket_seconds: int) -> dict[str, pa.Table]:
+    """Return the tables by file name.
+
+    Raises: ConfigurationError: the bucket is finer than the scrape interval, or no multiple of it.
+    """
+    buckets = state.buckets(bucket_seconds)
+    makers: dict[TableSchema, Callable[[], Rows | dict[str, Any]]] = {
+        schemas.NODE_FEATURES: lambda: _nodes(state, buckets),
+        schemas.EDGE_FEATURES: lambda: _edges(state, buckets),
+        schemas.ACTIONS: lambda: action_rows(state),
+        schemas.EVENTS: lambda: _events(state),
+        schemas.LABELS: lambda: label_rows(state),
+        schemas.REWARDS: lambda: _rewards(state),
+        schemas.SPANS: lambda: _spans(state),
+        schemas.CONTROL_INPUTS: lambda: control_input_rows(state, buckets),
+        schemas.WEAK_LABELS: lambda: weak_label_rows(state, buckets),
+        schemas.ERROR_SUMMARIES: lambda: _errors(state),
+        schemas.CERTIFICATES: list,
+    }
+    return {table.file: _table(table, makers[table](), run_id) for table in schemas.TABLES}
+
+
+def _table(schema: TableSchema, content: Rows | dict[str, Any], run_id: str) -> pa.Table:
+    """Return rows, or columns that are in order already, as the schema's table."""
+    if not isinstance(content, dict):
+        content = {
+            column.name: [row[column.name] for row in content] for column in schema.columns if column.name != "run_id"
+        }
+    length = len(next(iter(content.values())))
+    columns = [
+        _column(column, [run_id] * length if column.name == "run_id" else content[column.name])
+        for column in schema.columns
+    ]
+    return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
+
+
+def _column(column: Column, values: Any) -> pa.Array:
+    target = _ARROW[column.type]
+    if column.type == "time":
+        if isinstance(values, np.ndarray):
+            return pa.array(values // 1000, pa.int64()).cast(target)
+        return pa.array([None if value is None else value // 1000 for value in values], pa.int64()).cast(target)
+    if column.type == "id":
+        return pa.array(values, pa.string()).dictionary_encode().cast(target)
+    if isinstance(values, np.ndarray):
+        return pa.array(values, target, mask=np.isnan(values))
+    return pa.array(values, target)
+
+
+# --- buckets --------------------------------------------------------------------------------------------------------------
+
+
+def _times(state: RunState, buckets: Buckets, repeats: int) -> npt.NDArray[np.int64]:
+    return np.repeat(state.origin + buckets.edges[:-1] * state.samples.interval, repeats)
+
+
+def _nodes(state: RunState, buckets: Buckets) -> dict[str, Any]:
+    names = [node.id for node in state.graph.nodes]
+    order = sorted(range(len(names)), key=lambda position: names[position])
+    columns = node_features(state.telemetry(), buckets)
+    return {
+        "time": _times(state, buckets, len(names)),
+        "service": [names[position] for position in order] * buckets.count,
+        **{name: values[:, order].ravel() for name, values in columns.items()},
+    }
+
+
+def _edges(state: RunState, buckets: Buckets) -> dict[str, Any]:
+    ends = [(edge.source, edge.target, edge.protocol) for edge in state.graph.edges]
+    order = sorted(range(len(ends)), key=lambda position: ends[position])
+    columns = {name: values[:, order].ravel() for name, values in edge_features(state.telemetry(), buckets).items()}
+    return {
+        "time": _times(state, buckets, len(ends)),
+        **{
+            key: [ends[position][part] for position in order] * buckets.count
+            for part, key in enumerate(("source", "target", "protocol"))
+        },
+        "status_counts": [
+            None
+            if np.isnan(requests) or np.isnan(errors)
+            else {"ok": round(requests - errors), "error": round(errors)}.items()
+            for requests, errors in zip(columns["request_count"], columns["error_count"], strict=True)
+        ],
+        **columns,
+    }
+
+
+# --- moments --------------------------------------------------------------------------------------------------------------
+
+
+def _events(state: RunState) -> Rows:
+    return [
+        {
+            "time": row.time,
+            "source": row.source,
+            "type": row.type,
+            "reason": row.reason,
+            "object": row.object,
+            "message": row.message,
+            "count": row.count,
+            "visibility": row.visibility,
+            "caused_by_action_id": row.caused_by_action_id,
+        }
+        for row in happenings(state, -_EVER, _EVER, truth=True)
+    ]
+
+
+def _rewards(state: RunState) -> Rows:
+    decisions = [life.requested for life in state.lives.all() if life.requested.decision_step is not None]
+    rows = []
+    for row in reward_rows(state):
+        before = [decision.action_id for decision in decisions if decision.time <= row.time]
+        rows.append(
+            {
+                "time": row.time,
+                "reward_name": state.settings.reward.name,
+                "value": row.value,
+                "components": row.components.items(),
+                "action_id": before[-1] if before else None,
+            }
+        )
+    return rows
+
+
+def _spans(state: RunState) -> Rows:
+    return [
+        {
+            "time": span.time,
+            "duration_ms": span.duration_ns / 1e6,
+            "trace_id": span.trace_id,
+            "span_id": span.span_id,
+            "parent_span_id": span.parent_span_id,
+            "service": span.service,
+            "peer": span.peer,
+            "operation": span.operation,
+            "kind": span.kind,
+            "protocol": span.protocol,
+            "status": span.status,
+            "attributes": json.dumps(span.attributes, sort_keys=True),
+            "sampling_probability": span.sampling_probability,
+        }
+        for span in state.spans.all()
+    ]
+
+
+def _errors(state: RunState) -> Rows:
+    length = state.settings.granularity.log_pattern_window_seconds * SECOND
+    return [
+        {
+            "time": row.time,
+            "service": row.service,
+            "operation": row.operation,
+            "status": row.status,
+            "top_message": row.top_message,
+            "count": row.count,
+        }
+        for row in error_summaries(state.spans.all(), state.logs.all(), state.origin, length)
+    ]
