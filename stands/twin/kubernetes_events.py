@@ -44,19 +44,9 @@ def record(
         draft["lastTimestamp"] = timestamp(context.now)
         context.store.update(EVENT, draft)
         return
-    involved = {
-        "kind": kind.kind,
-        "namespace": namespace,
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "apiVersion": kind.api_version,
-        "resourceVersion": metadata["resourceVersion"],
-    }
-    if field_path:
-        involved["fieldPath"] = field_path
     event: Object = {
         "metadata": {"name": _name(context, namespace, metadata["name"]), "namespace": namespace},
-        "involvedObject": involved,
+        "involvedObject": _involved(kind, item, namespace, field_path),
         "reason": reason,
         "message": message,
         "source": {"component": component, "host": host} if host else {"component": component},
@@ -98,6 +88,19 @@ class EventRecorder:
         self._context.store.remove(EVENT, *split_key(key))
         said = (event["involvedObject"]["uid"], event["reason"], event["message"], event["source"]["component"])
         self._context.events.pop(said, None)
+
+
+def _involved(kind: Kind, item: Object, namespace: str, field_path: str) -> Object:
+    metadata = item["metadata"]
+    involved = {
+        "kind": kind.kind,
+        "namespace": namespace,
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "apiVersion": kind.api_version,
+        "resourceVersion": metadata["resourceVersion"],
+    }
+    return involved | ({"fieldPath": field_path} if field_path else {})
 
 
 def _name(context: Context, namespace: str, name: str) -> str:

@@ -23,7 +23,7 @@ STRESS = "/apis/chaos-mesh.org/v1alpha1/namespaces/otel-demo/stresschaos"
 MERGE = {"Content-Type": "application/merge-patch+json"}
 STRATEGIC = {"Content-Type": "application/strategic-merge-patch+json"}
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
-CPU = {"mode": "all", "selector": {"labelSelectors": {"opentelemetry.io/name": "cart"}}}
+CPU: dict[str, Any] = {"mode": "all", "selector": {"labelSelectors": {"opentelemetry.io/name": "cart"}}}
 CPU |= {"stressors": {"cpu": {"workers": 1, "load": 100}}}
 
 
@@ -155,14 +155,18 @@ def _cart(cluster: Cluster) -> tuple[Kind, str, str]:
 
 async def test_all_kinds_of_patch_reach_the_object(http: aiohttp.ClientSession) -> None:
     path = f"{DEPLOYMENTS}/cart"
-    container = {"name": "cart", "env": [{"name": "A", "value": "1"}], "resources": {"limits": {"cpu": "1"}}}
+    container: dict[str, Any] = {
+        "name": "cart",
+        "env": [{"name": "A", "value": "1"}],
+        "resources": {"limits": {"cpu": "1"}},
+    }
     strategic = {"spec": {"template": {"spec": {"containers": [container]}}}}
     async with http.patch(path, json=strategic, headers=STRATEGIC) as answer:
         (merged,) = (await answer.json())["spec"]["template"]["spec"]["containers"]
     assert merged["resources"]["limits"] == {"cpu": "1", "memory": "160Mi"}
     assert merged["env"][-1] == {"name": "A", "value": "1"}
     assert merged["image"].endswith("-cart")
-    removal = {"name": "cart", "env": [{"name": "A", "$patch": "delete"}]}
+    removal: dict[str, Any] = {"name": "cart", "env": [{"name": "A", "$patch": "delete"}]}
     strategic = {"spec": {"template": {"spec": {"containers": [removal]}}}}
     async with http.patch(path, json=strategic, headers=STRATEGIC) as answer:
         (merged,) = (await answer.json())["spec"]["template"]["spec"]["containers"]
@@ -171,7 +175,7 @@ async def test_all_kinds_of_patch_reach_the_object(http: aiohttp.ClientSession) 
         annotated = await answer.json()
     assert annotated["metadata"]["annotations"]["note"] == "x"
     assert annotated["metadata"]["generation"] == 4
-    operations = [
+    operations: list[dict[str, Any]] = [
         {"op": "test", "path": "/metadata/annotations/note", "value": "x"},
         {"op": "remove", "path": "/metadata/annotations/note"},
     ]
