@@ -1,0 +1,191 @@
+"""Writes the pages of docs/reference that follow from the code; `make docs` runs it, a test compares (tests/repository).
+
+In: the events, the settings, the tables' schemas. Out: Markdown. Field comments (`#:`) are read from the sources, because Python forgets
+them; everything else is asked of the classes themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, get_origin
+
+import msgspec
+
+from otel_control_gym.engine import events, settings
+from otel_control_gym.engine.events import EVENT_TYPES, BulkEvent, Event, Row, type_tag
+from otel_control_gym.engine.settings import RunConfig, Scenario
+
+__all__ = ("REFERENCE", "pages")
+
+REFERENCE = Path(__file__).parent / "reference"
+
+_FAMILIES = {
+    "run": "Run",
+    "action": "Action",
+    "telemetry": "Telemetry",
+    "kubernetes": "Kubernetes",
+    "truth": "Truth",
+}
+_FOLDERS = {
+    "Scenario": "scenarios",
+    "ServiceConfiguration": "services",
+    "Workload": "workloads",
+    "Granularity": "granularity",
+    "RewardSettings": "rewards",
+    "EpisodeSettings": "episodes",
+    "MetricMap": "metrics",
+}
+
+
+class Field(NamedTuple):
+    """A field as its source spells it."""
+
+    name: str
+    type: str
+    default: str
+    comment: str
+
+
+def pages() -> dict[str, str]:
+    """Return the text of every generated page by file name."""
+    dictionary = importlib.import_module("otel_control_gym.projections.schemas").data_dictionary()
+    return {"events.md": _events(), "configuration.md": _configuration(), "data-dictionary.md": dictionary}
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------------
+
+
+def _events() -> str:
+    lines = [
+        "# Events",
+        "",
+        "Generated from `engine/events.py`. One message in JetStream is one event; its type is the tag, its version the last number.",
+        "JSON bodies can be read with any NATS client; packed ones hold columns and are read by `engine.codec`. Times are nanoseconds",
+        "since the epoch, UTC. Action events stand in the truth stream when they belong to an intervention.",
+    ]
+    for family, title in _FAMILIES.items():
+        lines += ["", f"## {title}"]
+        for kind in EVENT_TYPES:
+            if type_tag(kind).partition(".")[0] == family:
+                lines += _event(kind)
+    lines += ["", "## Rows and parts"]
+    for part in _parts():
+        lines += ["", f"### {part.__name__}", "", _text(part), "", *_table(_fields(part))]
+    return "\n".join(lines) + "\n"
+
+
+def _event(kind: type[Event]) -> list[str]:
+    body = "packed" if issubclass(kind, BulkEvent) else "JSON"
+    fields = [*_fields(Event), *_fields(kind)]
+    return ["", f"### `{type_tag(kind)}`", "", f"`{kind.__name__}`, {body}. {_text(kind)}", "", *_table(fields)]
+
+
+def _parts() -> list[type[msgspec.Struct]]:
+    found = [
+        value for _, value in inspect.getmembers(events, inspect.isclass) if issubclass(value, Row) and value is not Row
+    ]
+    return sorted(found, key=lambda kind: inspect.getsourcelines(kind)[1])
+
+
+def _configuration() -> str:
+    lines = [
+        "# Configuration",
+        "",
+        "Generated from `engine/settings.py`. Unknown keys are errors; a key with a default may be left out. Durations are whole seconds,",
+        "memory is bytes, CPU is cores. `ocg config show [SCENARIO]` prints what a run will really use, in the shape of `RunConfig`.",
+    ]
+    for kind in _records():
+        folder = f" (`configs/{_FOLDERS[kind.__name__]}/`)" if kind.__name__ in _FOLDERS else ""
+        lines += ["", f"## {kind.__name__}{folder}", "", _text(kind), "", *_table(_fields(kind))]
+    return "\n".join(lines) + "\n"
+
+
+def _records() -> list[type[msgspec.Struct]]:
+    """Return the settings' records: those of files first, each with the records it holds, the assembled ones last."""
+    order: list[type[msgspec.Struct]] = []
+
+    def visit(kind: type[msgspec.Struct]) -> None:
+        if kind in order:
+            return
+        order.append(kind)
+        for field in _fields(kind):
+            names = [node.id for node in ast.walk(ast.parse(field.type)) if isinstance(node, ast.Name)]
+            for inner in (getattr(settings, name, None) for name in names):
+                if inspect.isclass(inner) and issubclass(inner, msgspec.Struct):
+                    visit(inner)
+
+    for name in _FOLDERS:
+        visit(getattr(settings, name))
+    visit(RunConfig)
+    assert order[0] is Scenario
+    return order
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------------
+
+
+def _fields(kind: type) -> list[Field]:
+    return list(_declared(kind))
+
+
+def _declared(kind: type) -> Iterator[Field]:
+    source = textwrap.dedent(inspect.getsource(kind))
+    lines = source.splitlines()
+    body = ast.parse(source).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for node in body.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            comment = lines[(node.end_lineno or node.lineno) - 1].partition("#:")[2].strip()
+            default = "" if node.value is None else ast.unparse(node.value)
+            yield Field(node.target.id, _spelt_out(node.annotation, kind), default, comment)
+
+
+def _spelt_out(annotation: ast.expr, kind: type) -> str:
+    """Return a type as its source spells it, with the module's own aliases (`Phase`) put in place of their names."""
+    module = inspect.getmodule(kind)
+    names = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
+    text = ast.unparse(annotation)
+    for name in names:
+        alias = getattr(module, name, None)
+        if get_origin(alias) is Literal:
+            text = text.replace(name, str(alias).removeprefix("typing."))
+    return text
+
+
+def _text(kind: type) -> str:
+    return inspect.cleandoc(kind.__doc__ or "").replace("\n\n", "\n").replace("\n", " ")
+
+
+def _table(fields: list[Field]) -> list[str]:
+    if not fields:
+        return []
+    defaults = any(field.default for field in fields)
+    head = "| field | type |" + (" default |" if defaults else "") + " |"
+    rule = "|---|---|" + ("---|" if defaults else "") + "---|"
+    rows = []
+    for field in fields:
+        cells = [f"`{field.name}`", f"`{_cell(field.type)}`"]
+        if defaults:
+            cells.append(f"`{_cell(field.default)}`" if field.default else "")
+        rows.append("| " + " | ".join([*cells, _cell(field.comment)]) + " |")
+    return [head, rule, *rows]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    """Write the pages."""
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What Ruff has no rule for: bare imports of rooms, foreign libraries outside their modules, clocks, iteration over sets.
+
+Each ban names its replacement, and is itself tested on a line that breaks it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("actuators", "api", "baselines", "collectors", "configs", "engine", "policies", "projections", "stands")
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+ALL = sorted(
+    {*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").rglob("*.py")}
+)
+
+SPOKEN_ONLY_IN = {
+    "nats": ("engine/broker.py", "engine/jetstream.py", "engine/log.py", "engine/nats_server.py"),
+    "kubernetes_asyncio": ("actuators/", "collectors/", "stands/cluster/"),
+}
+CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.lineno, node.module
+
+
+def bare_room_imports(tree: ast.AST) -> list[str]:
+    """`engine.events` beside `otel_control_gym.engine.events` would be a second set of classes."""
+    return [f"line {line}: import {name}" for line, name in imports(tree) if name.partition(".")[0] in ROOMS]
+
+
+def foreign_imports(tree: ast.AST, place: str) -> list[str]:
+    """Each foreign library has its own modules; the rest of the code speaks to those."""
+    return [
+        f"line {line}: import {name}"
+        for line, name in imports(tree)
+        for library, places in SPOKEN_ONLY_IN.items()
+        if name.partition(".")[0] == library and not place.startswith(places)
+    ]
+
+
+def clock_reads(tree: ast.AST) -> list[str]:
+    """Episode time comes from `engine.clock`, waiting from events."""
+    return [
+        f"line {node.lineno}: time.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "time"
+        and node.attr in CLOCKS
+    ]
+
+
+def set_iterations(tree: ast.AST) -> list[str]:
+    """The order of a set differs between processes: iterate over `sorted(...)`."""
+    iterated = [node.iter for node in ast.walk(tree) if isinstance(node, ast.For | ast.comprehension)]
+    return [f"line {node.lineno}: {ast.unparse(node)}" for node in iterated if _is_set(node)]
+
+
+def _is_set(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor):
+        return _is_set(node.left) or _is_set(node.right)
+    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("set", "frozenset")
+    return called or isinstance(node, ast.Set | ast.SetComp)
+
+
+def parsed(path: Path) -> ast.AST:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def label(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", ALL, ids=label)
+def test_rooms_are_imported_under_their_namespace(path: Path) -> None:
+    assert not bare_room_imports(parsed(path)), "write `from otel_control_gym.<room> import ...`"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=label)
+def test_foreign_libraries_stay_in_their_modules(path: Path) -> None:
+    assert not foreign_imports(parsed(path), label(path))
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if label(path) != "engine/clock.py"], ids=label)
+def test_only_the_clock_reads_the_time(path: Path) -> None:
+    assert not clock_reads(parsed(path)), "use engine.clock"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=label)
+def test_nobody_iterates_over_a_set(path: Path) -> None:
+    assert not set_iterations(parsed(path)), "iterate over sorted(...)"
+
+
+@pytest.mark.parametrize(
+    ("line", "check"),
+    [
+        ("from engine import events", bare_room_imports),
+        ("import projections.fold", bare_room_imports),
+        ("import nats", lambda tree: foreign_imports(tree, "engine/episode.py")),
+        ("from kubernetes_asyncio import client", lambda tree: foreign_imports(tree, "engine/env.py")),
+        ("time.perf_counter()", clock_reads),
+        ("for name in {'a', 'b'}: pass", set_iterations),
+        ("[name for name in set(names) - seen]", set_iterations),
+        ("for name in {name for name in names}: pass", set_iterations),
+    ],
+)
+def test_a_ban_sees_the_line_that_breaks_it(line: str, check: object) -> None:
+    assert callable(check)
+    assert check(ast.parse(line))
+
+
+@pytest.mark.parametrize("line", ["from otel_control_gym.engine import events", "for name in sorted({'a'}): pass"])
+def test_a_ban_lets_its_replacement_pass(line: str) -> None:
+    tree = ast.parse(line)
+    assert not bare_room_imports(tree)
+    assert not set_iterations(tree)
