@@ -1,0 +1,155 @@
+"""How the demo's services name what they do: span names, resources, attributes of the semantic conventions.
+
+In: the application's configuration, a pod. Out: the texts that series (as labels) and spans (as attributes) carry; both come from here, so
+that a span is counted under the name that it bears.
+
+Names are those after the collector's `transform` processor (demo 2.2.0 sets semantic-convention names there): `rpc.service/rpc.method`
+for gRPC, method and route for an HTTP server, the method alone for an HTTP client, the statement for databases. The old HTTP
+convention (`http.method`) is what the Node and Python instrumentations of this release still write, the stable one the others'.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from otel_control_gym.engine.settings import Service, ServiceConfiguration
+from otel_control_gym.stands.twin.manifests import cluster_ip
+from otel_control_gym.stands.twin.state import CLIENT, ERROR, INTERNAL, OK
+
+__all__ = (
+    "Attribute",
+    "PodIdentity",
+    "call_attributes",
+    "language",
+    "resource_attributes",
+    "series_labels",
+    "span_name",
+)
+
+Attribute = str | int | float
+
+_LANGUAGES = ("cpp", "dotnet", "go", "java", "nodejs", "php", "python", "ruby", "rust")
+_OLD_HTTP = ("nodejs", "python")
+_RPC_INTERNAL, _RPC_UNAVAILABLE = 13, 14
+
+
+class PodIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sends telemetry: a pod as the collector's k8sattributes processor knows it."""
+
+    uid: str
+    name: str
+    service: str
+    deployment: str
+    node: str
+
+
+def language(service: Service) -> str:
+    """Return the SDK's language of a service, as `telemetry.sdk.language` spells it; empty if it sends no telemetry of its own."""
+    return service.runtime if service.instrumented and service.runtime in _LANGUAGES else ""
+
+
+def series_labels(pod: PodIdentity, namespace: str) -> dict[str, str]:
+    """Return the labels that a pod's resource turns into on its way through the collector into Prometheus."""
+    return {
+        "job": f"{namespace}/{pod.service}",
+        "instance": pod.uid,
+        "service_name": pod.service,
+        "service_namespace": namespace,
+        "service_instance_id": pod.uid,
+        "k8s_namespace_name": namespace,
+        "k8s_deployment_name": pod.deployment,
+        "k8s_pod_name": pod.name,
+    }
+
+
+def resource_attributes(pod: PodIdentity, config: ServiceConfiguration) -> dict[str, Attribute]:
+    """Return the resource of a pod's spans and logs as it leaves the collector."""
+    found: dict[str, Attribute] = {
+        "service.name": pod.service,
+        "service.namespace": config.namespace,
+        "service.version": config.demo_version,
+        "service.instance.id": pod.uid,
+        "k8s.namespace.name": config.namespace,
+        "k8s.deployment.name": pod.deployment,
+        "k8s.pod.name": pod.name,
+        "k8s.pod.uid": pod.uid,
+        "k8s.node.name": pod.node,
+    }
+    sdk = language(config.services[pod.service])
+    return found | {"telemetry.sdk.name": "opentelemetry", "telemetry.sdk.language": sdk} if sdk else found
+
+
+def span_name(kind: int, operation: str, target: Service | None) -> str:
+    """Return a span's name.
+
+    Args:
+        kind: SERVER, CLIENT or INTERNAL.
+        operation: of the service that serves it; of an INTERNAL span: the flow.
+        target: the service that serves it; None for INTERNAL.
+    """
+    if kind == INTERNAL or target is None:
+        return f"user_{operation}"
+    if target.protocol == "grpc":
+        return f"{target.grpc_service}/{operation}" if target.grpc_service else operation
+    if target.protocol == "http" and kind == CLIENT:
+        return operation.partition(" ")[0]
+    return operation
+
+
+def call_attributes(
+    config: ServiceConfiguration, *, kind: int, owner: str, target: str, operation: str, outcome: int
+) -> dict[str, Attribute]:
+    """Return the attributes of a SERVER or CLIENT span of a call.
+
+    Args:
+        owner: the service whose span it is.
+        target: the service that is called.
+        outcome: of the call, as `state.OK`, `ERROR`, `REFUSED` or `LOST`.
+    """
+    settings, sdk = config.services[target], language(config.services[owner])
+    match settings.protocol:
+        case "grpc":
+            rpc = _rpc(settings, operation, outcome)
+            if kind != CLIENT:
+                return rpc
+            # Go's client writes the address that the Service's name was resolved to.
+            address = cluster_ip(list(config.services).index(target)) if sdk == "go" else target
+            return rpc | {"server.address": address, "server.port": settings.port}
+        case "http":
+            return _http(settings, sdk, target, operation, outcome, client=kind == CLIENT)
+        case "sql":
+            system = {"db.system": "postgresql", "db.operation": operation.partition(" ")[0]}
+            return {**system, "server.address": target, "server.port": settings.port}
+        case "resp":
+            return {
+                "db.system": "redis",
+                "db.operation": operation,
+                "server.address": target,
+                "server.port": settings.port,
+            }
+
+
+def _rpc(settings: Service, operation: str, outcome: int) -> dict[str, Attribute]:
+    status = 0 if outcome == OK else _RPC_INTERNAL if outcome == ERROR else _RPC_UNAVAILABLE
+    return {
+        "rpc.system": "grpc",
+        "rpc.service": settings.grpc_service,
+        "rpc.method": operation,
+        "rpc.grpc.status_code": status,
+    }
+
+
+def _http(
+    settings: Service, sdk: str, target: str, operation: str, outcome: int, *, client: bool
+) -> dict[str, Attribute]:
+    method, _, route = operation.partition(" ")
+    old = sdk in _OLD_HTTP
+    found: dict[str, Attribute] = {"http.method" if old else "http.request.method": method}
+    if client:
+        url = f"http://{target}:{settings.port}{route}"
+        found |= {"http.url" if old else "url.full": url, "server.address": target, "server.port": settings.port}
+    else:
+        found |= {"http.route": route}
+    if outcome in (OK, ERROR):  # a call that was refused or lost has no status
+        found["http.status_code" if old else "http.response.status_code"] = 200 if outcome == OK else 500
+    return found

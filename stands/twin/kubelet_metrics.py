@@ -1,0 +1,164 @@
+"""What kubelet, cAdvisor and the cluster receiver tell of pods, containers and deployments.
+
+In: the kernel's processor, memory and network counters; the control plane's objects. Out: gauges and counters as series.
+
+The kubelet looks at its containers every ten seconds only (here on a grid that begins with the run). Prometheus scrapes more often, and
+then gets the same figure again: so these series have a resolution of ten seconds whatever the scrape interval is. The cluster
+receiver watches the API and is always up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from otel_control_gym.stands.twin.control_plane import ControlPlane
+from otel_control_gym.stands.twin.conventions import PodIdentity, series_labels
+from otel_control_gym.stands.twin.time_series import Numbers, TimeSeries, Values
+from otel_control_gym.stands.twin.world import World
+
+__all__ = ("HOUSEKEEPING_SECONDS", "ClusterMetrics", "KubeletMetrics")
+
+HOUSEKEEPING_SECONDS = 10
+_CADVISOR_JOB = "kubernetes-nodes-cadvisor"
+_KUBELET = 5  #: series of a pod
+_CADVISOR = 3  #: more, if it has a CPU limit
+
+
+class KubeletMetrics:
+    """kubeletstats' `k8s_pod_*` and cAdvisor's `container_cpu_cfs_*`, as of the last housekeeping."""
+
+    def __init__(self, world: World, identity: Callable[[int], PodIdentity], series: TimeSeries) -> None:
+        self.numbers: Numbers = np.empty(0, np.int64)
+        self._world = world
+        self._identity = identity
+        self._series = series
+        self._blocks: dict[int, list[int]] = {}  # slot -> its series
+        self._values: Values = np.empty(0)
+        self._cpu_before: dict[int, float] = {}
+
+    def housekeep(self) -> None:
+        """Look at all containers that run; series of those that are gone end, without a last sample."""
+        world = self._world
+        running = [container.slot for container in world.containers if container.running]
+        if running != list(self._blocks):
+            self._follow(running)
+        counters = world.simulation.pod_counters()
+        values: list[float] = []
+        for slot, block in self._blocks.items():
+            cpu = float(counters.cpu_seconds[slot])
+            usage = (cpu - self._cpu_before.get(slot, cpu)) / HOUSEKEEPING_SECONDS
+            self._cpu_before[slot] = cpu
+            values += (cpu, usage, counters.memory_bytes[slot], counters.rx_bytes[slot], counters.tx_bytes[slot])
+            if len(block) > _KUBELET:
+                values += (
+                    counters.cfs_periods[slot],
+                    counters.cfs_throttled_periods[slot],
+                    counters.cfs_throttled_seconds[slot],
+                )
+        self._values = np.array(values, np.float64)
+
+    def read(self, now: int) -> Values:
+        """Return the values of `numbers`; pods that came or went make it another object."""
+        containers = self._world.containers
+        if any(not containers[slot].running for slot in self._blocks):
+            kept = np.concatenate(
+                [np.full(len(block), containers[slot].running) for slot, block in self._blocks.items()]
+            )
+            self._values = self._values[kept]
+            self._end([slot for slot in self._blocks if not containers[slot].running], now)
+        return self._values
+
+    def _follow(self, running: list[int]) -> None:
+        self._end([slot for slot in self._blocks if slot not in dict.fromkeys(running)], self._world.simulation.now)
+        for slot in running:
+            if slot not in self._blocks:
+                self._blocks[slot] = self._declare(slot)
+        self._number()
+
+    def _end(self, slots: list[int], now: int) -> None:
+        for slot in slots:
+            self._series.end(self._blocks.pop(slot), now)
+            self._cpu_before.pop(slot, None)
+        self._number()
+
+    def _number(self) -> None:
+        self.numbers = np.array([number for block in self._blocks.values() for number in block], np.int64)
+
+    def _declare(self, slot: int) -> list[int]:
+        pod, config = self._identity(slot), self._world.simulation.config
+        labels = series_labels(pod, config.namespace) | {"k8s_node_name": pod.node}
+        network = labels | {"__name__": "k8s_pod_network_io_bytes_total", "interface": "eth0"}
+        items = [
+            labels | {"__name__": "k8s_pod_cpu_time_seconds_total"},
+            labels | {"__name__": "k8s_pod_cpu_usage"},
+            labels | {"__name__": "k8s_pod_memory_working_set_bytes"},
+            network | {"direction": "receive"},
+            network | {"direction": "transmit"},
+        ]
+        assert len(items) == _KUBELET
+        if self._world.containers[slot].resources.cpu_limit_cores is not None:
+            scraped = {
+                "job": _CADVISOR_JOB,
+                "instance": pod.node,
+                "namespace": config.namespace,
+                "pod": pod.name,
+                "container": pod.service,
+            }
+            names = ("periods_total", "throttled_periods_total", "throttled_seconds_total")
+            items += [scraped | {"__name__": f"container_cpu_cfs_{name}"} for name in names]
+            assert len(items) == _KUBELET + _CADVISOR
+        return [self._series.declare(item) for item in items]
+
+
+class ClusterMetrics:
+    """k8s_cluster's `k8s_container_*` and `k8s_deployment_*`, made anew when some object changed."""
+
+    def __init__(self, control_plane: ControlPlane, series: TimeSeries) -> None:
+        self.numbers: Numbers = np.empty(0, np.int64)
+        self._control_plane = control_plane
+        self._series = series
+        self._version = ""
+        self._values: Values = np.empty(0)
+        self._known: dict[tuple[str, str], int] = {}  # (metric, uid or deployment) -> number
+
+    def read(self, now: int) -> Values:
+        """Return the values of `numbers`; objects that came or went make it another object."""
+        if self._version != self._control_plane.resource_version:
+            self._version = self._control_plane.resource_version
+            self._observe(now)
+        return self._values
+
+    def _observe(self, now: int) -> None:
+        found: dict[tuple[str, str], tuple[dict[str, str], float]] = {}
+        namespace = {"k8s_namespace_name": self._control_plane.namespace}
+        for pod in self._control_plane.pods():
+            labels = namespace | {
+                "k8s_pod_name": pod.name,
+                "k8s_container_name": pod.service,
+                "k8s_deployment_name": pod.deployment,
+            }
+            gauges: dict[str, float | None] = {
+                "cpu_request": pod.resources.cpu_request_cores,
+                "cpu_limit": pod.resources.cpu_limit_cores,
+                "memory_request_bytes": pod.resources.memory_request_bytes or None,
+                "memory_limit_bytes": pod.resources.memory_limit_bytes,
+            }
+            if pod.started:
+                gauges |= {"restarts": pod.restarts, "ready": pod.ready}
+            for name, value in gauges.items():
+                if value is not None:
+                    found[f"k8s_container_{name}", pod.uid] = labels, float(value)
+        for deployment in self._control_plane.deployments():
+            labels = namespace | {"k8s_deployment_name": deployment.name}
+            found["k8s_deployment_desired", deployment.name] = labels, float(deployment.desired)
+            found["k8s_deployment_available", deployment.name] = labels, float(deployment.available)
+        if list(found) != list(self._known):
+            self._series.end([number for key, number in self._known.items() if key not in found], now)
+            self._known = {
+                key: self._known[key] if key in self._known else self._series.declare({"__name__": key[0]} | labels)
+                for key, (labels, _) in found.items()
+            }
+            self.numbers = np.array(list(self._known.values()), np.int64)
+        self._values = np.array([value for _, value in found.values()])

@@ -1,0 +1,112 @@
+"""One run of the twin: kernel, control plane and telemetry, moved through time together.
+
+In: a `RunConfig`; moments. Out: series, spans, objects, all of them functions of configuration, seed and what was asked of the stand.
+
+`advance_once` is the twin's clockwork: it goes to the next moment at which something is due, and does there what is due, in the order
+that `stand` explains. No I/O, no waiting; `stand` is next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.randomness import derive_seed
+from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.stands.twin.control_plane import ControlPlane
+from otel_control_gym.stands.twin.sampling import SpanSampler
+from otel_control_gym.stands.twin.service_map import REFRESH_SECONDS, ServiceMap
+from otel_control_gym.stands.twin.simulation import Simulation
+from otel_control_gym.stands.twin.spans import SpanExporter
+from otel_control_gym.stands.twin.telemetry import HOUSEKEEPING_SECONDS, Telemetry
+from otel_control_gym.stands.twin.topology import Table
+from otel_control_gym.stands.twin.world import World
+
+__all__ = ("TwinRun",)
+
+
+class TwinRun:
+    """The world of one run; at its first moment when it is made, all pods ready, first scrape done."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        public, twin = config.public, config.twin
+        self.start = twin.epoch_seconds * SECOND
+        self.simulation = Simulation(
+            public.services,
+            config.workload,
+            derive_seed(config.seed, "kernel"),
+            self.start,
+            span_error_preference=twin.error_span_preference,
+            node_cores=twin.node_cores,
+        )
+        self.world = World(self.simulation)
+        self.control_plane = ControlPlane(
+            public.services,
+            twin,
+            seed=derive_seed(config.seed, "control plane"),
+            start=self.start,
+            runtime=self.world,
+        )
+        self.control_plane.install()
+        self.telemetry = Telemetry(self.world, self.control_plane)
+        self.service_map = ServiceMap(self.simulation)
+        self.at_scrape: Callable[[], None] | None = None  #: called at each scrape, after it
+        self._sampler = SpanSampler(
+            self.simulation,
+            budget_per_600s=twin.span_budget_per_600s,
+            error_preference=twin.error_span_preference,
+        )
+        self._exporter = SpanExporter(self.simulation, self.telemetry.identity)
+        self._spans: list[Table] = []
+        self._kept = 0  # spans since the start
+        self._scrape_interval = public.granularity.scrape_interval_seconds * SECOND
+        self._housekeeping_interval = HOUSEKEEPING_SECONDS * SECOND
+        self._refresh_interval = REFRESH_SECONDS * SECOND
+        self._next_scrape = self.start + self._scrape_interval
+        self._next_housekeeping = self.start + self._housekeeping_interval
+        self._next_refresh = self.start + self._refresh_interval
+        self.telemetry.housekeep()
+        self.telemetry.scrape(self.start)
+
+    @property
+    def now(self) -> int:
+        """Episode time in nanoseconds."""
+        return self.simulation.now
+
+    def advance_once(self, until: int) -> bool:
+        """Go to the next due moment, at most `until`, and do what is due there; return whether `until` is still ahead."""
+        due = self.control_plane.due()
+        moment = min(until, self._next_scrape, self._next_housekeeping, self._next_refresh)
+        if due is not None:
+            moment = max(self.now, min(moment, due))
+        self.simulation.run(moment)
+        self.control_plane.run_due(moment)
+        if moment == self._next_housekeeping:
+            self._next_housekeeping += self._housekeeping_interval
+            self.telemetry.housekeep()
+            self._drain_spans()
+            self._sampler.update(self._kept)
+        if moment == self._next_refresh:
+            self._next_refresh += self._refresh_interval
+            self.service_map.refresh()
+        if moment == self._next_scrape:
+            self._next_scrape += self._scrape_interval
+            self.telemetry.scrape(moment)
+            if self.at_scrape is not None:
+                self.at_scrape()
+        return moment < until
+
+    def take_exports(self) -> tuple[bytes, bytes]:
+        """Return OTLP export requests for the traces and logs since the last call."""
+        self._drain_spans()
+        spans = np.concatenate(self._spans)
+        self._spans.clear()
+        return self._exporter.export(spans)
+
+    def _drain_spans(self) -> None:
+        spans = self.simulation.take_spans()
+        self._kept += len(spans)
+        self._spans.append(spans)

@@ -1,0 +1,194 @@
+"""The embedded stand: a simulated application behind the interfaces of a real one.
+
+In: a `RunConfig`; then moments to live until. Out: barriers; everything else goes through HTTP: Kubernetes, Prometheus, Coroot, Locust and
+flagd are served on the loopback, spans and logs are pushed by OTLP.
+
+**Order within one moment.** `advance` goes from one due moment to the next: a scrape, a look of the kubelet at its containers, a reading of
+the map, a task of the control plane. At each of them the kernel comes first (all its events up to and including that moment), then the
+control plane (what is due, and what that entails), then the kubelet and the sampling of spans, then the map, then the scrape. So a scrape
+at t shows what was served up to t, and what is asked for at t, after the barrier, shows in the next one. All grids begin with the
+run; how an episode is cut into calls of `advance` changes nothing that they yield.
+
+**What makes the barrier.** At `until` the spans and logs since the last barrier are posted and answered, and every watch gets a bookmark
+with the newest resourceVersion. The kernel computes on the event loop's own thread, in slices of at most one scrape interval with a
+checkpoint in between; so no request is handled while time moves, and what a handler sees is one moment.
+
+Next: `servers` for the interfaces, `telemetry` for the series, `spans` for OTLP, `world` for pods and faults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Literal, cast
+
+import aiohttp
+import anyio.lowlevel
+import msgspec
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.errors import StandError
+from otel_control_gym.engine.events import GraphEdge, GraphNode
+from otel_control_gym.engine.protocols import Barrier, Endpoints
+from otel_control_gym.engine.settings import RunConfig, ServiceConfiguration, TwinSettings
+from otel_control_gym.stands.twin.control_plane import ControlPlane
+from otel_control_gym.stands.twin.push import OtlpPush
+from otel_control_gym.stands.twin.run import TwinRun
+from otel_control_gym.stands.twin.runtime import PodRuntime
+from otel_control_gym.stands.twin.servers import coroot, prometheus
+from otel_control_gym.stands.twin.servers.coroot import CorootServer
+from otel_control_gym.stands.twin.servers.flagd import FlagdServer
+from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
+from otel_control_gym.stands.twin.servers.listening import listen
+from otel_control_gym.stands.twin.servers.load_generator import LoadGeneratorServer
+from otel_control_gym.stands.twin.servers.prometheus import PrometheusServer
+
+__all__ = ("TwinStand",)
+
+_CHAOS_MESH_VERSION = "2.8.3"
+_KUBERNETES_VERSION = "v1.36.2"
+
+
+class TwinStand:
+    """Implements `engine.protocols.Stand`."""
+
+    name: Literal["twin"] = "twin"
+
+    def __init__(self) -> None:
+        self._run: TwinRun | None = None
+        self._endpoints: Endpoints | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._kubernetes: KubernetesServer | None = None
+        self._prometheus = PrometheusServer(lambda: self.now)
+        self._coroot = CorootServer()
+        self._load_generator = LoadGeneratorServer()
+        self._push: OtlpPush | None = None
+
+    @property
+    def now(self) -> int:
+        """Episode time in nanoseconds; 0 before the first reset."""
+        return self._run.now if self._run is not None else 0
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """The stand's interfaces; valid from the end of `open`, the namespace from the first reset."""
+        if self._endpoints is None:
+            raise StandError("the twin isn't open: its servers run inside `async with stand.open()`")
+        return self._endpoints
+
+    @property
+    def run(self) -> TwinRun:
+        """The simulated world of the run in progress, for tests and tools: its exact counters."""
+        if self._run is None:
+            raise StandError("the twin has no world yet: call `reset` first")
+        return self._run
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Serve all interfaces on free ports of the loopback; stop on exit."""
+        return self._open()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            self._session = await stack.enter_async_context(aiohttp.ClientSession())
+            self._kubernetes = KubernetesServer(_empty_cluster())
+            self._endpoints = Endpoints(
+                kubernetes=await stack.enter_async_context(self._kubernetes.open()),
+                namespace="otel-demo",
+                prometheus=await stack.enter_async_context(listen(self._prometheus.application())),
+                coroot=await stack.enter_async_context(listen(self._coroot.application())),
+                load_generator=await stack.enter_async_context(listen(self._load_generator.application())),
+                flagd=await stack.enter_async_context(listen(FlagdServer().application())),
+            )
+            try:
+                yield
+            finally:
+                self._endpoints = None
+
+    async def reset(self, config: RunConfig, *, otlp_endpoint: str) -> None:
+        """Build the application anew as the configuration says, all pods ready, at the run's first moment.
+
+        Raises: StandError: the twin isn't open.
+        """
+        if self._session is None or self._kubernetes is None:
+            raise StandError("the twin isn't open: reset it inside `async with stand.open()`")
+        run = TwinRun(config)
+        self._kubernetes.control_plane = run.control_plane
+        self._prometheus.attach(run.telemetry.series)
+        self._coroot.attach(run.service_map, run.control_plane, seed=config.seed)
+        self._load_generator.attach(run.simulation)
+        run.at_scrape = self._load_generator.observe
+        self._push = OtlpPush(self._session, otlp_endpoint)
+        self._endpoints = msgspec.structs.replace(self.endpoints, namespace=config.public.services.namespace)
+        self._run = run
+        await anyio.lowlevel.checkpoint()
+
+    async def advance(self, until: int) -> Barrier:
+        """Live until `until`, then put out everything that is not out yet."""
+        run = self.run
+        while run.advance_once(until):
+            await anyio.lowlevel.checkpoint()
+        traces, logs = run.take_exports()
+        assert self._push is not None, "reset has made it"
+        await self._push.send("traces", traces)
+        await self._push.send("logs", logs)
+        run.control_plane.bookmark()
+        # The watches' handlers get a turn to write the bookmark before the caller begins to wait for it.
+        await anyio.lowlevel.checkpoint()
+        return Barrier(time=run.now, resource_version=run.control_plane.resource_version)
+
+    def graph(self) -> tuple[tuple[GraphNode, ...], tuple[GraphEdge, ...]]:
+        """Return the declared graph in the configuration's order."""
+        services = self.run.config.public.services
+        nodes = tuple(
+            GraphNode(
+                id=name,
+                kind=service.kind,
+                namespace=services.namespace,
+                deployment=name,
+                container=name,
+                endpoint=f"{name}.{services.namespace}.svc:{service.port}",
+                kubernetes_kind="Deployment",
+                optional_group=service.optional_group,
+            )
+            for name, service in services.services.items()
+        )
+        edges = tuple(
+            GraphEdge(source=edge.source, target=edge.target, protocol=edge.protocol) for edge in services.edges
+        )
+        return nodes, edges
+
+    def environment(self) -> dict[str, str]:
+        """Return what is emulated, and which model emulates it."""
+        services = self.run.config.public.services
+        return {
+            "opentelemetry-demo": f"{services.demo_version} (emulated)",
+            "opentelemetry-demo chart": f"{services.chart_version} (emulated, with the gym's overlay)",
+            "chaos-mesh": f"{_CHAOS_MESH_VERSION} (emulated)",
+            "kubernetes": f"{_KUBERNETES_VERSION} (emulated)",
+            "prometheus": f"{prometheus.VERSION} (emulated)",
+            "coroot": f"{coroot.VERSION} (emulated)",
+            "twin_model": _model_digest(),
+        }
+
+
+def _empty_cluster() -> ControlPlane:
+    """Return what the Kubernetes API shows before the first reset: nothing."""
+    nothing = ServiceConfiguration(
+        name="none", demo_version="", chart_version="", entry="", services={}, edges=(), flows={}
+    )
+    nobody = cast("PodRuntime", None)  # there are no pods, so it is never asked
+    return ControlPlane(nothing, TwinSettings(), seed=0, start=TwinSettings().epoch_seconds * SECOND, runtime=nobody)
+
+
+@cache
+def _model_digest() -> str:
+    """Return a digest of the twin's sources."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""The simulated machines as the control plane knows them: containers by UID on one side, the kernel's slots on the other.
+
+In: the calls of `PodRuntime`. Out: commands to the `Simulation`; for telemetry, which slot is which pod.
+
+What is decided here is small: a container is a slot for ever, several chaos objects on one pod add up to one load and one set of delay
+rules, and SIGTERM means something only to processes that handle it. All calls come while the kernel stands still.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.stands.twin.runtime import PodResources
+from otel_control_gym.stands.twin.simulation import Simulation
+
+__all__ = ("Container", "World")
+
+_NS_PER_MS = SECOND // 1000
+
+
+class Container(msgspec.Struct, kw_only=True):
+    """A pod's container in the simulation; it stays known after its end, as its counters do."""
+
+    slot: int
+    uid: str
+    name: str  #: of the pod
+    service: str
+    resources: PodResources
+    running: bool = True
+    in_endpoints: bool = False
+
+
+class _Delay(msgspec.Struct, frozen=True):
+    """A rule of one chaos object: pods' slots (None: all), nanoseconds."""
+
+    peers: tuple[int, ...] | None
+    latency_ns: int
+    jitter_ns: int
+
+
+class World:
+    """Implements `PodRuntime` on a simulation."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.containers: list[Container] = []  #: by slot
+        self.stopped: list[int] = []  #: slots in the order of their end
+        self._by_uid: dict[str, Container] = {}
+        self._ordinals: dict[str, int] = {}
+        self._stress: dict[str, dict[str, float]] = {}
+        self._delays: dict[str, dict[str, _Delay]] = {}
+
+    def container(self, uid: str) -> Container:
+        """Return the container of a pod.
+
+        Raises: KeyError: none was ever started for it.
+        """
+        return self._by_uid[uid]
+
+    # --- PodRuntime ----------------------------------------------------------------------------------------------------
+
+    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
+        """Start a pod of the simulation; it gets no traffic yet."""
+        ordinal = self._ordinals.get(service, 0)
+        self._ordinals[service] = ordinal + 1
+        slot = self.simulation.add_pod(
+            service,
+            ordinal=ordinal,
+            cpu_limit_cores=resources.cpu_limit_cores,
+            memory_limit_bytes=resources.memory_limit_bytes,
+        )
+        assert slot == len(self.containers), "slots are given in order"
+        container = Container(slot=slot, uid=uid, name=name, service=service, resources=resources)
+        self.containers.append(container)
+        self._by_uid[uid] = container
+
+    def start_seconds(self, service: str) -> float:
+        """Return how long a service's process takes from container start to serving."""
+        return self.simulation.config.services[service].start_seconds
+
+    def set_endpoint(self, uid: str, *, ready: bool) -> None:
+        """Offer a pod to new connections, or no more; a pod that is gone is in no endpoints already."""
+        container = self._by_uid[uid]
+        if container.running:
+            container.in_endpoints = ready
+            self.simulation.set_ready(container.slot, ready)
+
+    def begin_termination(self, uid: str) -> None:
+        """Send SIGTERM; without a handler a process serves on until it is killed."""
+        container = self._by_uid[uid]
+        if self.simulation.config.services[container.service].drains:
+            self.simulation.drain(container.slot)
+
+    def in_flight(self, uid: str) -> int:
+        """Return how many requests the pod holds, waiting ones included."""
+        return self.simulation.in_flight(self._by_uid[uid].slot)
+
+    def stop_container(self, uid: str) -> None:
+        """End the container; stress and delay rules end with it."""
+        container = self._by_uid[uid]
+        container.running = container.in_endpoints = False
+        self.stopped.append(container.slot)
+        self._stress.pop(uid, None)
+        if self._delays.pop(uid, None):
+            self.simulation.clear_egress_delay(container.slot)
+        self.simulation.stop(container.slot)
+
+    def set_cpu_stress(self, uid: str, chaos: str, *, workers: int, load: float) -> None:
+        """Run busy threads beside the process; those of several chaos objects add up."""
+        container = self._by_uid[uid]
+        if not container.running:
+            return
+        stress = self._stress.setdefault(uid, {})
+        if load > 0:
+            stress[chaos] = workers * load
+        else:
+            stress.pop(chaos, None)
+        self.simulation.set_stress(container.slot, sum(stress.values()))
+
+    def set_network_delay(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    ) -> None:
+        """Delay the pod's egress; where rules of several chaos objects meet, the longest latency and jitter hold, as netem's merge."""
+        container = self._by_uid[uid]
+        if not container.running:
+            return
+        delays = self._delays.setdefault(uid, {})
+        if latency_ms > 0:
+            slots = None if peers is None else tuple(self._by_uid[peer].slot for peer in peers if peer in self._by_uid)
+            delays[chaos] = _Delay(slots, round(latency_ms * _NS_PER_MS), round(jitter_ms * _NS_PER_MS))
+        else:
+            delays.pop(chaos, None)
+        self._write_delays(container)
+
+    def _write_delays(self, container: Container) -> None:
+        """Give the simulation one rule per peer, merged over chaos objects."""
+        merged: dict[int | None, tuple[int, int]] = {}
+        for delay in self._delays[container.uid].values():
+            for peer in (None,) if delay.peers is None else delay.peers:
+                latency, jitter = merged.get(peer, (0, 0))
+                merged[peer] = (max(latency, delay.latency_ns), max(jitter, delay.jitter_ns))
+        self.simulation.clear_egress_delay(container.slot)
+        for peer, (latency, jitter) in merged.items():
+            self.simulation.set_egress_delay(container.slot, None if peer is None else (peer,), latency, jitter)
