@@ -84,7 +84,7 @@ def _pick_pod(topology: Topology, state: State, client: int, call: Record, key: 
     if not edge.sticky:
         if count == 0:
             return -1
-        return state.ready[edge.target, int(uniform(key, ENDPOINT, 0) * count)]
+        return int(state.ready[edge.target, int(uniform(key, ENDPOINT, 0) * count)])
     connection = state.connections[state.pods[client].connections + call.connection]
     if connection.pod < 0 or state.pods[connection.pod].life != RUNNING:
         if count == 0:
@@ -93,7 +93,7 @@ def _pick_pod(topology: Topology, state: State, client: int, call: Record, key: 
         owner = descend(descend(state.world[0].root_key, CONNECTION), pod.service * 2**32 + pod.ordinal)
         connection.pod = state.ready[edge.target, int(uniform(owner, call.edge, connection.picks) * count)]
         connection.picks += 1
-    return connection.pod
+    return int(connection.pod)
 
 
 @compiled

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import platformdirs
@@ -45,23 +45,34 @@ def kernel_sources() -> list[Path]:
         if path.name in found or not path.is_file():
             continue
         found[path.name] = path
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{__package__}."):
-                open_names.append(node.module.removeprefix(f"{__package__}."))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        open_names += [name.removeprefix(f"{__package__}.") for name in modules if name.startswith(f"{__package__}.")]
     return [found[name] for name in sorted(found)]
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function that only other compiled functions call (and tests)."""
-    return cast("Callable[P, R]", numba.njit(nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+    """Compile a function that only compiled functions call: it gets no wrapper for Python, which costs more than its body."""
+    return cast("Callable[P, R]", _njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True))
 
 
 def entry_point(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function that Python calls; the machine code is kept on disk."""
-    before = numba.config.CACHE_DIR
+    settings: Any = numba.config
+    before = settings.CACHE_DIR
     # numba chooses the folder while it decorates; afterwards the setting is given back to whoever else uses numba here.
-    numba.config.CACHE_DIR = str(platformdirs.user_cache_path("otel-control-gym") / "numba" / sources_digest())
+    settings.CACHE_DIR = str(platformdirs.user_cache_path("otel-control-gym") / "numba" / sources_digest())
     try:
-        return cast("Callable[P, R]", numba.njit(nogil=True, error_model="numpy", _nrt=False, cache=True)(function))
+        return cast("Callable[P, R]", _njit(function, cache=True))
     finally:
-        numba.config.CACHE_DIR = before
+        settings.CACHE_DIR = before
+
+
+def _njit(function: Callable[P, R], **options: bool) -> object:
+    """Apply numba's decorator with the options that all functions share.
+
+    Compiled code makes no arrays, and Python holds those that it passes, so reference counting is off: with it, each call would
+    count the arrays of `State` up and down, atomically, and the kernel would be ten times slower (measured).
+    """
+    njit: Any = numba.njit
+    return njit(function, nogil=True, error_model="numpy", _nrt=False, **options)

@@ -116,10 +116,10 @@ def _take_place(topology: Topology, state: State, kind: int, index: int) -> None
     if kind == ARRIVE:
         handle_arrival(topology, state, index)
     elif kind == REPORT:
-        outcome = state.hops[index].outcome
+        outcome, task = state.hops[index].outcome, state.hops[index].trace
         session = handle_report(topology, state, index)
         if session >= 0:
-            end_request(topology, state, session, outcome)
+            end_request(topology, state, session, task, outcome)
     elif kind == PROCESSOR:
         pod = state.pods[index]
         if pod.due == world.now:

@@ -22,7 +22,17 @@ from otel_control_gym.stands.twin.event_heap import PROCESSOR, push
 from otel_control_gym.stands.twin.state import NEVER, Record, State
 from otel_control_gym.stands.twin.topology import Table
 
-__all__ = ("BATCH", "PERIOD", "add_work", "change_limit", "change_stress", "clear_work", "handle_processor", "plan", "settle")
+__all__ = (
+    "BATCH",
+    "PERIOD",
+    "add_work",
+    "change_limit",
+    "change_stress",
+    "clear_work",
+    "handle_processor",
+    "plan",
+    "settle",
+)
 
 PERIOD: Final = 100_000_000  #: CFS period in nanoseconds, the kernel's and Kubernetes' default
 BATCH: Final = 64  #: most hops that one processor event ends, so that what follows is bounded; the rest is due at once
@@ -84,18 +94,20 @@ def plan(state: State, slot: int, threads: int) -> None:
 @compiled
 def _exhaustion(pod: Record, now: int) -> int:
     """Return when the quota will be used up if nothing changes."""
-    edge = _period_end(pod, now)
-    left = max(1, math.ceil(pod.budget / pod.demand))
+    edge: int = _period_end(pod, now)
+    left: int = max(1, math.ceil(pod.budget / pod.demand))
     if left < edge - now:
         return now + left
     if pod.demand > pod.limit:
-        return edge + math.ceil(pod.limit * PERIOD / pod.demand)
+        edge += math.ceil(pod.limit * PERIOD / pod.demand)
+        return edge
     return NEVER
 
 
 @compiled
 def _period_end(pod: Record, now: int) -> int:
-    return now + PERIOD - (now + pod.phase) % PERIOD
+    end: int = now + PERIOD - (now + pod.phase) % PERIOD
+    return end
 
 
 @compiled
@@ -109,7 +121,9 @@ def handle_processor(state: State, slot: int, threads: int) -> None:
         if now >= pod.throttle_end:
             pod.throttled = 0
             pod.budget = pod.limit * PERIOD
-    elif pod.limit > 0.0 and pod.demand > 0.0 and pod.budget <= 0.5:  # less than the nanosecond that times are rounded to
+    elif (
+        pod.limit > 0.0 and pod.demand > 0.0 and pod.budget <= 0.5
+    ):  # less than the nanosecond that times are rounded to
         pod.throttled = 1
         pod.throttle_end = _period_end(pod, now)
         pod.throttled_periods += 1

@@ -75,15 +75,12 @@ def close_call(topology: Topology, state: State, index: int) -> None:
     if rows >= 0:
         state.span_sums_ns[rows + call.target, failed] += duration
         state.span_buckets[rows + call.target, failed, slot] += 1
-        span_id = bits(hop.key, CLIENT_SPAN, 0)
-        if hop.parent >= 0:
-            parent_id = bits(state.hops[hop.parent].key, SERVER_SPAN, 0)
-        else:
-            parent_id = bits(hop.trace, ROOT_SPAN, 0)
         kept = _keep(state, hop.trace, failed)
         if kept >= 0:
-            span = state.spans[kept]
-            _identify(span, hop.trace, span_id, parent_id, hop.sent, now)
+            span, parent_id = state.spans[kept], bits(hop.trace, ROOT_SPAN, 0)
+            if hop.parent >= 0:
+                parent_id = bits(state.hops[hop.parent].key, SERVER_SPAN, 0)
+            _identify(span, hop.trace, bits(hop.key, CLIENT_SPAN, 0), parent_id, hop.sent, now)
             span.pod, span.peer, span.operation, span.edge = hop.client, hop.pod, call.operation, edge
             span.kind, span.outcome = CLIENT, hop.outcome
 
@@ -141,7 +138,7 @@ def _keep(state: State, trace: np.uint64, failed: int) -> int:
         probability = world.probability_error
     if uniform(trace, SAMPLE, 0) >= probability:
         return -1
-    row = world.spans
+    row: int = world.spans
     world.spans = row + 1
     state.spans[row].probability = probability
     return row

@@ -18,31 +18,32 @@ Data sheet
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.engine.randomness import draw_bits
 from otel_control_gym.engine.settings import ServiceConfiguration, Workload
 from otel_control_gym.stands.twin import kernel
+from otel_control_gym.stands.twin.counters import (
+    LoadCounters,
+    PodCounters,
+    SpanRow,
+    Statistics,
+    read_load,
+    read_only,
+    read_pods,
+)
 from otel_control_gym.stands.twin.draws import PHASE
 from otel_control_gym.stands.twin.processor import PERIOD
 from otel_control_gym.stands.twin.state import (
-    ATTEMPTED,
     CLIENT,
-    ERROR,
     INTERNAL,
-    LOST,
     NEVER,
-    OK,
-    REFUSED,
     RUNNING,
     SERVER,
-    STOPPED,
     State,
     copy_state,
     empty_state,
@@ -51,63 +52,11 @@ from otel_control_gym.stands.twin.state import (
 )
 from otel_control_gym.stands.twin.topology import Names, Table, Topology, build_topology
 
-__all__ = ("LoadCounters", "PodCounters", "Simulation", "SpanRow", "Statistics")
+__all__ = ("Simulation",)
 
 _MAX_LINES: Final = 10  #: order lines: the catalogue's products
 _SECOND: Final = 1e9
-
-
-class SpanRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose spans a row of `span_counts` counts."""
-
-    slot: int
-    kind: int  #: `state.SERVER`, `CLIENT` or `INTERNAL`
-    operation: int  #: row of `names.operations` (served, or called); INTERNAL: row of `names.flows`
-
-
-class PodCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters and gauges of pods at `now`, one entry a slot [slots]."""
-
-    cpu_seconds: npt.NDArray[np.float64]  #: stress included
-    stress_seconds: npt.NDArray[np.float64]  #: of these, by stress threads
-    cfs_periods: npt.NDArray[np.int64]  #: only of pods with a limit
-    cfs_throttled_periods: npt.NDArray[np.int64]
-    cfs_throttled_seconds: npt.NDArray[np.float64]
-    cpu_limit_cores: npt.NDArray[np.float64]  #: 0: none
-    rx_bytes: npt.NDArray[np.int64]
-    tx_bytes: npt.NDArray[np.int64]
-    memory_bytes: npt.NDArray[np.int64]  #: gauge; 0 once the pod is stopped
-    in_flight: npt.NDArray[np.int64]  #: gauge: requests at the pod, queued ones included
-    queued: npt.NDArray[np.int64]  #: gauge: requests that wait for a worker
-    served: npt.NDArray[np.int64]  #: requests answered
-
-
-class LoadCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """What the users asked for and got, since the start."""
-
-    users_target: int
-    users_active: int  #: sessions in being: those that think, wait, or finish their last task
-    scheduled: int  #: requests sent to the entry service
-    served: int  #: answered without error
-    failed: int  #: answered with an error, refused or lost
-    response_ms: float  #: sum over served and failed
-    response_buckets: npt.NDArray[np.int64]  #: [17], not cumulative, bounds `recording.BOUNDS_MS`
-    tasks_started: npt.NDArray[np.int64]  #: [flows]
-    tasks_finished: npt.NDArray[np.int64]  #: [flows]
-
-
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-    """How much the kernel did and holds."""
-
-    now: int
-    hops: int  #: calls started
-    events: int
-    hops_in_flight: int
-    sessions: int
-    spans_seen: int  #: ends of hops and tasks of instrumented pods, sampled or not
-    error_spans_seen: int
-    bytes: int  #: size of the state
+_ROW_FIELDS: Final = ("server_rows", "client_rows", "internal_rows")
 
 
 class Simulation:
@@ -189,7 +138,7 @@ class Simulation:
         self._slots.append(service)
         pods = self._room("pods", slot + 1)
         pod = pods[slot]
-        for field in ("queue_head", "queue_tail", "work_root", "server_rows", "client_rows", "internal_rows"):
+        for field in ("queue_head", "queue_tail", "work_root", "last_period", *_ROW_FIELDS):
             pod[field] = -1
         pod["service"], pod["ordinal"], pod["life"] = row, ordinal, RUNNING
         pod["cores"], pod["limit"] = self._node_cores, cpu_limit_cores or 0.0
@@ -314,32 +263,7 @@ class Simulation:
 
     def pod_counters(self) -> PodCounters:
         """Return the counters of all slots, what is in progress included."""
-        pods = self._state.pods[: len(self._slots)]
-        # A pod is settled only when something happens to it; what it did since then is added here, without touching it.
-        elapsed = self.now - pods["last"]
-        working = np.where(pods["throttled"] == 0, elapsed, 0)
-        limited = pods["limit"] > 0
-        started = (pods["last"] + pods["phase"]) // PERIOD
-        final = (self.now + pods["phase"] - 1) // PERIOD
-        more = np.where(
-            limited & (working > 0) & (pods["demand"] > 0),
-            final - np.maximum(started - 1, pods["last_period"]),
-            0,
-        )
-        return PodCounters(
-            cpu_seconds=(pods["cpu_ns"] + pods["demand"] * working) / _SECOND,
-            stress_seconds=(pods["stress_ns"] + pods["stress_demand"] * working) / _SECOND,
-            cfs_periods=pods["periods"] + more,
-            cfs_throttled_periods=pods["throttled_periods"].copy(),
-            cfs_throttled_seconds=(pods["throttled_ns"] + elapsed - working) / _SECOND,
-            cpu_limit_cores=pods["limit"].copy(),
-            rx_bytes=pods["rx_bytes"].copy(),
-            tx_bytes=pods["tx_bytes"].copy(),
-            memory_bytes=self._memory(pods),
-            in_flight=pods["in_flight"].astype(np.int64),
-            queued=pods["queued"].astype(np.int64),
-            served=pods["served"].copy(),
-        )
+        return read_pods(self._state.pods[: len(self._slots)], self.now, self._memory())
 
     @property
     def span_rows(self) -> Sequence[SpanRow]:
@@ -352,7 +276,7 @@ class Simulation:
 
         SERVER rows count what pods answered, CLIENT rows what their calls came to, INTERNAL rows users' tasks.
         """
-        return _read_only(self._state.span_buckets[: len(self._rows)])
+        return read_only(self._state.span_buckets[: len(self._rows)])
 
     @property
     def span_ms(self) -> npt.NDArray[np.float64]:
@@ -365,7 +289,7 @@ class Simulation:
 
         At every moment ATTEMPTED is the sum of the other five.
         """
-        return _read_only(self._state.edge_counts)
+        return read_only(self._state.edge_counts)
 
     @property
     def edge_buckets(self) -> npt.NDArray[np.int64]:
@@ -373,7 +297,7 @@ class Simulation:
 
         Refused and lost calls are in the client's view only; calls whose caller died are in neither.
         """
-        return _read_only(self._state.edge_buckets)
+        return read_only(self._state.edge_buckets)
 
     @property
     def edge_seconds(self) -> npt.NDArray[np.float64]:
@@ -382,20 +306,8 @@ class Simulation:
 
     def load_counters(self) -> LoadCounters:
         """Return what the users asked for and got."""
-        world = self._state.world[0]
-        entry = [row for row, edge in enumerate(self.names.edges) if edge[0] == self.names.services[self.names.load_service]]
-        counts = self._state.edge_counts[entry].sum(axis=0)
-        return LoadCounters(
-            users_target=int(world["users_target"]),
-            users_active=int(world["sessions_used"]),
-            scheduled=int(counts[ATTEMPTED]),
-            served=int(counts[OK]),
-            failed=int(counts[ERROR] + counts[REFUSED] + counts[LOST]),
-            response_ms=float(self._state.edge_sums_ns[entry, :, 0].sum() / 1e6),
-            response_buckets=self._state.edge_buckets[entry, :, 0].sum(axis=(0, 1)),
-            tasks_started=self._state.flow_tasks[:, 0].copy(),
-            tasks_finished=self._state.flow_tasks[:, 1].copy(),
-        )
+        source = self.names.services[self.names.load_service]
+        return read_load(self._state, [row for row, edge in enumerate(self.names.edges) if edge[0] == source])
 
     def statistics(self) -> Statistics:
         """Return how much the kernel did and holds."""
@@ -492,21 +404,17 @@ class Simulation:
         for slot, _ in self._rules:
             pods["rules"][slot] += 1
 
-    def _memory(self, pods: Table) -> npt.NDArray[np.int64]:
-        base, each, limits = np.zeros(len(pods), np.int64), np.zeros(len(pods), np.int64), np.zeros(len(pods), np.int64)
+    def _memory(self) -> npt.NDArray[np.int64]:
+        """Return each pod's memory: a base, and a share for every request in flight, up to the limit."""
+        used = np.zeros(len(self._slots), np.int64)
         for slot, name in enumerate(self._slots):
-            settings = self.config.services[name]
-            base[slot], each[slot] = settings.memory_base_bytes, settings.memory_per_request_bytes
-            limits[slot] = self._memory_limits[slot] or np.iinfo(np.int64).max
-        used = np.minimum(base + each * pods["in_flight"], limits)
-        return np.where(pods["life"] == STOPPED, 0, used)
+            settings, limit = self.config.services[name], self._memory_limits[slot]
+            wanted = settings.memory_base_bytes + settings.memory_per_request_bytes * self.in_flight(slot)
+            used[slot] = wanted if limit is None else min(wanted, limit)
+        return used
 
     def _require(self, arrivals: str) -> None:
         if self.workload.arrivals != arrivals:
-            raise ValueError(f"workload {self.workload.name!r} has {self.workload.arrivals} arrivals, not {arrivals} ones")
-
-
-def _read_only(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+            raise ValueError(
+                f"workload {self.workload.name!r} has {self.workload.arrivals} arrivals, not {arrivals} ones"
+            )

@@ -283,4 +283,4 @@ def link_free_rows(table: Table, first: int, free: int) -> int:
 
 def copy_state(state: State) -> State:
     """Return an independent copy."""
-    return State(*(array.copy() for array in state))
+    return State._make(array.copy() for array in state)

@@ -11,6 +11,7 @@ calling service keeps, and its rank among the target operations that this pod co
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -67,9 +68,7 @@ CALL = np.dtype(
     align=True,
 )
 EDGE = np.dtype([("source", "i8"), ("target", "i8"), ("sticky", "i8"), ("latency_ns", "i8")], align=True)
-FLOW = np.dtype(
-    [("first_call", "i8"), ("calls", "i8"), ("additions_low", "i8"), ("additions_high", "i8")], align=True
-)
+FLOW = np.dtype([("first_call", "i8"), ("calls", "i8"), ("additions_low", "i8"), ("additions_high", "i8")], align=True)
 
 
 class Topology(NamedTuple):
@@ -110,8 +109,8 @@ class _Builder:
         self.edges = {(edge.source, edge.target): row for row, edge in enumerate(config.edges)}
         self.outgoing: list[list[int]] = [[] for _ in self.services]
         self.called: list[list[int]] = [[] for _ in self.services]
-        self.step_rows: list[tuple[float, int, int, int]] = []
-        self.call_rows: list[tuple[int, ...]] = []
+        self.step_rows: list[tuple[int | float, ...]] = []
+        self.call_rows: list[tuple[int | float, ...]] = []
         self.fan_out = 1
 
     def call(self, source: str, target: str, key: str, *, per_line: bool, fails: bool, site: int) -> None:
@@ -195,7 +194,12 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
             target, source = f"{config.entry}:{request}", list(config.services)[load]
             builder.call(source, target, f"flows.{name}.requests", per_line=False, fails=False, site=0)
     edges = [
-        (builder.services[edge.source], builder.services[edge.target], edge.connection == "sticky", edge.latency_ms * _MS)
+        (
+            builder.services[edge.source],
+            builder.services[edge.target],
+            edge.connection == "sticky",
+            edge.latency_ms * _MS,
+        )
         for edge in config.edges
     ]
     topology = Topology(
@@ -226,7 +230,7 @@ def _service_row(service: Service) -> tuple[int, int, int]:
     return service.workers, int(service.holds_worker), service.threads
 
 
-def _table(rows: list[tuple[int | float, ...]] | list[tuple[int, int, int]] | list[tuple[float, int, int, int]], dtype: np.dtype[np.void]) -> Table:
+def _table(rows: Sequence[tuple[int | float, ...]], dtype: np.dtype[np.void]) -> Table:
     table = np.zeros(max(1, len(rows)), dtype)  # never empty: compiled code may look at row 0
     if rows:
         table[:] = rows

@@ -2,9 +2,10 @@
 
 In: targets and rates, ends of requests. Out: calls of the load generator's pod.
 
-A session is one user of the closed loop, or one open arrival. A task is a flow drawn from the mix: its requests one after the other, the
-leading ones repeated as often as the flow's additions say. Then a user thinks; an arrival is gone. Users are numbered, and the highest number
-leaves first (after its task), so the others keep their draws. All of them live in the load generator's pod: without it nobody asks.
+A session is one user of the closed loop, or one open arrival. A task is a flow drawn from the mix: its requests one after the other,
+the leading ones repeated as often as the flow's additions say. Then a user thinks; an arrival is gone. Users are numbered, and the
+highest number leaves first (after its task), so the others keep their draws. All of them live in the load generator's pod: without
+it nobody asks.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def _plan_arrival(state: State) -> None:
         return
     if world.arrival_units < 0.0:
         world.arrival_units = exponential(world.root_key, ARRIVAL, world.arrivals)
-    world.arrival_due = world.now + int(round(world.arrival_units / world.rate_per_ns))
+    world.arrival_due = world.now + round(world.arrival_units / world.rate_per_ns)
     push(state, world.arrival_due, ARRIVAL_EVENT, 0)
 
 
@@ -191,9 +192,11 @@ def _send(topology: Topology, state: State, index: int) -> None:
 
 
 @compiled
-def end_request(topology: Topology, state: State, index: int, outcome: int) -> None:
+def end_request(topology: Topology, state: State, index: int, task: np.uint64, outcome: int) -> None:
     """Let a session go on after an answer: next request, or the task is over. A failed request doesn't end a task."""
     session, world = state.sessions[index], state.world[0]
+    if session.phase != BUSY or session.key != task:
+        return  # the users have moved to another pod since
     if outcome != OK:
         session.failed = 1
     last = topology.flows[session.flow].calls - 1
@@ -225,6 +228,8 @@ def end_request(topology: Topology, state: State, index: int, outcome: int) -> N
 def hand_load(state: State, slot: int) -> None:
     """Let users and arrivals come from this pod from now on."""
     world = state.world[0]
+    if world.load_pod >= 0 and world.load_pod != slot:
+        end_sessions(state)  # Locust's users live in its process
     world.load_pod = slot
     _plan_spawn(state, 0)
     _plan_arrival(state)
