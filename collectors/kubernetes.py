@@ -85,14 +85,9 @@ class KubernetesCollector:
         token, ca_file = self._endpoints.kubernetes_token, self._endpoints.kubernetes_ca_file
         verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30.0, sock_read=_SILENCE_SECONDS)
-        async with (
-            aiohttp.ClientSession(
-                headers={"Authorization": f"Bearer {token}"} if token else {},
-                connector=aiohttp.TCPConnector(ssl=verify),
-                timeout=timeout,
-            ) as session,
-            anyio.create_task_group() as tasks,
-        ):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connector = aiohttp.TCPConnector(ssl=verify)
+        async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
             for name, path, kind in _KINDS:
                 url = f"{self._endpoints.kubernetes}/{path.format(self._endpoints.namespace)}"
                 watch = self._watches[name] = Watch(session, url, kind, self._announce)
@@ -100,10 +95,10 @@ class KubernetesCollector:
                     await watch.list(initial=True)
                 except (aiohttp.ClientError, OSError, TimeoutError) as error:
                     raise StandError(f"the Kubernetes API can't be listed at {url}: {error}") from error
-                await tasks.start(watch.follow)
-            try:
+            async with anyio.create_task_group() as tasks:
+                for watch in self._watches.values():
+                    await tasks.start(watch.follow)
                 yield
-            finally:
                 tasks.cancel_scope.cancel()
 
     def _announce(self) -> None:

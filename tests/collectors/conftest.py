@@ -1,0 +1,58 @@
+"""A small cluster in virtual time, on machines on which nothing is ever in flight."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings
+from otel_control_gym.stands.twin.control_plane import ControlPlane
+from otel_control_gym.stands.twin.runtime import PodResources
+
+START = TwinSettings().epoch_seconds * SECOND
+
+
+class IdleMachines:
+    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None: ...
+
+    def start_seconds(self, service: str) -> float:
+        return 1.0
+
+    def set_endpoint(self, uid: str, *, ready: bool) -> None: ...
+
+    def begin_termination(self, uid: str) -> None: ...
+
+    def in_flight(self, uid: str) -> int:
+        return 0
+
+    def stop_container(self, uid: str) -> None: ...
+
+    def set_cpu_stress(self, uid: str, chaos: str, *, workers: int, load: float) -> None: ...
+
+    def set_network_delay(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    ) -> None: ...
+
+
+@pytest.fixture
+def services() -> ServiceConfiguration:
+    return ServiceConfiguration(
+        name="shop",
+        demo_version="2.2.0",
+        chart_version="0.40.10",
+        services={
+            "frontend": Service(protocol="http", cpu_limit_cores=1.0, memory_limit_bytes=2**28),
+            "cart": Service(
+                replicas=2, cpu_limit_cores=0.5, memory_limit_bytes=2**27, grpc_service="oteldemo.CartService"
+            ),
+        },
+        edges=(EdgeSettings(source="frontend", target="cart", protocol="grpc"),),
+        flows={},
+    )
+
+
+@pytest.fixture
+def plane(services: ServiceConfiguration) -> ControlPlane:
+    plane = ControlPlane(services, TwinSettings(), seed=7, start=START, runtime=IdleMachines())
+    plane.install()
+    return plane

@@ -1,0 +1,147 @@
+"""Watches: everything up to a barrier is there, in order, once; what a policy mustn't see goes to the truth stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from otel_control_gym.collectors import KubernetesCollector
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.errors import StandError
+from otel_control_gym.engine.events import (
+    KubernetesEventsObserved,
+    PodsTransitioned,
+    RolloutsObserved,
+)
+from otel_control_gym.engine.protocols import Barrier, Endpoints
+from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
+
+if TYPE_CHECKING:
+    from otel_control_gym.stands.twin.control_plane import ControlPlane
+
+MERGE = {"Content-Type": "application/merge-patch+json"}
+DEPLOYMENTS = "/apis/apps/v1/namespaces/otel-demo/deployments"
+STRESS = "/apis/chaos-mesh.org/v1alpha1/namespaces/otel-demo/stresschaos"
+
+
+class Watched:
+    """A cluster that is being watched."""
+
+    def __init__(self, plane: ControlPlane, url: str, collector: KubernetesCollector) -> None:
+        self.plane, self.url, self.collector = plane, url, collector
+
+    async def live(self, seconds: int) -> dict[tuple[type, bool], Any]:
+        """Let time pass, drain, flush; return rows by event type and stream."""
+        now = self.plane.now + seconds * SECOND
+        self.plane.run_due(now)
+        self.plane.bookmark()
+        await self.collector.drain(Barrier(time=now, resource_version=self.plane.resource_version))
+        return {(type(event), truth): getattr(event, "rows", event) for event, truth in self.collector.flush(now)}
+
+    async def call(self, method: str, path: str, body: Any, **headers: str) -> None:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, self.url + path, json=body, headers=headers) as answer,
+        ):
+            assert answer.status < 300, await answer.text()
+
+    async def scale(self, name: str, replicas: int) -> None:
+        await self.call("PATCH", f"{DEPLOYMENTS}/{name}/scale", {"spec": {"replicas": replicas}}, **MERGE)
+
+
+def endpoints_at(url: str) -> Endpoints:
+    return Endpoints(kubernetes=url, namespace="otel-demo", prometheus=url, coroot=url, load_generator=url, flagd=url)
+
+
+@asynccontextmanager
+async def watching(plane: ControlPlane) -> AsyncIterator[Watched]:
+    async with KubernetesServer(plane).open() as url:
+        collector = KubernetesCollector(endpoints_at(url), now=plane.now)
+        async with collector.open():
+            yield Watched(plane, url, collector)
+
+
+async def test_the_first_drain_tells_what_exists(plane: ControlPlane) -> None:
+    async with watching(plane) as watched:
+        start = watched.plane.now
+        found = await watched.live(0)
+        deployments = {row.name: row for row in found[RolloutsObserved, False] if row.kind == "Deployment"}
+        assert sorted(deployments) == ["cart", "frontend"]
+        assert (deployments["cart"].replicas_desired, deployments["cart"].replicas_available) == (2, 2)
+        assert deployments["cart"].cpu_limit_cores == 0.5
+        assert deployments["cart"].memory_limit_bytes == 2**27
+        pods = found[PodsTransitioned, False]
+        assert {(row.service, row.phase, row.ready) for row in pods} == {
+            ("cart", "Running", True),
+            ("frontend", "Running", True),
+        }
+        assert {row.time for row in (*pods, *found[RolloutsObserved, False])} == {start}
+        assert (KubernetesEventsObserved, False) not in found
+
+
+async def test_a_scale_up_is_told_from_desire_to_readiness(plane: ControlPlane) -> None:
+    async with watching(plane) as watched:
+        await watched.live(0)
+        start = watched.plane.now
+        await watched.scale("cart", 3)
+        found = await watched.live(30)
+        rollouts = [row for row in found[RolloutsObserved, False] if row.kind == "Deployment"]
+        assert (rollouts[0].replicas_desired, rollouts[0].replicas_available) == (3, 2)
+        assert (rollouts[-1].replicas_available, rollouts[-1].observed_generation) == (3, rollouts[-1].generation)
+        pods = found[PodsTransitioned, False]
+        assert [row.change for row in pods] == ["added"] + ["modified"] * (len(pods) - 1)
+        assert [row.ready for row in pods][-1]
+        assert len({row.uid for row in pods}) == 1
+        reasons = [row.reason for row in found[KubernetesEventsObserved, False]]
+        assert reasons[:2] == ["ScalingReplicaSet", "SuccessfulCreate"]
+        for rows in found.values():
+            times = [row.time for row in rows]
+            assert times == sorted(times)
+            assert start <= times[0] <= times[-1] < start + 10 * SECOND
+
+
+async def test_nothing_is_told_twice(plane: ControlPlane) -> None:
+    async with watching(plane) as watched:
+        await watched.live(0)
+        await watched.scale("cart", 1)
+        assert await watched.live(60)
+        assert await watched.live(30) == {}
+
+
+async def test_pods_that_go_are_terminating_then_deleted(plane: ControlPlane) -> None:
+    async with watching(plane) as watched:
+        await watched.live(0)
+        await watched.scale("cart", 1)
+        pods = (await watched.live(60))[PodsTransitioned, False]
+        assert (pods[0].terminating, pods[-1].change) == (True, "deleted")
+
+
+async def test_events_of_chaos_objects_are_truth(plane: ControlPlane) -> None:
+    async with watching(plane) as watched:
+        await watched.live(0)
+        spec = {"mode": "all", "selector": {"labelSelectors": {"opentelemetry.io/name": "cart"}}, "duration": "20s"}
+        spec |= {"stressors": {"cpu": {"workers": 1, "load": 100}}}
+        kind = {"apiVersion": "chaos-mesh.org/v1alpha1", "kind": "StressChaos"}
+        await watched.call("POST", STRESS, {**kind, "metadata": {"name": "x"}, "spec": spec})
+        found = await watched.live(60)
+        assert "Applied" in [row.reason for row in found[KubernetesEventsObserved, True]]
+        assert (KubernetesEventsObserved, False) not in found
+
+
+async def test_two_watchers_of_one_cluster_tell_the_same(plane: ControlPlane) -> None:
+    async with watching(plane) as first, watching(plane) as second:
+        await first.scale("cart", 4)
+        plane.run_due(plane.now + 40 * SECOND)
+        assert await first.live(0) == await second.live(0)
+
+
+async def test_an_api_that_is_not_there_is_a_lost_stand(plane: ControlPlane) -> None:
+    async with KubernetesServer(plane).open() as url:
+        pass
+    with pytest.raises(StandError, match="can't be listed"):
+        async with KubernetesCollector(endpoints_at(url), now=plane.now).open():
+            pass
