@@ -110,6 +110,10 @@ def test_a_rolling_restart_replaces_every_pod_and_keeps_availability(cluster: Cl
     assert progressing["reason"] == "NewReplicaSetAvailable"
 
 
+def uid_of(item: Object) -> str:
+    return str(item["metadata"]["uid"])
+
+
 def is_of(cluster: Cluster, uid: str, service: str) -> bool:
     return cluster.runtime.running[uid][0] == service
 
@@ -213,6 +217,8 @@ def test_a_second_deletion_may_only_shorten_the_grace(cluster: Cluster) -> None:
     api(cluster).delete(POD, NAMESPACE, pod["metadata"]["name"], {})
     cluster.live(2)
     api(cluster).delete(POD, NAMESPACE, pod["metadata"]["name"], {"gracePeriodSeconds": 300})
+    (marked,) = [item for item in cluster.control_plane.store.objects(POD) if item["metadata"]["uid"] == uid_of(pod)]
+    assert marked["metadata"]["deletionGracePeriodSeconds"] == 30
     api(cluster).delete(POD, NAMESPACE, pod["metadata"]["name"], {"gracePeriodSeconds": 5})
     cluster.live(2.9)
     assert pod["metadata"]["uid"] in cluster.runtime.running
@@ -423,6 +429,11 @@ def test_a_step_never_exceeds_the_surge_nor_takes_needed_pods(replicas: int, new
     available = Size(wanted=old, available=min(old, ready))
     (kept,) = old_sizes(replicas, unavailable, Size(wanted=min(new, replicas)), [available])
     assert min(kept, available.available) >= min(available.available, replicas - unavailable)
+
+
+def test_new_pods_that_are_not_available_hold_back_even_unhealthy_old_ones() -> None:
+    assert old_sizes(4, 1, Size(wanted=2), [Size(wanted=3, available=1)]) == [3]
+    assert old_sizes(4, 1, Size(wanted=2, available=2), [Size(wanted=1), Size(wanted=2, available=2)]) == [0, 1]
 
 
 def test_scaling_in_the_middle_of_a_rollout_keeps_the_shares() -> None:
