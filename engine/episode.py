@@ -62,17 +62,24 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Episode:
-    """A run in progress. `begin`, then `decide_and_live` until `done_reason` is set, then `end` (or `abort` at any time)."""
+    """A run in progress. `begin`, then `decide_and_live` until there is an `outcome`, then `end` (or `abort` at any time)."""
 
     def __init__(
-        self, *, config: RunConfig, log: RunLog, stand: Stand, pace: Pace, plan: Sequence[Planned], environment: EnvironmentRecorded
+        self,
+        *,
+        config: RunConfig,
+        log: RunLog,
+        stand: Stand,
+        pace: Pace,
+        plan: Sequence[Planned],
+        environment: EnvironmentRecorded,
     ) -> None:
         self.config = config
         self.log = log
         self.state: RunState = initial()
-        self.done_reason: DoneReason | None = None
         self.decisions = 0
         self.ended = False
+        self._done_reason: DoneReason | None = None
         self._environment = environment
         self._stand = stand
         self._pace = pace
@@ -107,6 +114,14 @@ class Episode:
     def now(self) -> int:
         """Episode time [ns]."""
         return self._stand.now
+
+    def outcome(self) -> DoneReason | None:
+        """Return why the episode is done, or None while it isn't."""
+        return self._done_reason
+
+    def lose_stand(self) -> None:
+        """The stand can't be driven any more: the episode is done."""
+        self._done_reason = "stand_lost"
 
     async def declare(self) -> None:
         """Write what is known before anything happens: the run, the machine, the script, the graph. The stand is at its start."""
@@ -173,10 +188,10 @@ class Episode:
         )
         settled = [record] if record.settled is not None else []
         settled += await self._pass(self._stand.now + duration, decision_step=decision_step)
-        self.done_reason = self._done_reason(settled)
+        self._done_reason = self._judge(settled)
         return record, settled
 
-    def _done_reason(self, settled: Sequence[ActionRecord]) -> DoneReason | None:
+    def _judge(self, settled: Sequence[ActionRecord]) -> DoneReason | None:
         rules = self.config.public.episode
         now, start = self._stand.now, self._control_start
         if any(record.revert_failed for record in settled):
@@ -189,13 +204,17 @@ class Episode:
             return "horizon"
         return None
 
+    def actions_in_force(self) -> tuple[ActionRecord, ...]:
+        """Return the public actions that were applied and not taken back."""
+        return () if self._actuators is None else tuple(self._actuators.in_force(truth=False))
+
     async def end(self) -> None:
         """Take back what is in force, cool down, close the log in order."""
         assert self._actuators is not None
         await self._actuators.close(self._stand.now)
         await self._enter("cooldown")
         await self._pass(self._stand.now + self.config.public.granularity.cooldown_seconds * SECOND, decision_step=None)
-        await self.append(RunEnded(time=self._stand.now, reason=self.done_reason or "closed"))
+        await self.append(RunEnded(time=self._stand.now, reason=self._done_reason or "closed"))
         self.ended = True
 
     async def abort(self, reason: str) -> None:

@@ -103,7 +103,9 @@ class Collector(Protocol):
 class Append(Protocol):
     """Writes an event to the log and returns its sequence once it is durable."""
 
-    async def __call__(self, event: Event, *, truth: bool = False) -> int: ...
+    async def __call__(self, event: Event, *, truth: bool = False) -> int:
+        """Append one event; `truth` chooses the stream."""
+        ...
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

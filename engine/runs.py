@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -55,19 +56,19 @@ class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_directory(data_dir: Path, settings: RunSettings, run_id: str) -> Path:
     """Return where the dataset of a run belongs."""
-    return data_dir / f"campaign={settings.campaign}" / f"service_config={settings.services.name}" / f"{_PREFIX}{run_id}"
+    return (
+        data_dir / f"campaign={settings.campaign}" / f"service_config={settings.services.name}" / f"{_PREFIX}{run_id}"
+    )
 
 
-async def store_run(
-    log: RunReader, directory: Path, write_dataset: Callable[[Iterable[Recorded], Path], None]
-) -> None:
+async def store_run(log: RunReader, directory: Path, write_dataset: Callable[[Iterable[Recorded], Path], None]) -> None:
     """Export a log into a run directory and write its dataset from that archive, both in worker threads.
 
     Raises: LogError: the log can't be read. DatasetError: the files can't be written.
     """
+    archive = directory / ARCHIVE_NAME
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        archive = directory / ARCHIVE_NAME
+        await anyio.Path(directory).mkdir(parents=True, exist_ok=True)
         await export_archive(log, archive)
         await anyio.to_thread.run_sync(lambda: write_dataset(read_archive(archive), directory))
     except OSError as error:

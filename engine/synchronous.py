@@ -75,9 +75,7 @@ class SynchronousEnv(AbstractContextManager["SynchronousEnv"]):
         alternatives: Sequence[dict[str, Any]] | None = None,
     ) -> tuple[Observation, float, bool, Info]:
         """See `Env.step`."""
-        return self._loop().call(
-            partial(self._env.step, action, dt, propensity=propensity, alternatives=alternatives)
-        )
+        return self._loop().call(partial(self._env.step, action, dt, propensity=propensity, alternatives=alternatives))
 
 
 def synchronous(env: Env) -> SynchronousEnv:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import otel_control_gym as ocg
 import pyarrow.parquet as pq
 import pytest
+
+import otel_control_gym as ocg
 
 STEPPING = """
 import sys, anyio
@@ -53,7 +54,7 @@ def stepping(directory: Path) -> subprocess.Popen[str]:
 async def gone(directory: Path) -> None:
     """Wait until no broker of the directory is left."""
     with anyio.fail_after(20):
-        while children_of(directory):
+        while children_of(directory):  # noqa: ASYNC110 - another process ends; there is no event to wait for
             await anyio.sleep(0.05)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import msgspec
 import numpy as np
-import otel_control_gym as ocg
 import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 
+import otel_control_gym as ocg
 from otel_control_gym.engine.settings import RunConfig
 
 
@@ -51,7 +51,9 @@ async def test_an_episode_gives_observations_of_the_declared_shape_and_a_dataset
         assert info["action"].status == "applied"
         assert not done
         assert np.isfinite(reward)
-        ready = observation.nodes[-1, observation.node_names.index("checkout"), observation.node_features.index("replicas_ready")]
+        ready = observation.nodes[
+            -1, observation.node_names.index("checkout"), observation.node_features.index("replicas_ready")
+        ]
         assert ready == 2
 
         wider = await env.observe(window=60, granularity=30)

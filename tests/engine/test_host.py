@@ -70,10 +70,14 @@ async def test_a_failing_resident_cancels_the_operation_in_progress_and_is_its_e
     host = Host()
     await host.start()
     await host.enter(background("collector", [], failing))
-    with pytest.raises(RuntimeError, match="collector broke"):
+
+    async def operate() -> None:
         async with host.guard():
             failing.set()
             await anyio.sleep_forever()
+
+    with pytest.raises(RuntimeError, match="collector broke"):
+        await operate()
     await host.close()
 
 
