@@ -71,7 +71,8 @@ def started(config: ServiceConfiguration, workload: Workload | None = None, seed
             cpu_limit_cores=service.cpu_limit_cores,
             memory_limit_bytes=service.memory_limit_bytes,
         )
-    for slot in reversed(range(len(config.services))):  # the load last
+    kinds = [service.kind for service in config.services.values()]
+    for slot in sorted(range(len(kinds)), key=lambda slot: kinds[slot] == "workload"):  # the load last
         simulation.set_ready(slot, True)
     return simulation
 
