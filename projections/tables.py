@@ -146,7 +146,7 @@ def _edges(state: RunState, buckets: Buckets) -> dict[str, Any]:
         "status_counts": [
             None
             if np.isnan(requests) or np.isnan(errors)
-            else {"ok": round(requests - errors), "error": round(errors)}.items()
+            else [("ok", round(requests - errors)), ("error", round(errors))]
             for requests, errors in zip(columns["request_count"], columns["error_count"], strict=True)
         ],
         **columns,
@@ -183,7 +183,7 @@ def _rewards(state: RunState) -> Rows:
                 "time": row.time,
                 "reward_name": state.settings.reward.name,
                 "value": row.value,
-                "components": row.components.items(),
+                "components": list(row.components.items()),
                 "action_id": before[-1] if before else None,
             }
         )

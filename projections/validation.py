@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,12 @@ class _Run(msgspec.Struct, frozen=True, eq=False):
 def validate(directory: Path | str) -> list[Violation]:
     """Return what is wrong with a run's directory, sorted by file; an empty list means that it keeps the contract."""
     path = Path(directory)
-    violations: list[Violation] = []
     documents: dict[str, Any] = {}
     tables: dict[str, pa.Table] = {}
-    for name in (*schemas.FILES, schemas.ARCHIVE):
-        if not (path / name).is_file():
-            violations.append(Violation("file-missing", name, RULES["file-missing"]))
+    wanted = (*schemas.FILES, schemas.ARCHIVE)
+    violations = [
+        Violation("file-missing", name, RULES["file-missing"]) for name in wanted if not (path / name).is_file()
+    ]
     for name in schemas.JSON_FILES:
         violations += _read_json(path / name, documents)
     for table in schemas.TABLES:
@@ -176,9 +177,7 @@ def _rows(run: _Run) -> Iterator[Violation]:
             yield Violation("run-id", schema.file, f"other runs than {run.metadata.get('run_id')!r}")
         keys = list(zip(*(table[name].to_pylist() for name in schema.order), strict=True))
         try:
-            problem = next(
-                (row for row, pair in enumerate(zip(keys, keys[1:], strict=False)) if _wrong(*pair, schema)), None
-            )
+            problem = next((row for row, pair in enumerate(pairwise(keys)) if _wrong(*pair, schema)), None)
         except TypeError:  # nulls don't compare; they are reported above
             continue
         if problem is not None:

@@ -1,0 +1,226 @@
+"""Counters conserve flow: nothing is lost or invented, whatever the buckets, restarts, gaps and flushes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_control_gym.engine.events import Recorded
+from otel_control_gym.projections.features import edge_features, node_features
+from otel_control_gym.projections.fold import RunState, fold
+
+HORIZON = 120
+CALLS = "traces_span_metrics_calls_total"
+CPU = "k8s_pod_cpu_time_seconds_total"
+LogOf = Callable[..., list[Recorded]]
+
+
+def labels_of(metric: str, service: str, pod: str) -> dict[str, str]:
+    if metric == CPU:
+        return {"k8s_deployment_name": service, "k8s_pod_name": pod}
+    return {
+        "service_name": service,
+        "k8s_pod_name": pod,
+        "span_kind": "SPAN_KIND_SERVER",
+        "status_code": "STATUS_CODE_UNSET",
+    }
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[tuple[float, str, dict[str, str], float]]:
+    """Scrapes of several pods' counters that are born, restart and vanish; some scrapes are missed."""
+    missed = draw(st.sets(st.sampled_from(range(0, HORIZON + 1, 5)), max_size=6))
+    scrapes = []
+    for number in range(draw(st.integers(1, 4))):
+        metric = draw(st.sampled_from([CALLS, CPU]))
+        unit = 1.0 if metric == CALLS else 0.1
+        labels = labels_of(metric, draw(st.sampled_from(["frontend", "cart"])), f"pod-{number}")
+        born, gone = sorted(draw(st.tuples(st.integers(0, 24), st.integers(0, 24))))
+        value = draw(st.integers(0, 50))
+        for scrape in range(born, gone + 1):
+            value = draw(st.integers(0, 3)) if draw(st.integers(0, 9)) == 0 else value + draw(st.integers(0, 40))
+            if scrape * 5 not in missed:
+                scrapes.append((scrape * 5.0, metric, labels, value * unit))
+    return scrapes
+
+
+flushes = st.sets(st.sampled_from(range(5, HORIZON, 5))).map(lambda chosen: [*chosen, HORIZON])
+
+
+def column(state: RunState, name: str, bucket: int, *, end: int | None = None) -> np.ndarray[Any, Any]:
+    return node_features(state.telemetry(), state.buckets(bucket, end=end))[name]
+
+
+@given(lives(), flushes, flushes)
+def test_cells_do_not_depend_on_how_the_log_was_cut(log_of: LogOf, scrapes: Any, one: Any, other: Any) -> None:
+    states = [fold(log_of(scrapes, cuts)) for cuts in (one, other)]
+    for bucket in (5, 10, 30):
+        first, second = (node_features(state.telemetry(), state.buckets(bucket)) for state in states)
+        for name in first:
+            assert first[name].tobytes() == second[name].tobytes(), name
+
+
+@given(lives(), flushes)
+def test_a_cell_of_a_prefix_is_the_cell_of_the_whole_log(log_of: LogOf, scrapes: Any, cuts: Any) -> None:
+    entries = log_of(scrapes, cuts)
+    whole = fold(entries)
+    for end in range(1, len(entries) + 1):
+        prefix = fold(entries[:end])
+        if prefix.known_until > prefix.origin:
+            seen = node_features(prefix.telemetry(), prefix.buckets(10))
+            later = node_features(whole.telemetry(), whole.buckets(10))
+            for name, values in seen.items():
+                assert values.tobytes() == later[name][: len(values)].tobytes(), name
+
+
+@given(lives(), flushes)
+def test_a_coarse_count_is_the_sum_of_the_fine_ones(log_of: LogOf, scrapes: Any, cuts: Any) -> None:
+    state = fold(log_of(scrapes, cuts))
+    fine, coarse = column(state, "request_count", 10), column(state, "request_count", 30)
+    sums = fine.reshape(4, 3, 3).sum(axis=1)
+    known = ~np.isnan(sums)
+    assert np.array_equal(coarse[known], sums[known])
+
+
+@given(st.lists(st.integers(0, 1000), min_size=25, max_size=25))
+def test_counts_add_up_to_the_growth_of_the_counter_over_its_restarts(log_of: LogOf, values: list[int]) -> None:
+    labels = labels_of(CALLS, "frontend", "a")
+    state = fold(log_of([(5.0 * i, CALLS, labels, value) for i, value in enumerate(values)], [HORIZON]))
+    grown = sum(b - a if b >= a else b for a, b in zip(values, values[1:], strict=False))
+    for bucket in (5, 10, 30, 60):
+        assert column(state, "request_count", bucket)[:, 0].sum() == grown
+
+
+def test_growth_up_to_an_edge_belongs_to_the_bucket_that_ends_there(scribe: Any) -> None:
+    log = scribe()
+    for seconds, count in ((0, 100), (10, 130), (20, 130)):
+        log.calls(seconds, count)
+    log.flush(20)
+    assert column(fold(log.entries), "request_count", 10)[:, 0].tolist() == [30, 0]
+
+
+def test_a_series_that_is_born_after_a_scrape_counts_from_zero(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (0, 5, 10, 15, 20):
+        log.calls(seconds, 100)
+        if seconds >= 15:
+            log.calls(seconds, 7, pod="b")
+    log.flush(20)
+    assert column(fold(log.entries), "request_count", 10)[:, 0].tolist() == [0, 7]
+
+
+def test_a_vanished_series_keeps_what_it_counted_and_grows_no_more(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 35, 5):
+        log.calls(seconds, 2 * seconds)
+        if seconds <= 10:
+            log.calls(seconds, 3 * seconds, pod="b")
+    log.flush(30)
+    assert column(fold(log.entries), "request_count", 10)[:, 0].tolist() == [50, 20, 20]
+
+
+def test_a_gap_is_null_and_what_grew_in_it_is_not_put_into_the_bucket_after(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (0, 5, 10, 30, 35, 40, 45, 50):
+        log.calls(seconds, 2 * seconds)
+    log.flush(50)
+    state = fold(log.entries)
+    found = column(state, "request_count", 10)[:, 0]
+    assert np.array_equal(found, [20, np.nan, np.nan, 20, 20], equal_nan=True)
+    assert column(state, "coverage", 10)[:, 0].tolist() == [1, 0, 0.5, 1, 1]
+    assert column(state, "request_count", 50)[0, 0] == 100
+
+
+def test_one_missed_scrape_at_an_edge_moves_no_growth_out_of_the_run(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (0, 5, 15, 20):
+        log.calls(seconds, 2 * seconds)
+    log.flush(20)
+    state = fold(log.entries)
+    assert column(state, "request_count", 10)[:, 0].tolist() == [10, 30]
+    assert column(state, "request_rate", 10)[:, 0].tolist() == [2, 2]  # over 5 s and 15 s, as they were sampled
+
+
+def test_a_series_that_comes_back_makes_its_bucket_unknown_though_others_were_read(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 45, 5):
+        log.calls(seconds, seconds)
+        if seconds <= 10 or seconds >= 35:
+            log.calls(seconds, seconds, pod="b")
+    log.flush(40)
+    found = column(fold(log.entries), "request_count", 10)[:, 0]
+    assert np.array_equal(found, [20, 10, 10, np.nan], equal_nan=True)
+
+
+def test_an_instrumented_service_without_requests_has_zero_and_one_that_sends_no_spans_has_null(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (0, 5, 10):
+        log.calls(seconds, seconds)
+    log.flush(10)
+    state = fold(log.entries)
+    assert np.array_equal(column(state, "request_count", 10)[0], [10, 0, np.nan], equal_nan=True)
+    assert np.array_equal(column(state, "error_count", 10)[0], [0, 0, np.nan], equal_nan=True)
+    assert np.isnan(column(state, "error_ratio", 10)[0, 1])
+
+
+def test_before_the_first_request_of_all_a_scrape_of_anything_is_enough_for_zero(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (0, 5, 10):
+        log.sample(seconds, 1, "k8s_deployment_available", k8s_deployment_name="cart")
+    log.flush(10)
+    state = fold(log.entries)
+    assert column(state, "request_count", 10)[0, :2].tolist() == [0, 0]
+    assert column(state, "request_rate", 10)[0, :2].tolist() == [0, 0]
+
+
+def test_without_a_base_scrape_the_first_bucket_is_unknown(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (10, 15, 20):
+        log.calls(seconds, seconds)
+    log.flush(20)
+    assert np.array_equal(column(fold(log.entries), "request_count", 10)[:, 0], [np.nan, 10], equal_nan=True)
+
+
+def test_errors_are_zero_until_the_first_one_on_edges_whose_failures_have_a_metric_of_their_own(scribe: Any) -> None:
+    log = scribe()
+    ends = {"client": "frontend", "server": "cart"}
+    for seconds in (0, 5, 10, 15, 20):
+        log.sample(seconds, seconds, "traces_service_graph_request_total", **ends)
+        if seconds >= 15:
+            log.sample(seconds, 2, "traces_service_graph_request_failed_total", **ends)
+    log.flush(20)
+    state = fold(log.entries)
+    assert edge_features(state.telemetry(), state.buckets(10))["error_count"][:, 0].tolist() == [0, 2]
+
+
+def test_a_gauge_is_the_last_value_in_the_bucket_summed_over_pods_and_gone_with_them(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 35, 5):
+        log.sample(seconds, 0.5 + seconds, "k8s_container_cpu_limit", k8s_deployment_name="cart", k8s_pod_name="a")
+        if seconds <= 10:
+            log.sample(seconds, 1.0, "k8s_container_cpu_limit", k8s_deployment_name="cart", k8s_pod_name="b")
+    log.flush(30)
+    assert column(fold(log.entries), "cpu_limit_cores", 10)[:, 1].tolist() == [11.5, 20.5, 30.5]
+
+
+def test_what_is_refreshed_every_ten_seconds_is_covered_at_that_resolution(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (0, 10, 20):
+        log.sample(seconds, 0.3 * seconds, CPU, k8s_deployment_name="cache", k8s_pod_name="a")
+    log.flush(20)
+    state = fold(log.entries)
+    assert column(state, "cpu_usage_cores", 10)[:, 2] == pytest.approx([0.3, 0.3])
+    assert column(state, "coverage", 10)[:, 2].tolist() == [1, 1]
+
+
+def test_series_of_services_outside_the_graph_feed_nothing(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (0, 5, 10):
+        log.calls(seconds, seconds, service="grafana")
+    log.flush(10)
+    assert column(fold(log.entries), "request_count", 10)[0, :2].tolist() == [0, 0]
