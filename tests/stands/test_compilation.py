@@ -26,5 +26,5 @@ def test_the_cache_folder_is_set_for_the_kernel_only() -> None:
     before = settings.CACHE_DIR  # type: ignore[attr-defined]
     compiled = compilation.entry_point(function)
 
-    assert settings.CACHE_DIR == before  # type: ignore[attr-defined]
+    assert before == settings.CACHE_DIR  # type: ignore[attr-defined]
     assert compilation.sources_digest() in compiled.stats.cache_path  # type: ignore[attr-defined]
