@@ -107,7 +107,8 @@ def _availability(axis: Axes, summary: Summary, entry: ServiceTrack) -> None:
     _steps(axis, shown, summary.bucket_seconds, colour=_COLOURS[2], label=f"{entry.service}: answered\nwithout error")
     objective = 100 * summary.availability_objective
     axis.axhline(objective, color=_COLOURS[1], linewidth=1, linestyle=(0, (4, 2)), label=f"objective {objective:g} %")
-    axis.set_ylim(min(objective - 2, *shown.known(), 100) - 1, 101)
+    lowest = min(objective - 1, *shown.known(), 100)
+    axis.set_ylim(lowest - 0.05 * (100 - lowest), 100 + 0.05 * (100 - lowest))
     axis.set_ylabel("availability\n[%]")
     _legend(axis)
 
@@ -199,7 +200,7 @@ def _list(axis: Axes, summary: Summary) -> None:
 
     handles: list[Any] = []
     for number, happening in enumerate(summary.actions, start=1):
-        text = f"{number}  {happening.action_type} {happening.target}".rstrip()
+        text = f"{number}  {happening.action_type} {happening.target} {happening.settings()}".rstrip()
         if happening.status != "applied":
             text += f" ({happening.status})"
         if happening.action_class == "intervention":

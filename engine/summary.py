@@ -47,6 +47,15 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     reverted_seconds: float | None
     error: str | None
 
+    def settings(self) -> str:
+        """Return the parameters in a few words: a word for the strength in place of the numbers that it stands for."""
+        hidden = ["type", "target", "duration_seconds", "persistence"]
+        intensity = self.parameters.get("intensity")
+        if intensity is not None:
+            return str(intensity)
+        known = {name: value for name, value in self.parameters.items() if name not in hidden and value is not None}
+        return " ".join(f"{name}={value}" for name, value in known.items())
+
 
 class Track(msgspec.Struct, frozen=True, kw_only=True):
     """A column over time; `values` has null where nothing is known."""

@@ -75,7 +75,7 @@ class EpisodeProgress:
             speed=f"{beat.seconds / elapsed:,.0f} x real time",
         )
         if self._lines:
-            self._console.print(self._line(beat), markup=False)
+            self._console.print(self._line(beat), markup=False, soft_wrap=True)
 
     def _time(self, seconds: int) -> str:
         return f"{clock_text(seconds)} of {clock_text(self._horizon)}"

@@ -37,7 +37,7 @@ def run(
     from otel_control_gym.engine.clock import wall_timer
     from otel_control_gym.engine.command_line.checking import checked
     from otel_control_gym.engine.command_line.progress import EpisodeProgress
-    from otel_control_gym.engine.command_line.telling import tell
+    from otel_control_gym.engine.command_line.telling import suggest, tell
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.errors import UsageError
     from otel_control_gym.engine.summary import summarise
@@ -80,7 +80,8 @@ def run(
         }
     )
     if not options.json:
-        tell(options.output.console, summary, wall_seconds=wall, data_dir=options.data_dir)
+        tell(options.output.console, summary, wall_seconds=wall)
+        suggest(options.output.console, options.data_dir)
     return NOT_SO if summary.status != "completed" else 0
 
 

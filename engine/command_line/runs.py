@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+from rich.markup import escape
 
 from otel_control_gym.engine.command_line.options import Options, command
 
 __all__ = ("runs",)
 
-STYLES = {"completed": "green", "aborted": "yellow", "running": "cyan"}
+STYLES = {"completed": "green", "aborted": "red"}
 
 
 @command
@@ -23,9 +23,6 @@ def runs(options: Options) -> None:
     if not found:
         options.output.console.print(f"no runs in {options.directory}; `ocg run` makes one")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "status", "directory"):
-        table.add_column(column, no_wrap=True)
     for run in found:
-        table.add_row(run.run_id, f"[{STYLES.get(run.status, 'red')}]{run.status}", str(run.path))
-    options.output.console.print(table, crop=False)
+        status = f"[{STYLES.get(run.status, 'yellow')}]{run.status:<10}[/]"
+        options.output.console.print(f"{run.run_id}  {status}  {escape(str(run.path))}")

@@ -36,5 +36,5 @@ def show(
     plot_summary(summary, file)
     options.output.answer({"summary": summary, "reward": summary.reward_total, "plot": str(file)})
     if not options.json:
-        tell(options.output.console, summary, data_dir=options.data_dir)
+        tell(options.output.console, summary)
         options.output.console.print(f"\n[bold]Plot[/]  {file}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +12,7 @@ from rich.markup import escape
 from otel_control_gym.engine.command_line.progress import clock_text
 from otel_control_gym.engine.summary import Happening, Summary, Track
 
-__all__ = ("sparkline", "tell")
+__all__ = ("sparkline", "suggest", "tell")
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _STATUS_STYLES = {"applied": "green", "completed": "green", "rejected": "red", "failed": "red", "aborted": "red"}
@@ -18,19 +20,33 @@ SPARKLINE_CHARACTERS = 48
 BUSY_SERVICES = 4
 
 
-def tell(console: Console, summary: Summary, *, data_dir: Path | None, wall_seconds: float | None = None) -> None:
+def tell(console: Console, summary: Summary, *, wall_seconds: float | None = None) -> None:
     """Print a run's summary."""
     _heading(console, summary, wall_seconds)
     _happenings(console, summary)
     _tracks(console, summary)
+
+
+def suggest(console: Console, data_dir: Path | None) -> None:
+    """Print what to try next with the newest run."""
     option = "" if data_dir is None else f" --data-dir {data_dir}"
+    lines = (
+        (f"show latest{option}", "the same again, with a plot"),
+        (f"tail latest{option}", "the events, one line each"),
+        (f"rebuild latest --bucket 30s{option}", "the dataset at another granularity, from the log"),
+        (f"validate latest{option}", "does it keep the data contract?"),
+    )
+    width = max(len(line) for line, _ in lines)
     console.print("\n[bold]Next[/]")
-    for line, why in (
-        (f"ocg show latest{option}", "the same again, with a plot"),
-        (f"ocg rebuild latest --bucket 30s{option}", "the dataset at another granularity, from the log"),
-        (f"ocg validate {summary.path}", "does it keep the data contract?"),
-    ):
-        console.print(f"  {escape(line)}  [dim]{why}[/]")
+    for line, why in lines:
+        console.print(f"  {escape(f'{_program()} {line:<{width}}')}  [dim]{why}[/]")
+
+
+def _program() -> str:
+    """Return how this program is called here: by name where that finds it, else by its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which(called.name)
+    return called.name if found is not None and Path(found).samefile(called) else str(called)
 
 
 def sparkline(
@@ -91,7 +107,7 @@ def _happenings(console: Console, summary: Summary) -> None:
         (
             clock_text(happening.seconds),
             "fault" if happening.action_class == "intervention" else "action",
-            f"{happening.action_type} {happening.target} {_parameters(happening)}".rstrip(),
+            f"{happening.action_type} {happening.target} {happening.settings()}".rstrip(),
             happening.status,
             _course(happening),
         )
@@ -103,13 +119,6 @@ def _happenings(console: Console, summary: Summary) -> None:
             f"  {time:>{times}}  [{'magenta' if kind == 'fault' else 'cyan'}]{kind:<{kinds}}[/]  {escape(deed):<{deeds}}  "
             f"[{_STATUS_STYLES.get(status, 'yellow')}]{status:<{statuses}}[/]  {escape(course)}"
         )
-
-
-def _parameters(happening: Happening) -> str:
-    hidden = ("target", "duration_seconds", "persistence", "type")
-    return " ".join(
-        f"{name}={value}" for name, value in happening.parameters.items() if name not in hidden and value is not None
-    )
 
 
 def _course(happening: Happening) -> str:
