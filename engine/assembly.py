@@ -21,7 +21,7 @@ from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
 from otel_control_gym.engine.errors import UsageError
-from otel_control_gym.engine.events import Actor, EnvironmentRecorded
+from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand
 from otel_control_gym.engine.settings import RunConfig, RunSettings
 
@@ -105,11 +105,11 @@ class Rooms:
         )
 
     @staticmethod
-    def write_dataset(entries: Iterable[Any], directory: Path) -> None:
+    def write_dataset(entries: Iterable[Recorded], directory: Path, *, content_digest: str) -> None:
         """Fold a log into the tables of a run directory (blocking; called in a worker thread)."""
         from otel_control_gym.projections import write_dataset
 
-        write_dataset(entries, directory)
+        write_dataset(entries, directory, content_digest=content_digest)
 
 
 def data_directory(given: str | Path | None) -> Path:

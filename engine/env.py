@@ -245,11 +245,10 @@ class Env:
             stand=stand,
             pace=Pace(self._pace),
             plan=rooms.plan(self.config),
-            environment=rooms.environment(stand),
         )
         self._episode = episode
         await stand.reset(self.config, otlp_endpoint=receiver.endpoint)
-        await episode.declare()
+        await episode.declare(rooms.environment(stand))
         collectors = rooms.collectors(stand.endpoints, self.config.public, stand.now, receiver)
         for collector in collectors:
             if collector is not receiver:

@@ -72,7 +72,6 @@ class Episode:
         stand: Stand,
         pace: Pace,
         plan: Sequence[Planned],
-        environment: EnvironmentRecorded,
     ) -> None:
         self.config = config
         self.log = log
@@ -80,7 +79,6 @@ class Episode:
         self.decisions = 0
         self.ended = False
         self._done_reason: DoneReason | None = None
-        self._environment = environment
         self._stand = stand
         self._pace = pace
         self._plan = sorted(plan, key=lambda planned: planned.offset)
@@ -123,11 +121,11 @@ class Episode:
         """The stand can't be driven any more: the episode is done."""
         self._done_reason = "stand_lost"
 
-    async def declare(self) -> None:
+    async def declare(self, environment: EnvironmentRecorded) -> None:
         """Write what is known before anything happens: the run, the machine, the script, the graph. The stand is at its start."""
         now = self._stand.now
         await self.append(RunDeclared(time=now, contract_version=CONTRACT_VERSION, settings=self.config.public))
-        await self.append(msgspec.structs.replace(self._environment, time=now))
+        await self.append(msgspec.structs.replace(environment, time=now))
         await self.append(
             TruthDeclared(
                 time=now,

@@ -46,7 +46,10 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True):
 class Stand(Protocol):
     """A world to act on: the twin or a cluster. Entered as an async context manager by whoever opens the episode."""
 
-    name: Literal["twin", "cluster"]
+    @property
+    def name(self) -> Literal["twin", "cluster"]:
+        """Which kind of world this is."""
+        ...
 
     @property
     def now(self) -> int:

@@ -26,7 +26,6 @@ Upstream: `engine.env` calls this before it opens the stand. Downstream: `engine
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
@@ -34,10 +33,10 @@ from typing import Literal
 import msgspec
 
 from otel_control_gym.engine.errors import LogCorrupted, OtelControlGymError
-from otel_control_gym.engine.events import Event, Recorded, RunAborted, RunDeclared, RunEnded
+from otel_control_gym.engine.events import Event, RunAborted, RunDeclared, RunEnded
 from otel_control_gym.engine.locks import claimed_run, forget_run, listed_runs
 from otel_control_gym.engine.log import LogConnection, RunLog
-from otel_control_gym.engine.runs import run_directory, store_run
+from otel_control_gym.engine.runs import WriteDataset, run_directory, store_run
 
 __all__ = ("REASON", "Recovered", "recover")
 
@@ -55,9 +54,7 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path | None = None
 
 
-async def recover(
-    connection: LogConnection, data_dir: Path, write_dataset: Callable[[Iterable[Recorded], Path], None]
-) -> list[Recovered]:
+async def recover(connection: LogConnection, data_dir: Path, write_dataset: WriteDataset) -> list[Recovered]:
     """Put every crashed run of the data directory in order; return what was done, oldest run first.
 
     `write_dataset` is called in a worker thread with an archive's events and the run's directory. A run that can't be read
@@ -89,7 +86,7 @@ async def recover(
 
 
 async def _recover_run(
-    connection: LogConnection, data_dir: Path, run_id: str, write_dataset: Callable[[Iterable[Recorded], Path], None]
+    connection: LogConnection, data_dir: Path, run_id: str, write_dataset: WriteDataset
 ) -> Recovered | None:
     """Recover one run, whose lock is held; None: there was nothing to do."""
     log = await connection.resume(run_id)

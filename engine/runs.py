@@ -8,23 +8,32 @@ Upstream: `engine.env` and `engine.recovery` store; downstream: the command line
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
 import msgspec
 
-from otel_control_gym.engine.archive import ARCHIVE_NAME, export_archive, read_archive
+from otel_control_gym.engine.archive import ARCHIVE_NAME, content_digest, export_archive, read_archive
 from otel_control_gym.engine.errors import DatasetError, UsageError, nearest
 from otel_control_gym.engine.events import Recorded
 from otel_control_gym.engine.log import RunReader
 from otel_control_gym.engine.settings import RunSettings
 
-__all__ = ("Run", "find_runs", "open_run", "rebuild", "run_directory", "store_run")
+__all__ = ("Run", "WriteDataset", "find_runs", "open_run", "rebuild", "run_directory", "store_run")
 
 _PREFIX = "run_"
+
+
+class WriteDataset(Protocol):
+    """Folds a log and writes the tables of its run into a directory; blocking (`projections.write_dataset`)."""
+
+    def __call__(self, entries: Iterable[Recorded], directory: Path, *, content_digest: str) -> None:
+        """Write the dataset; `content_digest` is the log's."""
+        ...
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +70,7 @@ def run_directory(data_dir: Path, settings: RunSettings, run_id: str) -> Path:
     )
 
 
-async def store_run(log: RunReader, directory: Path, write_dataset: Callable[[Iterable[Recorded], Path], None]) -> None:
+async def store_run(log: RunReader, directory: Path, write_dataset: WriteDataset) -> None:
     """Export a log into a run directory and write its dataset from that archive, both in worker threads.
 
     Raises: LogError: the log can't be read. DatasetError: the files can't be written.
@@ -70,7 +79,9 @@ async def store_run(log: RunReader, directory: Path, write_dataset: Callable[[It
     try:
         await anyio.Path(directory).mkdir(parents=True, exist_ok=True)
         await export_archive(log, archive)
-        await anyio.to_thread.run_sync(lambda: write_dataset(read_archive(archive), directory))
+        await anyio.to_thread.run_sync(
+            lambda: write_dataset(read_archive(archive), directory, content_digest=content_digest(archive))
+        )
     except OSError as error:
         raise DatasetError(f"{directory} can't be written: {error.strerror or error}") from error
 
@@ -130,7 +141,7 @@ def rebuild(
     archive = source.path / ARCHIVE_NAME
     if not archive.is_file():
         raise UsageError(f"{source.path} has no {ARCHIVE_NAME}: there is nothing to rebuild from")
-    fold = partial(write_dataset, read_archive(archive))
+    fold = partial(write_dataset, read_archive(archive), run_id=source.run_id, content_digest=source.content_digest)
     try:
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(archive, target / ARCHIVE_NAME)

@@ -74,6 +74,8 @@ class Truth:
         self.declared: TruthDeclared | None = None
         self.lives = Lives()
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
+        self.spans: Timeline[Span] = Timeline(_span_key)
+        self.logs: Timeline[LogRow] = Timeline(_log_key)
 
 
 class RunState:
@@ -91,10 +93,8 @@ class RunState:
         self.known_until = 0  #: [ns] all telemetry before this moment is here
         self.ended: RunEnded | RunAborted | None = None
         self.lives = Lives()
-        self.spans: Timeline[Span] = Timeline(lambda row: (row.trace_id, row.span_id))
-        self.logs: Timeline[LogRow] = Timeline(
-            lambda row: (row.service, row.severity, row.body, row.trace_id, row.span_id)
-        )
+        self.spans: Timeline[Span] = Timeline(_span_key)
+        self.logs: Timeline[LogRow] = Timeline(_log_key)
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.pods: Timeline[PodTransition] = Timeline(lambda row: (row.service, row.pod, row.change, row.phase))
         self.rollouts: Timeline[RolloutStatus] = Timeline(_rollout_key)
@@ -234,6 +234,14 @@ class RunState:
                 self.owners[row.uid] = row.owner_uid
 
 
+def _span_key(row: Span) -> tuple[str, str]:
+    return (row.trace_id, row.span_id)
+
+
+def _log_key(row: LogRow) -> tuple[str, str, str, str, str]:
+    return (row.service, row.severity, row.body, row.trace_id, row.span_id)
+
+
 def _kubernetes_key(row: KubernetesEvent) -> tuple[str, ...]:
     return (row.object_kind, row.object_name, row.reason, row.message, f"{row.count:09d}")
 
@@ -288,6 +296,8 @@ _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _take_truth,
     **{kind: lambda state, event: state.truth.lives.take(event) for kind in _LIFE_CYCLE},
     KubernetesEventsObserved: lambda state, event: state.truth.kubernetes_events.extend(event.rows),
+    SpansCollected: lambda state, event: state.truth.spans.extend(event.rows),
+    LogsCollected: lambda state, event: state.truth.logs.extend(event.rows),
 }
 assert tuple(_HANDLERS) == EVENT_TYPES, "every event has a place in the fold, in the order of the catalogue"
 
