@@ -33,9 +33,8 @@ __all__ = ("RULES", "Violation", "validate")
 RULES: Mapping[str, str] = {
     "file-missing": "every file of the contract is there, the archive too",
     "file-unreadable": "every file can be read as what it is",
-    "schema": "columns, their order and their types are the contract's",
+    "schema": "columns, their order, their types and which may be null are the contract's",
     "column-metadata": "every column carries the contract's unit, description, rule and standing",
-    "null-key": "a key is never null",
     "sorted": "rows are in the order that the contract gives, and no key comes twice",
     "run-id": "every row is of the run that metadata.json names",
     "metadata-keys": "metadata.json has the contract's keys and no others",
@@ -170,20 +169,16 @@ def _rows(run: _Run) -> Iterator[Violation]:
         if schema.name not in run.tables:
             continue
         table = run.tables[schema.name]
-        for column in schema.columns:
-            if column.standing == "key" and table[column.name].null_count:
-                yield Violation("null-key", schema.file, f"{column.name} has {table[column.name].null_count} nulls")
         if set(table["run_id"].to_pylist()) - {run.metadata.get("run_id")}:
             yield Violation("run-id", schema.file, f"other runs than {run.metadata.get('run_id')!r}")
-        keys = list(zip(*(table[name].to_pylist() for name in schema.order), strict=True))
-        try:
-            problem = next((row for row, pair in enumerate(pairwise(keys)) if _wrong(*pair, schema)), None)
-        except TypeError:  # nulls don't compare; they are reported above
-            continue
+        keys = list(zip(*(_sortable(table[name]) for name in schema.order), strict=True))
+        problem = next((row for row, pair in enumerate(pairwise(keys)) if _wrong(*pair, schema)), None)
         if problem is not None:
-            yield Violation(
-                "sorted", schema.file, f"row {problem + 1} {keys[problem + 1]} doesn't follow {keys[problem]}"
-            )
+            yield Violation("sorted", schema.file, f"row {problem + 1} doesn't follow row {problem}")
+
+
+def _sortable(column: pa.ChunkedArray) -> list[tuple[bool, Any]]:
+    return [(value is None, value) for value in column.to_pylist()]
 
 
 def _wrong(before: tuple[Any, ...], after: tuple[Any, ...], schema: TableSchema) -> bool:
