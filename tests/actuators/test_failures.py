@@ -19,7 +19,7 @@ from otel_control_gym.engine.settings import RunSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-CART = {
+CART: dict[str, Any] = {
     "metadata": {"name": "cart", "uid": "u1", "resourceVersion": "5", "generation": 1},
     "spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "cart"}]}}},
     "status": {
@@ -222,7 +222,7 @@ async def test_an_unknown_deployment_is_rejected(settings: RunSettings) -> None:
 
 
 CONDITIONS = [{"type": "AllInjected", "status": "True"}]
-RECORD = {"id": "otel-demo/cart-1/cart", "phase": "Injected", "injectedCount": 1}
+RECORD: dict[str, Any] = {"id": "otel-demo/cart-1/cart", "phase": "Injected", "injectedCount": 1}
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,14 @@ RECORD = {"id": "otel-demo/cart-1/cart", "phase": "Injected", "injectedCount": 1
     [
         ({"conditions": CONDITIONS, "experiment": {"containerRecords": [RECORD]}, "instances": {RECORD["id"]: {"uid": "s"}}}, "applied"),
         ({"conditions": CONDITIONS, "experiment": {"containerRecords": [RECORD]}}, "unverified"),
-        ({"conditions": CONDITIONS, "experiment": {"containerRecords": [RECORD | {"injectedCount": 0}]}}, "unverified"),
+        (
+            {
+                "conditions": CONDITIONS,
+                "experiment": {"containerRecords": [RECORD | {"injectedCount": 0}]},
+                "instances": {RECORD["id"]: {"uid": "s"}},
+            },
+            "unverified",
+        ),
         ({"conditions": CONDITIONS, "experiment": {}}, "unverified"),
         ({}, "unverified"),
     ],

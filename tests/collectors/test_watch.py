@@ -94,3 +94,10 @@ async def test_lines_that_are_no_events_end_the_stream_and_are_not_told() -> Non
     script = Script([(5, [])], [garbage, [{"type": "ADDED", "object": pod("b", 6)}, "hold"]])
     async with following(script, lambda watch: watch.version >= 6) as watch:
         assert told(watch) == [(6, "added", "b")]
+
+
+async def test_what_a_list_has_told_is_not_told_again_by_the_watch() -> None:
+    replay = [{"type": "ADDED", "object": pod("b", 15)}, {"type": "BOOKMARK", "object": pod("", 21)}, "hold"]
+    script = Script([(5, []), (20, [pod("b", 15)])], [410, replay])
+    async with following(script, lambda watch: watch.version >= 21) as watch:
+        assert told(watch) == [(15, "added", "b")]
