@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_control_gym.actuators.catalogue import (
-    ENTRIES,
+from otel_control_gym.actuators.actions import (
     Action,
     CpuPressure,
-    Entry,
     NetworkDelay,
     Noop,
-    Parameter,
     Restart,
     Scale,
     SetResources,
     SetWorkload,
+)
+from otel_control_gym.actuators.catalogue import (
+    ENTRIES,
+    Entry,
+    Parameter,
     check_target,
     entry_of,
     parse_action,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_control_gym.actuators.catalogue import Restart, Scale, SetResources
+from otel_control_gym.actuators.actions import Restart, Scale, SetResources
 from otel_control_gym.actuators.objects import Deployment, Items, Pod, ReplicaSet, ScaleObject
 from otel_control_gym.actuators.postchecks import check_resources, check_restart, check_scale
 from otel_control_gym.actuators.prechecks import refuse_resources, refuse_rollout, refuse_untouchable

@@ -21,7 +21,8 @@ from typing import Any, Literal, TypeAlias
 import anyio
 import msgspec
 
-from otel_control_gym.actuators.catalogue import Entry, Noop, entry_of, parameters_of, to_json
+from otel_control_gym.actuators.actions import Noop
+from otel_control_gym.actuators.catalogue import Entry, entry_of, parameters_of, to_json
 from otel_control_gym.actuators.procedure import Check, Procedure
 from otel_control_gym.actuators.transport import Busy, CallError, Refused, Unreachable
 from otel_control_gym.engine.clock import SECOND, seconds

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from otel_control_gym.actuators.catalogue import CpuPressure, NetworkDelay, Restart, Scale, SetResources, SetWorkload
+from otel_control_gym.actuators.actions import CpuPressure, NetworkDelay, Restart, Scale, SetResources, SetWorkload
 from otel_control_gym.actuators.chaos import CpuPressureProcedure, NetworkDelayProcedure
 from otel_control_gym.actuators.kubernetes import (
     DeploymentClient,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from otel_control_gym.actuators.catalogue import SetWorkload
+from otel_control_gym.actuators.actions import SetWorkload
 from otel_control_gym.actuators.postchecks import check_users
 from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
 from otel_control_gym.actuators.transport import Refused, Transport
