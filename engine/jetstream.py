@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -224,20 +225,21 @@ class JetStream:
             heard.set()
 
         async def wait() -> None:
-            while not heard.is_set():
-                if not session.is_open:
-                    raise Unanswered("the connection closed")
-                with anyio.move_on_after(1.0):
-                    await heard.wait()
+            await heard.wait()
+            if not session.is_open:
+                raise Unanswered("the connection closed")
             heard.clear()
 
+        session.listeners.append(heard)
         try:
             subscription = await session.client.subscribe(subject, cb=hear)
         except nats.errors.Error as error:
+            session.listeners.remove(heard)
             raise Unanswered(str(error)) from error
         try:
             yield wait
         finally:
+            session.listeners.remove(heard)
             with anyio.CancelScope(shield=True), contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 
@@ -304,6 +306,7 @@ class _Session:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._inbox = client.new_inbox()
+        self.listeners: list[asyncio.Event] = []  #: set when the connection closes
         self._waiting: dict[str, _Waiting] = {}
         self._count = 0
 
@@ -315,39 +318,59 @@ class _Session:
         """
         failures = []
         for server in url.split(","):
-            client = Client()
-            session: _Session | None = None
-
-            async def closed() -> None:
-                if session is not None:  # noqa: B023 - bound before the connection can close
-                    session.fail()  # noqa: B023
-
             try:
+                _check_url(server)
+                return await cls._connect(server.strip(), broker)
+            except (OSError, ValueError, TimeoutError, nats.errors.Error) as error:
+                failures.append(_connect_failure(server, error))
+        raise BrokerError("\n".join(failures))
+
+    @classmethod
+    async def _connect(cls, server: str, broker: Broker) -> _Session:
+        if broker.credentials_file is not None:
+            broker.credentials_file.open("rb").close()  # named in the error if it can't be read
+        client = Client()
+        session: _Session | None = None
+        causes: list[Exception] = []
+
+        async def note(cause: Exception) -> None:
+            causes.append(cause)
+
+        async def closed() -> None:
+            if session is not None:
+                session.fail()
+
+        try:
+            with anyio.fail_after(CONNECT_SECONDS):
                 await client.connect(
-                    server.strip(),
+                    server,
                     name="otel-control-gym",
                     allow_reconnect=False,
-                    connect_timeout=CONNECT_SECONDS,  # type: ignore[arg-type]
-                    error_cb=_ignore,
+                    max_reconnect_attempts=1,  # at connecting, too; with none it would try for two minutes
+                    reconnect_time_wait=0,
+                    error_cb=note,
                     closed_cb=closed,
                     tls=_tls(broker),
                     user_credentials=None if broker.credentials_file is None else str(broker.credentials_file),
                 )
                 session = cls(client)
                 await client.subscribe(f"{session._inbox}.*", cb=session._deliver)
-                return session
-            except (OSError, ValueError, TimeoutError, nats.errors.Error) as error:
-                failures.append(_connect_failure(server, error))
-        raise BrokerError("\n".join(failures))
+        except nats.errors.NoServersError as error:
+            raise (causes[-1] if causes else error) from error
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await client.close()
+            raise
+        return session
 
     @property
     def is_open(self) -> bool:
         return self.client.is_connected
 
     async def close(self) -> None:
-        self.fail()
         if not self.client.is_closed:
             await self.client.close()
+        self.fail()
 
     def fail(self) -> None:
         """Tell everybody who waits that no answer will come."""
@@ -356,6 +379,8 @@ class _Session:
                 waiting.answer.set_exception(Unanswered("the connection to the NATS server closed"))
                 waiting.answer.exception()  # one that nobody awaits any more is no complaint
         self._waiting.clear()
+        for listener in self.listeners:
+            listener.set()
 
     async def call(self, method: str, question: Any) -> dict[str, Any]:
         """Return the answer of JetStream's API.
@@ -453,10 +478,6 @@ class _Waiting:
             return refusal
 
 
-async def _ignore(_error: Exception) -> None:
-    """Leave errors of the connection to those whose requests fail by them."""
-
-
 def _answer(message: Msg) -> dict[str, Any]:
     answer = msgspec.json.decode(message.data, type=dict[str, Any])
     if "error" in answer:
@@ -479,6 +500,12 @@ def _stream_info(answer: dict[str, Any]) -> StreamInfo:
     return StreamInfo(
         config["name"], state["messages"], state["bytes"], state["last_seq"], dict(config.get("metadata") or {})
     )
+
+
+def _check_url(server: str) -> None:
+    parts = urlsplit(server.strip())
+    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname or parts.port == 0:
+        raise ValueError("that is no URL of a NATS server; one looks like nats://host:4222")
 
 
 def _tls(broker: Broker) -> ssl.SSLContext | None:

@@ -1,0 +1,242 @@
+"""An archive is the log: bit for bit, in one order; and a file that isn't whole or was changed is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+import pytest_asyncio
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_control_gym.engine.archive import archived_run, content_digest, export_archive, import_archive, read_archive
+from otel_control_gym.engine.errors import LogCorrupted, LogError
+from otel_control_gym.engine.events import ActionSettled, LogRow, LogsCollected, PhaseEntered, Recorded, RunEnded
+from otel_control_gym.engine.log import LogConnection, RunLog
+
+
+def phase(time: int) -> PhaseEntered:
+    return PhaseEntered(time=time, phase="control")
+
+
+def settled(number: int) -> ActionSettled:
+    return ActionSettled(time=number, action_id=f"a{number}", status="applied")
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
+
+
+def flip(path: Path, *, share: float, bit: int) -> None:
+    """Flip a bit of the byte that lies `share` of the way into a file."""
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@pytest_asyncio.fixture
+async def log(connection: LogConnection, run_id: str) -> RunLog:
+    """A run with both streams, several frames long."""
+    log = await connection.create("archives", run_id)
+    await log.append(settled(0), truth=True)
+    for step in range(4):
+        lines = tuple(
+            LogRow(time=row, service="cart", severity="INFO", body=hashlib.sha256(b"%d %d" % (step, row)).hexdigest())
+            for row in range(16_000)
+        )
+        await log.append_all(
+            [(phase(step), False), (settled(step), True), (LogsCollected(time=step, rows=lines), False)]
+        )
+    await log.append(RunEnded(time=9, reason="closed"))
+    return log
+
+
+@pytest_asyncio.fixture
+async def archive(log: RunLog, tmp_path: Path) -> AsyncIterator[Path]:
+    path = tmp_path / "run" / "event_log.zst"
+    await export_archive(log, path)
+    yield path
+
+
+async def test_an_archive_holds_every_event_of_both_streams(log: RunLog, archive: Path) -> None:
+    entries = list(read_archive(archive))
+    assert [entry for entry in entries if not entry.truth] == [entry async for entry in log.read()]
+    assert [entry for entry in entries if entry.truth] == [entry async for entry in log.read(truth=True)]
+
+
+async def test_a_truth_event_follows_the_public_event_that_was_the_last_one(archive: Path) -> None:
+    position = 0
+    truths = 0
+    for entry in read_archive(archive):
+        if entry.truth:
+            truths += 1
+            assert entry.after_seq == position
+        else:
+            position += 1
+            assert entry.seq == position
+    assert (position, truths) == (9, 5)
+
+
+async def test_without_truth_only_the_public_stream_is_read(archive: Path) -> None:
+    assert not any(entry.truth for entry in read_archive(archive, truth=False))
+
+
+async def test_the_archive_of_a_log_has_always_the_same_bytes(log: RunLog, archive: Path, tmp_path: Path) -> None:
+    await export_archive(log, tmp_path / "again.zst")
+    assert same_bytes(tmp_path / "again.zst", archive)
+
+
+async def test_an_archive_knows_its_run_and_its_content(log: RunLog, archive: Path) -> None:
+    assert archived_run(archive) == log.run
+    assert content_digest(archive) == log.content_digest()
+
+
+async def test_import_gives_the_same_log_bit_for_bit(
+    connection: LogConnection, log: RunLog, archive: Path, tmp_path: Path
+) -> None:
+    messages = [message async for message in log.messages()]
+    await connection.delete(log.run.run_id)
+    imported = await import_archive(archive, connection)
+    assert [message async for message in imported.messages()] == messages
+    await export_archive(imported, tmp_path / "again.zst")
+    assert same_bytes(tmp_path / "again.zst", archive)
+
+
+async def test_an_imported_log_can_be_continued(connection: LogConnection, log: RunLog, archive: Path) -> None:
+    await connection.delete(log.run.run_id)
+    imported = await import_archive(archive, connection)
+    assert await imported.append(phase(10)) == log.public_sequence + 1
+
+
+async def test_a_run_that_is_there_is_not_imported_over(connection: LogConnection, log: RunLog, archive: Path) -> None:
+    with pytest.raises(LogError, match="exists already"):
+        await import_archive(archive, connection)
+    assert (await connection.resume(log.run.run_id)).content_digest() == log.content_digest()
+
+
+async def test_of_an_altered_archive_nothing_is_imported(connection: LogConnection, log: RunLog, archive: Path) -> None:
+    await connection.delete(log.run.run_id)
+    flip(archive, share=0.5, bit=0)
+    with pytest.raises(LogCorrupted):
+        await import_archive(archive, connection)
+    assert log.run.run_id not in [run.run_id for run in await connection.runs()]
+
+
+async def test_an_archive_of_an_empty_log_can_be_read(
+    connection: LogConnection, new_run: Callable[[], str], tmp_path: Path
+) -> None:
+    log = await connection.create("archives", new_run())
+    await export_archive(log, tmp_path / "empty.zst")
+    assert list(read_archive(tmp_path / "empty.zst")) == []
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_an_archive_that_was_cut_off_anywhere_is_refused(small_archive: Path, share: float) -> None:
+    content = small_archive.read_bytes()
+    damaged = small_archive.with_name("cut.zst")
+    damaged.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(LogCorrupted, match=r"cut\.zst: (cut off|empty)"):
+        list(read_archive(damaged))
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_anywhere_is_found(small_archive: Path, share: float, bit: int) -> None:
+    before = list(read_archive(small_archive))
+    damaged = small_archive.with_name("flipped.zst")
+    shutil.copyfile(small_archive, damaged)
+    flip(damaged, share=share, bit=bit)
+    try:
+        after: list[Recorded] | None = list(read_archive(damaged))
+    except LogCorrupted:
+        after = None
+    assert after in (None, before)  # there are bits that zstd has no use for
+
+
+@pytest_asyncio.fixture
+async def small_archive(connection: LogConnection, run_id: str, tmp_path: Path) -> Path:
+    log = await connection.create("archives", run_id)
+    await log.append_all([(phase(time), False) for time in range(5)] + [(settled(time), True) for time in range(3)])
+    await export_archive(log, tmp_path / "event_log.zst")
+    return tmp_path / "event_log.zst"
+
+
+def frames(path: Path) -> list[bytes]:
+    """Return the compressed frames of an archive."""
+    rest, found = path.read_bytes(), []
+    while rest:
+        decompressor = zstandard.ZstdDecompressor().decompressobj()
+        decompressor.decompress(rest)
+        found.append(rest[: len(rest) - len(decompressor.unused_data)])
+        rest = decompressor.unused_data
+    return found
+
+
+async def test_frames_that_are_missing_or_exchanged_are_found(archive: Path) -> None:
+    opening, *batches, closing = frames(archive)
+    assert len(batches) > 1
+    forgeries = {
+        "missing": [opening, *batches[1:], closing],
+        "exchanged": [opening, *reversed(batches), closing],
+        "repeated": [opening, batches[0], *batches, closing],
+        "shortened": [opening, *batches[:-1], closing],
+        "continued": [opening, *batches, closing, batches[0]],
+        "headless": [*batches, closing],
+        "twice": [opening, opening, *batches, closing],
+    }
+    for name, parts in forgeries.items():
+        forged = archive.with_name(f"{name}.zst")
+        forged.write_bytes(b"".join(parts))
+        with pytest.raises(LogCorrupted, match=name):
+            list(read_archive(forged))
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "event_log.zst"
+    path.write_bytes(b"PK\x03\x04 this is a zip file")
+    with pytest.raises(LogCorrupted, match=r"event_log\.zst: the frame at byte 0 was altered"):
+        list(read_archive(path))
+    path.write_bytes(zstandard.compress(b"\x01"))
+    with pytest.raises(LogCorrupted, match="isn't part of an event log"):
+        list(read_archive(path))
+    with pytest.raises(LogError, match=r"missing\.zst can't be read"):
+        list(read_archive(tmp_path / "missing.zst"))
+
+
+async def test_an_archive_of_a_newer_program_is_refused_with_the_remedy(archive: Path) -> None:
+    opening, *rest = frames(archive)
+    content = zstandard.decompress(opening)
+    newer = zstandard.compress(content.replace(b"ocg-event-log\x01", b"ocg-event-log\x02"))
+    await anyio.Path(archive).write_bytes(b"".join([newer, *rest]))
+    with pytest.raises(LogError, match="this program reads ocg-event-log version 1\n  upgrade"):
+        list(read_archive(archive))
+
+
+async def test_an_export_that_fails_leaves_nothing(connection: LogConnection, run_id: str, tmp_path: Path) -> None:
+    log = await connection.create("archives", run_id)
+    await log.append(phase(1))
+    await connection.delete(run_id)
+    with pytest.raises(LogError):
+        await export_archive(log, tmp_path / "run" / "event_log.zst")
+    assert [path async for path in anyio.Path(tmp_path / "run").iterdir()] == []
+
+
+async def test_a_place_that_can_not_be_written_is_named(connection: LogConnection, run_id: str, tmp_path: Path) -> None:
+    log = await connection.create("archives", run_id)
+    await anyio.Path(tmp_path / "file").touch()
+    with pytest.raises(LogError, match=r"event_log\.zst can't be written"):
+        await export_archive(log, tmp_path / "file" / "event_log.zst")
+
+
+async def test_reading_works_in_a_worker_thread(archive: Path) -> None:
+    assert len(await anyio.to_thread.run_sync(lambda: list(read_archive(archive)))) == 14
