@@ -66,21 +66,18 @@ async def test_the_observation_is_the_table_bit_for_bit(tmp_path: Path) -> None:
         await env.reset()
         for action in (ocg.Restart("recommendation"), ocg.Noop()):
             observation, *_ = await env.step(action)
-    table = pq.read_table(env.run_dir / "node_features.parquet").to_pandas()
-    table["time"] = table["time"].astype("int64") * 1000
-    keyed = table.set_index(["time", "service"])
+    table = pq.read_table(env.run_dir / "node_features.parquet")
+    starts = [moment * 1000 for moment in table["time"].cast("int64").to_pylist()]
+    cells = {(start, row["service"]): row for start, row in zip(starts, table.to_pylist(), strict=True)}
     seen = 0
-    for t, time in enumerate(observation.time):
-        for n, name in enumerate(observation.node_names):
-            if not observation.node_mask[t, n].any():
-                continue
-            row = keyed.loc[(time, name)]
-            for f, feature in enumerate(observation.node_features):
-                if observation.node_mask[t, n, f]:
-                    assert row[feature] == observation.nodes[t, n, f]
-                    seen += 1
-                else:
-                    assert row[feature] is None or np.isnan(row[feature])
+    for t, n, f in np.ndindex(observation.nodes.shape):
+        row = cells.get((int(observation.time[t]), observation.node_names[n]))
+        if observation.node_mask[t, n, f]:
+            assert row is not None
+            assert row[observation.node_features[f]] == observation.nodes[t, n, f]
+            seen += 1
+        else:
+            assert row is None or row[observation.node_features[f]] is None
     assert seen > 1_000
 
 
