@@ -22,6 +22,8 @@ SPOKEN_ONLY_IN = {
     "nats": ("engine/broker.py", "engine/jetstream.py", "engine/log.py", "engine/nats_server.py"),
     "kubernetes_asyncio": ("actuators/", "collectors/", "stands/cluster/"),
 }
+LANGUAGE = ("clock", "errors", "events", "metric_selectors", "protocols", "randomness", "settings")
+SPEAK_THE_LANGUAGE_ONLY = ("actuators/", "collectors/", "projections/", "stands/")
 CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep")
 
 
@@ -45,6 +47,19 @@ def foreign_imports(tree: ast.AST, place: str) -> list[str]:
         for line, name in imports(tree)
         for library, places in SPOKEN_ONLY_IN.items()
         if name.partition(".")[0] == library and not place.startswith(places)
+    ]
+
+
+def foreign_rooms(tree: ast.AST, place: str) -> list[str]:
+    """Rooms know themselves and the engine's language, nothing else of the engine and no other room."""
+    room = place.partition("/")[0]
+    allowed = (f"otel_control_gym.{room}", *(f"otel_control_gym.engine.{name}" for name in LANGUAGE))
+    return [
+        f"line {line}: import {name}"
+        for line, name in imports(tree)
+        if name.startswith("otel_control_gym")
+        and name != allowed[0]
+        and not name.startswith((f"{allowed[0]}.", *allowed[1:]))
     ]
 
 
@@ -91,6 +106,13 @@ def test_foreign_libraries_stay_in_their_modules(path: Path) -> None:
     assert not foreign_imports(parsed(path), label(path))
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if label(path).startswith(SPEAK_THE_LANGUAGE_ONLY)], ids=label
+)
+def test_a_room_speaks_the_engines_language_only(path: Path) -> None:
+    assert not foreign_rooms(parsed(path), label(path)), f"may import of the engine: {', '.join(LANGUAGE)}"
+
+
 @pytest.mark.parametrize("path", [path for path in SOURCES if label(path) != "engine/clock.py"], ids=label)
 def test_only_the_clock_reads_the_time(path: Path) -> None:
     assert not clock_reads(parsed(path)), "use engine.clock"
@@ -108,6 +130,8 @@ def test_nobody_iterates_over_a_set(path: Path) -> None:
         ("import projections.fold", bare_room_imports),
         ("import nats", lambda tree: foreign_imports(tree, "engine/episode.py")),
         ("from kubernetes_asyncio import client", lambda tree: foreign_imports(tree, "engine/env.py")),
+        ("from otel_control_gym.engine.log import RunLog", lambda tree: foreign_rooms(tree, "projections/fold.py")),
+        ("from otel_control_gym.stands.twin import stand", lambda tree: foreign_rooms(tree, "actuators/chaos.py")),
         ("time.perf_counter()", clock_reads),
         ("for name in {'a', 'b'}: pass", set_iterations),
         ("[name for name in set(names) - seen]", set_iterations),
