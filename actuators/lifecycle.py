@@ -345,7 +345,7 @@ class Lifecycle:
         await self._conclude(attempt, now)
         if attempt.duration is None:
             await self._settle(attempt, attempt.verdict, now)
-        else:
+        elif attempt.entry.action_class == "intervention":
             attempt.due["sustain"] = now + LOOK_EVERY
 
     async def _conclude(self, attempt: _Attempt, now: int) -> None:
