@@ -65,7 +65,7 @@ def lose_edge(run: Path) -> None:
     (run / "graph.json").write_text(json.dumps(graph | {"edges": graph["edges"][:1]}))
 
 
-BREACHES: list[tuple[str, str, Callable[[Path], None]]] = [
+BREACHES: list[tuple[str, str, Callable[[Path], object]]] = [
     ("file-missing", "spans.parquet", lambda run: (run / "spans.parquet").unlink()),
     ("file-missing", "event_log.zst", lambda run: (run / "event_log.zst").unlink()),
     ("file-unreadable", "rewards.parquet", lambda run: (run / "rewards.parquet").write_bytes(b"PAR1")),
@@ -111,7 +111,7 @@ def valid(eventful: list[Recorded], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize(("rule", "file", "breach"), BREACHES, ids=[f"{rule}:{file}" for rule, file, _ in BREACHES])
 def test_a_breach_is_reported_by_its_rule_and_file(
-    valid: Path, tmp_path: Path, rule: str, file: str, breach: Callable[[Path], None]
+    valid: Path, tmp_path: Path, rule: str, file: str, breach: Callable[[Path], object]
 ) -> None:
     run = tmp_path / valid.name
     shutil.copytree(valid, run)

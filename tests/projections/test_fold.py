@@ -1,0 +1,94 @@
+"""The fold has a place for every event, keeps truth apart, and refuses a log that contradicts itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from otel_control_gym.engine.errors import LogCorrupted
+from otel_control_gym.engine.events import (
+    EVENT_TYPES,
+    ActionSettled,
+    PhaseEntered,
+    Recorded,
+    RunDeclared,
+    SamplesCollected,
+    SeriesDeclaration,
+    SeriesDeclared,
+    TruthDeclared,
+)
+from otel_control_gym.projections import fold, initial, step
+
+
+def test_every_event_of_the_catalogue_has_been_folded_by_some_test_log(eventful: list[Recorded]) -> None:
+    left_out = {kind.__name__ for kind in EVENT_TYPES} - {type(entry.event).__name__ for entry in eventful}
+    assert left_out <= {"ActionFailed", "RunAborted"}
+
+
+def test_the_state_counts_public_and_truth_positions_apart(eventful: list[Recorded]) -> None:
+    state = fold(eventful)
+    assert state.sequence == sum(not entry.truth for entry in eventful)
+    assert state.truth.sequence == sum(entry.truth for entry in eventful)
+    assert [life.requested.action_id for life in state.lives.all()] == ["scale-1", "scale-2"]
+    assert [life.requested.action_id for life in state.truth.lives.all()] == ["fault-1"]
+
+
+def test_deployments_are_shown_as_they_were_last_seen(eventful: list[Recorded]) -> None:
+    assert [(status.name, status.replicas_desired) for status in fold(eventful).deployments()] == [("cart", 2)]
+
+
+def test_the_script_of_a_run_is_refused_in_its_public_stream(eventful: list[Recorded]) -> None:
+    script = next(entry.event for entry in eventful if isinstance(entry.event, TruthDeclared))
+    with pytest.raises(LogCorrupted, match="truth"):
+        step(initial(), Recorded(seq=1, event=script))
+
+
+def test_telemetry_is_refused_in_the_truth_stream(eventful: list[Recorded], at: Any) -> None:
+    with pytest.raises(LogCorrupted, match="truth stream"):
+        step(fold(eventful), Recorded(seq=99, event=PhaseEntered(time=at(0), phase="reset"), truth=True))
+
+
+def test_a_second_declaration_is_refused(eventful: list[Recorded]) -> None:
+    assert isinstance(eventful[0].event, RunDeclared)
+    with pytest.raises(LogCorrupted, match="twice"):
+        step(fold(eventful), eventful[0])
+
+
+def test_the_end_of_an_action_that_nobody_requested_is_refused(eventful: list[Recorded], at: Any) -> None:
+    with pytest.raises(LogCorrupted, match="never requested"):
+        step(fold(eventful), Recorded(seq=99, event=ActionSettled(time=at(0), action_id="x", status="applied")))
+
+
+def test_samples_of_a_series_that_nobody_declared_are_refused(eventful: list[Recorded], at: Any) -> None:
+    stray = SamplesCollected(
+        time=at(0), series=np.array([999], np.int32), times=np.array([at(0)]), values=np.array([1.0])
+    )
+    with pytest.raises(LogCorrupted, match="declared"):
+        step(fold(eventful), Recorded(seq=99, event=stray))
+
+
+def test_a_skipped_series_number_is_refused(eventful: list[Recorded], at: Any) -> None:
+    row = SeriesDeclaration(series=999, labels={"__name__": "x"})
+    with pytest.raises(LogCorrupted, match="dense"):
+        step(fold(eventful), Recorded(seq=99, event=SeriesDeclared(time=at(0), rows=(row,))))
+
+
+def test_samples_out_of_order_are_refused(eventful: list[Recorded], at: Any) -> None:
+    crossed = SamplesCollected(
+        time=at(0), series=np.array([1, 0], np.int32), times=np.array([at(200), at(200)]), values=np.array([1.0, 1.0])
+    )
+    with pytest.raises(LogCorrupted, match="sorted"):
+        step(fold(eventful), Recorded(seq=99, event=crossed))
+
+
+def test_a_sample_that_came_before_is_ignored(eventful: list[Recorded], at: Any) -> None:
+    state = fold(eventful)
+    before, count = state.samples.values.copy(), state.samples.count
+    again = SamplesCollected(
+        time=at(0), series=np.array([0], np.int32), times=np.array([at(50)]), values=np.array([9e9])
+    )
+    step(state, Recorded(seq=99, event=again))
+    assert np.array_equal(state.samples.values, before)
+    assert state.samples.count == count
