@@ -9,6 +9,7 @@ from __future__ import annotations
 import aiohttp
 
 from otel_control_gym.engine.errors import StandError
+from otel_control_gym.stands.twin.spans import Export
 
 __all__ = ("OtlpPush",)
 
@@ -23,17 +24,15 @@ class OtlpPush:
         self._session = session
         self._endpoint = endpoint.rstrip("/")
 
-    async def send(self, signal: str, body: bytes) -> None:
-        """Post one request of a signal (`traces`, `logs`); an empty one isn't sent.
+    async def send(self, export: Export) -> None:
+        """Post one request.
 
         Raises: StandError: the receiver can't be reached or refuses.
         """
-        if not body:
-            return
-        url = f"{self._endpoint}/v1/{signal}"
+        url = f"{self._endpoint}/v1/{export.signal}"
         timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
         try:
-            async with self._session.post(url, data=body, headers=_HEADERS, timeout=timeout) as response:
+            async with self._session.post(url, data=export.body, headers=_HEADERS, timeout=timeout) as response:
                 answer = await response.read()
                 if response.status != 200:
                     text = answer.decode("utf-8", "replace")[:200]

@@ -8,7 +8,7 @@ that `stand` explains. No I/O, no waiting; `stand` is next.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.sampling import SpanSampler
 from otel_control_gym.stands.twin.service_map import REFRESH_SECONDS, ServiceMap
 from otel_control_gym.stands.twin.simulation import Simulation
-from otel_control_gym.stands.twin.spans import SpanExporter
+from otel_control_gym.stands.twin.spans import Export, SpanExporter
 from otel_control_gym.stands.twin.telemetry import HOUSEKEEPING_SECONDS, Telemetry
 from otel_control_gym.stands.twin.topology import Table
 from otel_control_gym.stands.twin.world import World
@@ -99,8 +99,8 @@ class TwinRun:
                 self.at_scrape()
         return moment < until
 
-    def take_exports(self) -> tuple[bytes, bytes]:
-        """Return OTLP export requests for the traces and logs since the last call."""
+    def take_exports(self) -> Iterator[Export]:
+        """Return OTLP export requests with the spans and logs since the last call."""
         self._drain_spans()
         spans = np.concatenate(self._spans)
         self._spans.clear()

@@ -11,7 +11,7 @@ receiver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -33,10 +33,11 @@ from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import CLIENT, INTERNAL, OK, SERVER
 from otel_control_gym.stands.twin.topology import Table
 
-__all__ = ("SpanExporter",)
+__all__ = ("Export", "SpanExporter")
 
 _KINDS = {SERVER: Span.SPAN_KIND_SERVER, CLIENT: Span.SPAN_KIND_CLIENT, INTERNAL: Span.SPAN_KIND_INTERNAL}
 _TEMPLATES: Final = 4096  #: kept before all are made anew
+_BATCH: Final = 1000  #: spans of a request, about 250 kB
 
 #: What services of the demo log when they have done what they were asked: (service, operation) -> text.
 _DONE = {
@@ -62,6 +63,13 @@ _SEVERITIES = {
 }
 
 
+class Export(msgspec.Struct, frozen=True):
+    """A serialised export request of a signal."""
+
+    signal: Literal["traces", "logs"]
+    body: bytes
+
+
 class _Template(msgspec.Struct, frozen=True):
     """What all spans of a combination have in common."""
 
@@ -83,8 +91,15 @@ class SpanExporter:
         self._resources: dict[int, Resource] = {}
         self._templates: dict[tuple[int, int, int, int, float], _Template] = {}
 
-    def export(self, spans: Table) -> tuple[bytes, bytes]:
-        """Return export requests for traces and logs; empty where there is nothing to send."""
+    def export(self, spans: Table) -> Iterator[Export]:
+        """Yield the requests that carry these spans and their logs, in batches of bounded size."""
+        for first in range(0, len(spans), _BATCH):
+            traces, logs = self._batch(spans[first : first + _BATCH])
+            yield Export("traces", traces)
+            if logs:
+                yield Export("logs", logs)
+
+    def _batch(self, spans: Table) -> tuple[bytes, bytes]:
         traces, logs = ExportTraceServiceRequest(), ExportLogsServiceRequest()
         if len(self._templates) > _TEMPLATES:
             self._templates.clear()

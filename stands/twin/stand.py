@@ -131,10 +131,9 @@ class TwinStand:
         run = self.run
         while run.advance_once(until):
             await anyio.lowlevel.checkpoint()
-        traces, logs = run.take_exports()
         assert self._push is not None, "reset has made it"
-        await self._push.send("traces", traces)
-        await self._push.send("logs", logs)
+        for export in run.take_exports():
+            await self._push.send(export)
         run.control_plane.bookmark()
         # The watches' handlers get a turn to write the bookmark before the caller begins to wait for it.
         await anyio.lowlevel.checkpoint()

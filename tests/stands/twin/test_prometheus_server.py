@@ -1,0 +1,179 @@
+"""Prometheus' HTTP API: real requests against the twin's server, answers in Prometheus' shapes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.stands.twin.servers.listening import listen
+from otel_control_gym.stands.twin.servers.prometheus import PrometheusServer
+from otel_control_gym.stands.twin.servers.prometheus_answers import sample_text
+from otel_control_gym.stands.twin.time_series import TimeSeries
+
+START = 1_767_571_200
+NOW = (START + 20) * SECOND
+
+
+def filled() -> TimeSeries:
+    """Return five scrapes of a counter (with a gap), a gauge that ends, and a scraped counter that ends."""
+    series = TimeSeries()
+    calls = series.declare({"__name__": "calls_total", "service_name": "cart", "quote": 'a"b'})
+    usage = series.declare({"__name__": "usage", "service_name": "cart"})
+    periods = series.declare({"__name__": "periods_total", "job": "kubernetes-nodes-cadvisor"})
+    rows = [
+        {usage: 0.25, periods: 1.0},
+        {calls: 1.0, usage: 0.1, periods: 2.0},
+        {calls: 1.0, periods: 3.0},
+        {},
+        {calls: 12.0},
+    ]
+    for scrape, row in enumerate(rows):
+        series.append((START + 5 * scrape) * SECOND, np.array(list(row), np.int64), np.array(list(row.values())))
+    return series
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[PrometheusServer]:
+    yield PrometheusServer(lambda: NOW)
+
+
+@pytest.fixture
+async def http(server: PrometheusServer) -> AsyncIterator[aiohttp.ClientSession]:
+    async with listen(server.application()) as url, aiohttp.ClientSession(url) as session:
+        yield session
+
+
+async def get(http: aiohttp.ClientSession, path: str, status: int = 200, **parameters: Any) -> Any:
+    async with http.get(path, params=parameters) as response:
+        assert response.status == status
+        assert response.content_type == "application/json"
+        return json.loads(await response.read())
+
+
+async def test_a_range_selector_gives_raw_samples_left_open(
+    server: PrometheusServer, http: aiohttp.ClientSession
+) -> None:
+    server.attach(filled())
+    answer = await get(http, "/api/v1/query", query='calls_total{service_name="cart"}[15s]', time=START + 20)
+    labels = {"__name__": "calls_total", "quote": 'a"b', "service_name": "cart"}
+    values = [[START + 10, "1"], [START + 20, "12"]]
+    assert answer == {
+        "status": "success",
+        "data": {"resultType": "matrix", "result": [{"metric": labels, "values": values}]},
+    }
+
+
+async def test_post_and_get_answer_alike(server: PrometheusServer, http: aiohttp.ClientSession) -> None:
+    server.attach(filled())
+    got = await get(http, "/api/v1/query", query='{__name__=~".+"}[1m]', time=f"{START + 20}.0004")
+    form = {"query": '{__name__=~".+"}[1m]', "time": str(START + 20)}
+    async with http.post("/api/v1/query", data=form) as response:
+        assert json.loads(await response.read()) == got
+    assert [item["metric"]["__name__"] for item in got["data"]["result"]] == ["calls_total", "periods_total", "usage"]
+
+
+async def test_an_instant_vector_looks_back_but_not_past_a_stale_marker(
+    server: PrometheusServer, http: aiohttp.ClientSession
+) -> None:
+    server.attach(filled())
+    answer = await get(http, "/api/v1/query", query='{__name__=~".+"}')
+    found = {item["metric"]["__name__"]: item["value"] for item in answer["data"]["result"]}
+    assert answer["data"]["resultType"] == "vector"
+    # usage came by OTLP and only ages; periods was scraped, and the scrape that missed it left a marker.
+    assert found == {"calls_total": [START + 20, "12"], "usage": [START + 20, "0.1"]}
+    assert (await get(http, "/api/v1/query", query="usage", time=START + 5 + 300))["data"]["result"] == []
+
+
+async def test_a_range_query_repeats_the_newest_sample(server: PrometheusServer, http: aiohttp.ClientSession) -> None:
+    server.attach(filled())
+    answer = await get(http, "/api/v1/query_range", query="calls_total", start=START, end=START + 20, step="4s")
+    values = [[START + 8, "1"], [START + 12, "1"], [START + 16, "1"], [START + 20, "12"]]
+    assert answer["data"]["result"][0]["values"] == values
+
+
+async def test_series_and_labels_are_those_with_samples_in_the_window(
+    server: PrometheusServer, http: aiohttp.ClientSession
+) -> None:
+    server.attach(filled())
+    found = await get(
+        http, "/api/v1/series", **{"match[]": '{service_name="cart"}', "start": START + 11, "end": START + 20}
+    )
+    assert [labels["__name__"] for labels in found["data"]] == ["calls_total"]
+    assert (await get(http, "/api/v1/labels"))["data"] == ["__name__", "job", "quote", "service_name"]
+    names = await get(http, "/api/v1/label/__name__/values")
+    assert names["data"] == ["calls_total", "periods_total", "usage"]
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "message"),
+    [
+        ("/api/v1/query", {}, 'invalid parameter "query"'),
+        ("/api/v1/query", {"query": "rate(x[5m])"}, "1:5: parse error"),
+        ("/api/v1/query", {"query": "up", "time": "yesterday"}, 'cannot parse "yesterday" to a valid timestamp'),
+        ("/api/v1/query", {"query": "up", "time": "inf"}, "valid timestamp"),
+        ("/api/v1/query_range", {"query": "up", "start": 10, "end": 5, "step": 1}, "must not be before start"),
+        ("/api/v1/query_range", {"query": "up", "start": 0, "end": 5, "step": 0}, "zero or negative"),
+        ("/api/v1/query_range", {"query": "up", "start": 0, "end": 50_000, "step": 1}, "11,000 points"),
+        ("/api/v1/query_range", {"query": "up[5m]", "start": 0, "end": 5, "step": 1}, "range vector"),
+        ("/api/v1/series", {}, "no match[] parameter provided"),
+        ("/api/v1/label/a-b/values", {}, 'invalid label name: "a-b"'),
+    ],
+)
+async def test_a_bad_request_is_answered_in_prometheus_shape(
+    server: PrometheusServer, http: aiohttp.ClientSession, path: str, parameters: dict[str, Any], message: str
+) -> None:
+    server.attach(filled())
+    answer = await get(http, path, 400, **parameters)
+    assert answer["status"] == "error"
+    assert answer["errorType"] == "bad_data"
+    assert message in answer["error"]
+
+
+async def test_it_is_ready_once_it_has_a_run(server: PrometheusServer, http: aiohttp.ClientSession) -> None:
+    async with http.get("/-/healthy") as response:
+        assert response.status == 200
+    async with http.get("/-/ready") as response:
+        assert response.status == 503
+    assert (await get(http, "/api/v1/query", 503, query="up"))["errorType"] == "unavailable"
+    server.attach(filled())
+    async with http.get("/-/ready") as response:
+        assert response.status == 200
+    assert (await get(http, "/api/v1/status/buildinfo"))["data"]["version"] == "3.11.3"
+    assert (await get(http, "/api/v1/query", query="time()"))["data"]["result"][1] == str(START + 20)
+
+
+async def test_a_series_that_appears_later_is_found_by_a_query_asked_before(
+    server: PrometheusServer, http: aiohttp.ClientSession
+) -> None:
+    series = filled()
+    server.attach(series)
+    query = {"query": '{service_name=~".+"}[1m]'}
+    before = (await get(http, "/api/v1/query", **query, time=START + 20))["data"]["result"]
+    new = series.declare({"__name__": "a_first", "service_name": "cart"})
+    series.append((START + 25) * SECOND, np.array([new]), np.array([3.5]))
+    after = (await get(http, "/api/v1/query", **query, time=START + 25))["data"]["result"]
+    assert [item["metric"]["__name__"] for item in before] == ["calls_total", "usage"]
+    assert [item["metric"]["__name__"] for item in after] == ["a_first", "calls_total", "usage"]
+    assert after[0]["values"] == [[START + 25, "3.5"]]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_sample_reads_back_exactly_and_has_no_exponent(value: float) -> None:
+    text = sample_text(value)
+    assert float(text) == value
+    assert math.copysign(1, float(text)) == math.copysign(1, value)
+    assert set(text) <= set("-.0123456789")
+    assert not text.endswith(".0")
+
+
+def test_special_numbers_are_written_as_prometheus_writes_them() -> None:
+    assert [sample_text(value) for value in (math.nan, math.inf, -math.inf)] == ["NaN", "+Inf", "-Inf"]
