@@ -46,10 +46,14 @@ def plot_summary(summary: Summary, file: Path) -> None:
     """
     if file.suffix not in SUFFIXES:
         raise UsageError(f"{file}: not a picture's name\n  use one of the suffixes {', '.join(SUFFIXES)}")
+    import matplotlib as mpl
+
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}")
     try:
-        draw(summary).savefig(partial, format=file.suffix[1:], dpi=150, metadata=_metadata(file.suffix))
+        figure = draw(summary)
+        with mpl.rc_context(_STYLE):  # the salt of an SVG's ids is looked up when it is written
+            figure.savefig(partial, format=file.suffix[1:], dpi=150, metadata=_metadata(file.suffix))
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
