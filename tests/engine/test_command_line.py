@@ -23,6 +23,7 @@ from otel_control_gym.engine.plot import plot_summary
 from otel_control_gym.engine.summary import Track, summarise
 
 COMMANDS = ("run", "rebuild", "tail", "runs", "show", "validate", "config show")
+OCG = (sys.executable, "-c", "from otel_control_gym.engine.command_line import main; main()")
 HEAVY = ("kubernetes_asyncio", "matplotlib", "nats", "numba", "numpy", "pyarrow")
 STORY = {
     "name": "story",
@@ -236,19 +237,7 @@ def test_a_mistake_is_a_json_document_too(tmp_path: Path) -> None:
 
 
 def test_a_debugged_mistake_shows_where_it_happened() -> None:
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from otel_control_gym.engine.command_line import main; main()",
-            "run",
-            "quikstart",
-            "--debug",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = subprocess.run([*OCG, "run", "quikstart", "--debug"], capture_output=True, text=True, check=False)
     assert "Traceback" in ran.stderr
     assert ran.returncode != 0
 
@@ -299,8 +288,7 @@ def test_a_data_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_ends_in_order_and_keeps_what_it_has(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", "from otel_control_gym.engine.command_line import main; main()"]
-        + ["run", "small-core", "--pace", "20", "-v", "--data-dir", str(tmp_path)],
+        [*OCG, "run", "small-core", "--pace", "20", "-v", "--data-dir", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
