@@ -13,9 +13,9 @@ import hashlib
 import io
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -24,17 +24,19 @@ import zstandard
 
 from otel_control_gym.engine.clock import rfc3339
 from otel_control_gym.engine.errors import UsageError
-from otel_control_gym.engine.events import KubernetesEvent, Recorded
+from otel_control_gym.engine.events import KubernetesEvent, LogRow, Recorded
 from otel_control_gym.projections.fold import RunState, fold
 from otel_control_gym.projections.metadata import Identity, graph_document, metadata_document
 from otel_control_gym.projections.schemas import ARCHIVE, FILES
 from otel_control_gym.projections.suspicions import finding_records
 from otel_control_gym.projections.tables import make_tables
+from otel_control_gym.projections.timelines import Timeline
 
 __all__ = ("dataset_files", "write_dataset")
 
 _RUN_NAME = re.compile(r"run_([0-9A-Za-z]+)$")
 _LEVEL = 3  #: of zstd
+RowT = TypeVar("RowT", bound=KubernetesEvent | LogRow)
 
 
 def write_dataset(
@@ -90,8 +92,16 @@ def dataset_files(state: RunState, identity: Identity, bucket_seconds: int | Non
     files["metadata.json"] = _json(metadata_document(state, identity, bucket))
     files["graph.json"] = _json(graph_document(state))
     files["coroot_findings.json"] = _json(finding_records(state))
-    files["logs.jsonl.zst"] = _lines([_log_record(row) for row in state.logs.all()])
-    files["k8s_events.jsonl.zst"] = _lines(_kubernetes_records(state))
+    files["logs.jsonl.zst"] = _lines(
+        _records(state.logs, state.truth.logs, lambda row: (row.service, row.severity, row.body))
+    )
+    files["k8s_events.jsonl.zst"] = _lines(
+        _records(
+            state.kubernetes_events,
+            state.truth.kubernetes_events,
+            lambda row: (row.object_kind, row.object_name, row.reason, row.message),
+        )
+    )
     return files
 
 
@@ -127,18 +137,12 @@ def _lines(records: Sequence[dict[str, Any]]) -> bytes:
     return zstandard.ZstdCompressor(level=_LEVEL).compress(text)
 
 
-def _log_record(row: msgspec.Struct) -> dict[str, Any]:
-    record: dict[str, Any] = msgspec.to_builtins(row)
-    return record | {"time": rfc3339(record["time"])}
-
-
-def _kubernetes_records(state: RunState) -> list[dict[str, Any]]:
-    def record(row: KubernetesEvent, visibility: str) -> dict[str, Any]:
-        return _log_record(row) | {"visibility": visibility}
-
-    public = [(row, record(row, "public")) for row in state.kubernetes_events.all()]
-    hidden = [(row, record(row, "truth")) for row in state.truth.kubernetes_events.all()]
-    ordered = sorted(
-        (*public, *hidden), key=lambda pair: (pair[0].time, pair[0].object_kind, pair[0].object_name, pair[0].reason)
-    )
-    return [row for _, row in ordered]
+def _records(
+    public: Timeline[RowT], truth: Timeline[RowT], key: Callable[[RowT], tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    """Return the rows of both streams as JSON objects that say which stream they are of, by (time, key)."""
+    both = [*((row, "public") for row in public.all()), *((row, "truth") for row in truth.all())]
+    both.sort(key=lambda pair: (pair[0].time, key(pair[0]), pair[1]))
+    return [
+        msgspec.to_builtins(row) | {"time": rfc3339(row.time), "visibility": visibility} for row, visibility in both
+    ]

@@ -19,7 +19,7 @@ from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.schemas import EDGE_NUMBERS, NODE_NUMBERS
 from otel_control_gym.projections.series import SeriesIndex, Table
 
-__all__ = ("Telemetry", "edge_features", "fast_share", "node_features")
+__all__ = ("Telemetry", "edge_features", "fast_share", "node_features", "node_usage")
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -30,7 +30,7 @@ class Telemetry(msgspec.Struct, frozen=True, eq=False):
 
     samples: Samples
     series: SeriesIndex
-    instrumented_nodes: Bool  #: [N]
+    instrumented_nodes: Bool  #: [N] it serves calls and sends spans
     instrumented_edges: Bool  #: [E] the caller sends spans
 
 
@@ -38,14 +38,13 @@ def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
     """Return the numeric columns of `node_features`, each float64 [T, N]."""
     reader = _Reader(telemetry, "node", buckets, telemetry.instrumented_nodes)
     columns = reader.traffic()
-    usage, memory = reader.rate("cpu_seconds"), reader.level("memory_bytes")
+    used = reader.usage()
+    usage, memory = used["cpu_usage_cores"], used["memory_usage_bytes"]
     cpu_limit, memory_limit = reader.level("cpu_limit"), reader.level("memory_limit")
     periods = reader.increase("cfs_periods")
     throttled = reader.increase("cfs_throttled_periods", base=periods)
     columns |= {
-        "cpu_usage_cores": usage,
-        "memory_usage_bytes": memory,
-        "restarts": reader.known(reader.increase("restarts")),
+        **used,
         "network_rx_bytes_per_s": reader.rate("network_rx_bytes"),
         "network_tx_bytes_per_s": reader.rate("network_tx_bytes"),
         "cpu_saturation": _ratio(usage, cpu_limit),
@@ -58,6 +57,11 @@ def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
         "coverage": reader.coverage(),
     }
     return {name: columns[name] for name in NODE_NUMBERS}
+
+
+def node_usage(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
+    """Return three of the columns of `node_features`, [T, N] each: cpu_usage_cores, memory_usage_bytes, restarts."""
+    return _Reader(telemetry, "node", buckets, telemetry.instrumented_nodes).usage()
 
 
 def edge_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
@@ -108,6 +112,14 @@ class _Reader:
             return np.full(self._shape, np.nan)
         found: Level = level(self._samples, feed, self._buckets, self._shape[1])
         return np.where(found.valid, found.value, np.nan)
+
+    def usage(self) -> dict[str, Float]:
+        """Return the columns of what pods use, and how often their containers restarted."""
+        return {
+            "cpu_usage_cores": self.rate("cpu_seconds"),
+            "memory_usage_bytes": self.level("memory_bytes"),
+            "restarts": self.known(self.increase("restarts")),
+        }
 
     def traffic(self) -> dict[str, Float]:
         """Return the columns of requests, errors and latency, which nodes and edges share."""

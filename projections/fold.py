@@ -145,10 +145,12 @@ class RunState:
 
     def telemetry(self) -> Telemetry:
         """Return what feature columns are computed of."""
-        services = self.settings.services.services
-        # A caller that isn't one of the services is the load generator, which is instrumented.
-        senders = [edge.source not in services or services[edge.source].instrumented for edge in self.graph.edges]
-        receivers = [node.id in services and services[node.id].instrumented for node in self.graph.nodes]
+        application = self.settings.services
+        instrumented = {name for name, service in application.services.items() if service.instrumented}
+        called = {application.entry, *(edge.target for edge in self.graph.edges)}
+        # A caller that isn't one of the services is the load generator, which sends spans too. Who isn't called serves nobody.
+        senders = [edge.source in instrumented or edge.source not in application.services for edge in self.graph.edges]
+        receivers = [node.id in instrumented & called for node in self.graph.nodes]
         return Telemetry(self.samples, self.series, np.array(receivers, bool), np.array(senders, bool))
 
     def buckets(self, bucket_seconds: int, *, start: int | None = None, end: int | None = None) -> Buckets:

@@ -77,7 +77,7 @@ class Lives:
             case ActionPrechecked():
                 life.prechecked = event
             case ActionApplied():
-                life.applied = event
+                life.applied = event if life.applied is None else _joined(life.applied, event)
             case ActionFailed():
                 life.failed += (event,)
             case ActionPostchecked():
@@ -90,3 +90,8 @@ class Lives:
     def all(self) -> Sequence[Life]:
         """Return the lives in the order of their requests."""
         return tuple(self._lives.values())
+
+
+def _joined(first: ActionApplied, renewal: ActionApplied) -> ActionApplied:
+    """Return one event for a fault that was renewed in replaced pods: the first moment, all objects."""
+    return msgspec.structs.replace(first, objects=first.objects + renewal.objects)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import RolloutStatus
-from otel_control_gym.projections.features import node_features
+from otel_control_gym.projections.features import node_usage
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.objectives import ServiceLevel, service_level
@@ -74,12 +74,13 @@ def reward_rows(state: RunState, *, start: int | None = None, end: int | None = 
     if buckets.count == 0:
         return []
     level = service_level(state, buckets)
+    used = node_usage(state.telemetry(), buckets)
     columns: dict[str, Float] = {
         "slo_satisfaction": level.availability * level.fast,
         "error_budget_burn": _burn(state, level),
         "recovery_time": np.where(level.breached | level.kept, level.breached * float(seconds), np.nan),
-        "resource_cost": _cost(state, buckets, seconds),
-        "stability": _churn(state, buckets, seconds),
+        "resource_cost": _cost(state, buckets, seconds, used),
+        "stability": _churn(state, buckets, seconds, used),
         "unsafe_action": _rejections(state, buckets, seconds),
     }
     weights = state.settings.reward.weights
@@ -120,11 +121,10 @@ def _burn(state: RunState, level: ServiceLevel) -> Float:
     return (1.0 - level.availability) / max(1e-9, 1.0 - state.settings.reward.objective.availability)
 
 
-def _cost(state: RunState, buckets: Buckets, seconds: int) -> Float:
+def _cost(state: RunState, buckets: Buckets, seconds: int, used: Mapping[str, Float]) -> Float:
     """Core-hours and GiB-hours: requests as they stood at the scrapes of the bucket, usage as measured in it."""
-    features = node_features(state.telemetry(), buckets)
-    cores = np.nan_to_num(features["cpu_usage_cores"])
-    memory = np.nan_to_num(features["memory_usage_bytes"]) / GIB
+    cores = np.nan_to_num(used["cpu_usage_cores"])
+    memory = np.nan_to_num(used["memory_usage_bytes"]) / GIB
     node_of = {node.deployment: position for position, node in enumerate(state.graph.nodes)}
     reserved = np.zeros((4, *cores.shape))
     for deployment, rows in _deployments(state).items():
@@ -165,8 +165,8 @@ def _amounts(row: RolloutStatus) -> list[float]:
     return [present * float(amount or 0) for amount in each]
 
 
-def _churn(state: RunState, buckets: Buckets, seconds: int) -> Float:
-    restarts = np.nan_to_num(node_features(state.telemetry(), buckets)["restarts"]).sum(axis=1)
+def _churn(state: RunState, buckets: Buckets, seconds: int, used: Mapping[str, Float]) -> Float:
+    restarts = np.nan_to_num(used["restarts"]).sum(axis=1)
     changes: list[tuple[int, float]] = []
     for rows in _deployments(state).values():
         for before, after in pairwise(rows):

@@ -458,8 +458,9 @@ SPANS = TableSchema(
             "counts weighted by its inverse match the counters within sampling error",
             "logged",
         ),
+        _VISIBILITY,
     ),
-    ("time", "trace_id", "span_id"),
+    ("time", "trace_id", "span_id", "visibility"),
 )
 
 CONTROL_INPUTS = TableSchema(

@@ -8,7 +8,7 @@ Next: `projections.dataset` writes the files.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,8 +91,10 @@ def make_tables(state: RunState, run_id: str, bucket_seconds: int) -> dict[str, 
 def _table(schema: TableSchema, content: Rows | dict[str, Any], run_id: str) -> pa.Table:
     """Return rows, or columns that are in order already, as the schema's table."""
     if not isinstance(content, dict):
+        moments = {column.name for column in schema.columns if column.type == "time"}
+        rows = sorted(content, key=lambda row: _position(schema, moments, row))
         content = {
-            column.name: [row[column.name] for row in content] for column in schema.columns if column.name != "run_id"
+            column.name: [row[column.name] for row in rows] for column in schema.columns if column.name != "run_id"
         }
     length = len(next(iter(content.values())))
     columns = [
@@ -100,6 +102,12 @@ def _table(schema: TableSchema, content: Rows | dict[str, Any], run_id: str) -> 
         for column in schema.columns
     ]
     return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
+
+
+def _position(schema: TableSchema, moments: Container[str], row: Mapping[str, Any]) -> tuple[tuple[bool, Any], ...]:
+    """Return where a row stands in its table; times count in microseconds, as the file keeps them, what is null comes last."""
+    values = (row[name] // 1000 if name in moments else row[name] for name in schema.order)
+    return tuple((value is None, value) for value in values)
 
 
 def _column(column: Column, values: Any) -> pa.Array:
@@ -191,6 +199,7 @@ def _rewards(state: RunState) -> Rows:
 
 
 def _spans(state: RunState) -> Rows:
+    both = [*((span, "public") for span in state.spans.all()), *((span, "truth") for span in state.truth.spans.all())]
     return [
         {
             "time": span.time,
@@ -206,8 +215,9 @@ def _spans(state: RunState) -> Rows:
             "status": span.status,
             "attributes": json.dumps(span.attributes, sort_keys=True),
             "sampling_probability": span.sampling_probability,
+            "visibility": visibility,
         }
-        for span in state.spans.all()
+        for span, visibility in both
     ]
 
 

@@ -27,19 +27,26 @@ class Timeline(Generic[RowT]):
     def __init__(self, key: Callable[[RowT], tuple[str, ...]]) -> None:
         self._key = key
         self._rows: list[RowT] = []
-        self._sorted = True
+        self._fresh: list[RowT] = []
 
     def extend(self, rows: Iterable[RowT]) -> None:
         """Add rows in any order."""
-        self._rows.extend(rows)
-        self._sorted = False
+        self._fresh.extend(rows)
 
     def all(self) -> Sequence[RowT]:
         """Return all rows."""
-        if not self._sorted:
-            self._rows.sort(key=lambda row: (row.time, self._key(row)))
-            self._sorted = True
+        if self._fresh:
+            # Mostly what is new is newer than all before; then only it is sorted, however long the run is already.
+            self._fresh.sort(key=self._place)
+            if self._rows and self._place(self._fresh[0]) < self._place(self._rows[-1]):
+                self._rows = sorted(self._rows + self._fresh, key=self._place)
+            else:
+                self._rows += self._fresh
+            self._fresh = []
         return self._rows
+
+    def _place(self, row: RowT) -> tuple[int, tuple[str, ...]]:
+        return row.time, self._key(row)
 
     def between(self, start: int, end: int) -> Sequence[RowT]:
         """Return the rows of start <= time < end."""

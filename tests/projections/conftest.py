@@ -69,14 +69,19 @@ def _read(name: str, kind: type[Any]) -> Any:
     return msgspec.yaml.decode(files(configs).joinpath(name).read_bytes(), type=kind)
 
 
-def run_settings(**granularity: int) -> RunSettings:
-    """A frontend that calls a cart, which calls a cache that sends no spans."""
+def run_settings(callers: Sequence[str] = (), **granularity: int) -> RunSettings:
+    """A frontend that calls a cart, which calls a cache that sends no spans; `callers` are further services, called by nobody."""
     return RunSettings(
         services=ServiceConfiguration(
             name="three",
             demo_version="2.2.0",
             chart_version="0.40.10",
-            services={"frontend": Service(user_facing=True), "cart": Service(), "cache": Service(instrumented=False)},
+            services={
+                "frontend": Service(user_facing=True),
+                "cart": Service(),
+                "cache": Service(instrumented=False),
+                **{name: Service() for name in callers},
+            },
             edges=(
                 EdgeSettings(source="frontend", target="cart", protocol="grpc"),
                 EdgeSettings(source="cart", target="cache", protocol="resp"),
@@ -93,8 +98,8 @@ def run_settings(**granularity: int) -> RunSettings:
 class Scribe:
     """Writes a log. Times are seconds after the run's start; samples wait until `flush`, as a collector's do."""
 
-    def __init__(self, **granularity: int) -> None:
-        self.settings = run_settings(**granularity)
+    def __init__(self, callers: Sequence[str] = (), **granularity: int) -> None:
+        self.settings = run_settings(callers, **granularity)
         self.entries: list[Recorded] = []
         self._series: dict[tuple[tuple[str, str], ...], int] = {}
         self._new: list[SeriesDeclaration] = []
@@ -218,7 +223,7 @@ def log_of() -> Callable[..., list[Recorded]]:
     """Makes a log of scrapes [(seconds, metric, labels, value)], flushed at the given seconds."""
 
     def write(scrapes: Scrapes, flushes: Iterable[int], **granularity: int) -> list[Recorded]:
-        scribe = Scribe(**granularity)
+        scribe = Scribe((), **granularity)
         waiting = sorted(scrapes, key=lambda scrape: scrape[0])
         for flush in sorted(flushes):
             while waiting and waiting[0][0] <= flush:

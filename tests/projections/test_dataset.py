@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from otel_control_gym.engine.errors import ConfigurationError, LogCorrupted, UsageError
-from otel_control_gym.engine.events import Recorded
+from otel_control_gym.engine.events import Recorded, Span, SpansCollected
 from otel_control_gym.projections import fold, observation_arrays, validate, write_dataset
 from otel_control_gym.projections.schemas import FILES
 
@@ -181,6 +181,33 @@ def test_smaller_tables_hold_what_their_sources_said(run: Path) -> None:
     lines = zstandard.ZstdDecompressor().decompressobj().decompress((run / "logs.jsonl.zst").read_bytes())
     assert json.loads(lines)["body"] == "no cache"
     assert json.loads((run / "coroot_findings.json").read_text())[0]["affected_services"] == ["cart"]
+
+
+def test_rows_that_differ_by_less_than_a_microsecond_stand_in_the_order_of_their_keys(
+    scribe: Any, at: Any, tmp_path: Path
+) -> None:
+    log = scribe()
+    rows = tuple(
+        Span(
+            time=at(1) + nanoseconds,
+            duration_ns=1,
+            trace_id=trace,
+            span_id="a",
+            parent_span_id="",
+            service="cart",
+            peer="",
+            operation="x",
+            kind="server",
+            protocol="grpc",
+            status="unset",
+        )
+        for nanoseconds, trace in ((1, "b"), (2, "a"))
+    )
+    log.add(SpansCollected(time=at(5), rows=rows))
+    log.flush(10)
+    write_dataset(log.entries, tmp_path / "run_X")
+    assert [row["trace_id"] for row in table(tmp_path / "run_X", "spans")] == ["a", "b"]
+    assert {violation.rule_id for violation in validate(tmp_path / "run_X")} == {"file-missing"}
 
 
 def test_metadata_tells_what_came_and_what_is_missing(run: Path) -> None:

@@ -225,3 +225,11 @@ def test_series_of_services_outside_the_graph_feed_nothing(scribe: Any) -> None:
         log.calls(seconds, seconds, service="grafana")
     log.flush(10)
     assert column(fold(log.entries), "request_count", 10)[0, :2].tolist() == [0, 0]
+
+
+def test_who_is_called_by_nobody_has_no_requests_to_count(scribe: Any) -> None:
+    log = scribe(callers=("load-generator",))
+    for seconds in (0, 5, 10):
+        log.calls(seconds, seconds)
+    log.flush(10)
+    assert np.array_equal(column(fold(log.entries), "request_count", 10)[0], [10, 0, np.nan, np.nan], equal_nan=True)
