@@ -42,8 +42,8 @@ def filled() -> TimeSeries:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[PrometheusServer]:
-    yield PrometheusServer(lambda: NOW)
+async def server() -> PrometheusServer:
+    return PrometheusServer(lambda: NOW)
 
 
 @pytest.fixture
@@ -104,9 +104,8 @@ async def test_series_and_labels_are_those_with_samples_in_the_window(
     server: PrometheusServer, http: aiohttp.ClientSession
 ) -> None:
     server.attach(filled())
-    found = await get(
-        http, "/api/v1/series", **{"match[]": '{service_name="cart"}', "start": START + 11, "end": START + 20}
-    )
+    window: dict[str, Any] = {"match[]": '{service_name="cart"}', "start": START + 11, "end": START + 20}
+    found = await get(http, "/api/v1/series", **window)
     assert [labels["__name__"] for labels in found["data"]] == ["calls_total"]
     assert (await get(http, "/api/v1/labels"))["data"] == ["__name__", "job", "quote", "service_name"]
     names = await get(http, "/api/v1/label/__name__/values")
@@ -156,7 +155,7 @@ async def test_a_series_that_appears_later_is_found_by_a_query_asked_before(
 ) -> None:
     series = filled()
     server.attach(series)
-    query = {"query": '{service_name=~".+"}[1m]'}
+    query: dict[str, Any] = {"query": '{service_name=~".+"}[1m]'}
     before = (await get(http, "/api/v1/query", **query, time=START + 20))["data"]["result"]
     new = series.declare({"__name__": "a_first", "service_name": "cart"})
     series.append((START + 25) * SECOND, np.array([new]), np.array([3.5]))

@@ -48,3 +48,11 @@ def test_what_is_older_than_the_retention_is_forgotten_with_the_series_that_ende
     assert window.times[0] > 0
     assert window.times[-1] == 299 * SECOND
     assert window.times[0] <= (299 - 60) * SECOND
+
+
+def test_a_series_without_samples_in_a_full_block_has_none() -> None:
+    series = TimeSeries()
+    numbers = np.array([series.declare({"__name__": f"m{number}"}) for number in range(256)])
+    silent = series.declare({"__name__": "silent"})
+    series.append(0, numbers, np.ones(256))
+    assert np.isnan(series.window(np.array([silent]), -1, 0).values).all()
