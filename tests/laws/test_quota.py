@@ -108,3 +108,17 @@ def test_a_node_with_too_few_cores_shares_them(single: Single) -> None:
     counters = simulation.pod_counters()
     assert counters.cpu_seconds[SERVER] == pytest.approx(20.0, rel=1e-6)
     assert counters.stress_seconds[SERVER] < 20.0
+
+
+def test_what_is_read_of_a_busy_pod_is_what_it_is_settled_to(single: Single, start: Start) -> None:
+    simulation = start(single(cpu_limit_cores=4.0), open_load(0.0))
+    simulation.set_stress(SERVER, 1.0)  # never throttled: nothing happens that would settle it
+    simulation.run(10 * SECOND)
+    read = simulation.pod_counters()
+
+    simulation.set_stress(SERVER, 0.0)  # settles it
+
+    settled = simulation.pod_counters()
+    assert read.cpu_seconds[SERVER] == settled.cpu_seconds[SERVER] == 10.0
+    assert read.cfs_periods[SERVER] == settled.cfs_periods[SERVER]
+    assert settled.cfs_periods[SERVER] == 101  # a hundred, and one that is cut by the pod's phase
