@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.stands.twin.series_selectors import parse_selector
 from otel_control_gym.stands.twin.servers.listening import listen
 from otel_control_gym.stands.twin.servers.prometheus import PrometheusServer
-from otel_control_gym.stands.twin.servers.prometheus_answers import sample_text
+from otel_control_gym.stands.twin.servers.prometheus_answers import Answers, sample_text
 from otel_control_gym.stands.twin.time_series import TimeSeries
 
 START = 1_767_571_200
@@ -172,6 +173,17 @@ def test_a_sample_reads_back_exactly_and_has_no_exponent(value: float) -> None:
     assert math.copysign(1, float(text)) == math.copysign(1, value)
     assert set(text) <= set("-.0123456789")
     assert not text.endswith(".0")
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 2**53).map(float), min_size=1))
+def test_many_samples_are_written_as_each_alone_would_be(values: list[float]) -> None:
+    series = TimeSeries()
+    number = series.declare({"__name__": "up"})
+    for second, value in enumerate(values):
+        series.append(second * SECOND, np.array([number]), np.array([value]))
+    body = Answers(series).matrix(parse_selector("up[1h]"), len(values) * SECOND)
+    texts = [text for _, text in json.loads(body)[0]["values"]]
+    assert texts == [sample_text(value + 0.0) for value in values]
 
 
 def test_special_numbers_are_written_as_prometheus_writes_them() -> None:
