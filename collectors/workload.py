@@ -1,7 +1,8 @@
 """The load generator's own account ➜ `WorkloadObserved`: how much was asked for, offered and served.
 
-In: `GET /ocg/workload` of the gym's locustfile at each barrier; of a stock Locust `/stats/requests`, which counts a request when it
-is finished and knows no mix. Out: one reading per barrier. A restarted load generator shows as counters that fall.
+In: `GET /ocg/workload/readings` of the gym's locustfile, which keeps one reading per scrape interval; of a stock Locust
+`/stats/requests`, which counts a request when it is finished, knows no mix and no past. Out: the readings since the last barrier (of
+a stock Locust one, at the barrier). A restarted load generator shows as counters that fall.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ T = TypeVar("T")
 _ANSWER_SECONDS = 30.0
 
 
-class _Workload(msgspec.Struct):
+class _Reading(msgspec.Struct):
+    time: float  #: seconds since the epoch
     users_target: int
     users_active: int
     spawn_rate: float
@@ -32,6 +34,10 @@ class _Workload(msgspec.Struct):
     failed: int
     state: str
     mix: dict[str, float] = {}
+
+
+class _Readings(msgspec.Struct):
+    readings: list[_Reading]
 
 
 class _Entry(msgspec.Struct):
@@ -47,7 +53,7 @@ class _Statistics(msgspec.Struct):
 
 
 class WorkloadCollector:
-    """Reads the load generator once per barrier."""
+    """Reads the load generator's account at each barrier."""
 
     source = "workload"
 
@@ -55,6 +61,7 @@ class WorkloadCollector:
         self._base = endpoints.load_generator
         self._gaps = Gaps(self.source, now)
         self._rows: list[WorkloadState] = []
+        self._read_until = now - 1  #: [ns] the run's first moment has a reading too
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> AbstractAsyncContextManager[None]:
@@ -68,9 +75,9 @@ class WorkloadCollector:
             yield
 
     async def drain(self, barrier: Barrier) -> None:
-        """Take one reading."""
+        """Take the readings up to the barrier."""
         try:
-            self._rows.append(await self._read(barrier.time))
+            self._rows += await self._read(barrier.time)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._gaps.read_up_to(barrier.time, f"no answer ({type(error).__name__})")
         except msgspec.MsgspecError as error:
@@ -78,25 +85,18 @@ class WorkloadCollector:
         else:
             self._gaps.read_up_to(barrier.time)
 
-    async def _read(self, time: int) -> WorkloadState:
-        own = await self._get("ocg/workload", _Workload)
+    async def _read(self, time: int) -> list[WorkloadState]:
+        own = await self._get(f"ocg/workload/readings?since={self._read_until / 1e9:.6f}", _Readings)
         if own is not None:
-            return WorkloadState(
-                time=time,
-                users_target=own.users_target,
-                users_active=own.users_active,
-                spawn_rate_per_s=own.spawn_rate,
-                scheduled=own.scheduled,
-                served=own.served,
-                failed=own.failed,
-                state=own.state,
-                mix=dict(sorted(own.mix.items())),
-            )
+            rows = [_state(reading) for reading in own.readings]
+            rows = [row for row in rows if self._read_until < row.time <= time]
+            self._read_until = max([self._read_until, *(row.time for row in rows)])
+            return rows
         stock = await self._get("stats/requests", _Statistics)
         total = next((entry for entry in stock.stats if entry.name == "Aggregated"), None) if stock else None
         if stock is None or total is None:
-            raise msgspec.ValidationError("neither /ocg/workload nor the totals of /stats/requests are there")
-        return WorkloadState(
+            raise msgspec.ValidationError("neither /ocg/workload/readings nor the totals of /stats/requests are there")
+        totals = WorkloadState(
             time=time,
             users_target=stock.user_count,
             users_active=stock.user_count,
@@ -106,6 +106,7 @@ class WorkloadCollector:
             failed=total.num_failures,
             state=stock.state,
         )
+        return [totals]
 
     async def _get(self, path: str, answer: type[T]) -> T | None:
         """Return an answer; None if the load generator has no such page."""
@@ -124,3 +125,17 @@ class WorkloadCollector:
             self._rows = []
         events += self._gaps.flush(now)
         return [(event, False) for event in events]
+
+
+def _state(reading: _Reading) -> WorkloadState:
+    return WorkloadState(
+        time=round(reading.time * 1000) * 1_000_000,
+        users_target=reading.users_target,
+        users_active=reading.users_active,
+        spawn_rate_per_s=reading.spawn_rate,
+        scheduled=reading.scheduled,
+        served=reading.served,
+        failed=reading.failed,
+        state=reading.state,
+        mix=dict(sorted(reading.mix.items())),
+    )

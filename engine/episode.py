@@ -167,7 +167,10 @@ class Episode:
                 )
 
     async def decide_and_live(self, decision: Decision, duration: int) -> tuple[ActionRecord, list[ActionRecord]]:
-        """Apply what is due and the decision at this moment, live for `duration` [ns], publish; return its record and what settled."""
+        """Apply what is due and the decision at this moment, live for `duration` [ns], publish.
+
+        Returns: the decision's record, and the records of earlier public actions that settled meanwhile.
+        """
         assert self._actuators is not None
         await self._intervene()
         decision_step, self.decisions = self.decisions, self.decisions + 1
@@ -187,7 +190,7 @@ class Episode:
         settled = [record] if record.settled is not None else []
         settled += await self._pass(self._stand.now + duration, decision_step=decision_step)
         self._done_reason = self._judge(settled)
-        return record, settled
+        return record, [item for item in settled if not item.truth and item.action_id != record.action_id]
 
     def _judge(self, settled: Sequence[ActionRecord]) -> DoneReason | None:
         rules = self.config.public.episode
@@ -212,6 +215,7 @@ class Episode:
         await self._actuators.close(self._stand.now)
         await self._enter("cooldown")
         await self._pass(self._stand.now + self.config.public.granularity.cooldown_seconds * SECOND, decision_step=None)
+        await self._actuators.settle(self._stand.now)
         await self.append(RunEnded(time=self._stand.now, reason=self._done_reason or "closed"))
         self.ended = True
 
@@ -219,6 +223,7 @@ class Episode:
         """Take back what is in force and mark the run as aborted; also called when the caller is being cancelled."""
         if self._actuators is not None:
             await self._actuators.close(self._stand.now)
+            await self._actuators.settle(self._stand.now)
         await self.append(RunAborted(time=self._stand.now, reason=reason))
         self.ended = True
 
@@ -260,7 +265,7 @@ class Episode:
             if due is None or due > now:
                 break
             settled += await self._actuators.run_due(now)
-        return [record for record in settled if not record.truth]
+        return settled
 
     async def _intervene(self) -> None:
         """Begin the scenario's interventions that are due now."""

@@ -161,5 +161,12 @@ class Actuators(Protocol):
         ...
 
     async def close(self, now: int) -> list[ActionRecord]:
-        """Revert every intervention and timed action, settle what is open; return the records that settled."""
+        """Revert every intervention and timed action; return the records that settled.
+
+        A revert that the stand needs time for (a chaos object's controller) stays due for the cool-down.
+        """
+        ...
+
+    async def settle(self, now: int) -> list[ActionRecord]:
+        """Settle what is still open with what was last seen, before the run ends; return the records."""
         ...

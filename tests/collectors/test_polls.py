@@ -127,18 +127,34 @@ async def test_another_shape_than_expected_is_a_gap() -> None:
         assert (gap.source, gap.start, gap.end) == ("findings", START, at(60).time)
 
 
-async def test_the_load_generator_s_account_is_read_at_each_barrier() -> None:
-    account = {"users_target": 60, "users_active": 58, "spawn_rate": 20.0, "scheduled": 100, "served": 97, "failed": 2}
-    server = Answers(workload=account | {"state": "running", "mix": {"index": 0.25, "ads": 0.75}})
+async def test_the_load_generator_s_readings_are_taken_once_and_up_to_the_barrier() -> None:
+    account = {
+        "users_target": 60,
+        "users_active": 58,
+        "spawn_rate": 20.0,
+        "served": 97,
+        "failed": 2,
+        "state": "running",
+    }
+    kept = [
+        {**account, "time": at(seconds).time / 1e9, "scheduled": 100 + seconds, "mix": {"index": 0.25, "ads": 0.75}}
+        for seconds in (0, 5, 10, 35)
+    ]
+    server = Answers(readings={"readings": kept})
     async with listen(server.application()) as url:
         collector = WorkloadCollector(endpoints_at(url), now=START)
         async with collector.open():
             await collector.drain(at(30))
             ((event, _),) = collector.flush(at(30).time)
+            await collector.drain(at(60))
+            ((later, _),) = collector.flush(at(60).time)
     assert isinstance(event, WorkloadObserved)
-    (row,) = event.rows
-    assert (row.time, row.users_active, row.scheduled, row.served, row.failed) == (at(30).time, 58, 100, 97, 2)
-    assert list(row.mix) == ["ads", "index"]
+    assert isinstance(later, WorkloadObserved)
+    assert [row.time for row in event.rows] == [at(0).time, at(5).time, at(10).time]
+    assert [(row.time, row.scheduled) for row in later.rows] == [(at(35).time, 135)]
+    first = event.rows[0]
+    assert (first.users_target, first.users_active, first.scheduled, first.served, first.failed) == (60, 58, 100, 97, 2)
+    assert list(first.mix) == ["ads", "index"]
 
 
 async def test_a_stock_locust_tells_users_and_requests() -> None:

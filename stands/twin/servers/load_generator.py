@@ -3,12 +3,14 @@
 In: HTTP requests. Out: changes of users and mix in the simulation; Locust's statistics.
 
 Locust's part: `POST /swarm` starts a test or resizes a running one (HTTP 200 with `success: false` when it doesn't), `GET /stop`,
-`GET /stats/reset`, `GET /stats/requests`. Ours: `GET /ocg/workload` tells what is offered and what came of it, `POST /ocg/mix`
-weighs the tasks. With open arrivals there are no users: `/swarm` refuses, `/stop` ends the arrivals.
+`GET /stats/reset`, `GET /stats/requests`. Ours: `GET /ocg/workload` tells what is offered and what came of it,
+`GET /ocg/workload/readings?since=T` tells it for every scrape interval since T [s], `POST /ocg/mix` weighs the tasks. With open
+arrivals there are no users: `/swarm` refuses, `/stop` ends the arrivals.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from otel_control_gym.stands.twin.simulation import Simulation
 
 __all__ = ("LoadGeneratorServer", "LoadState")
 
+_READINGS = 3_600  #: kept; a gym that asks once a step needs a few
 LoadState = Literal["ready", "spawning", "running", "stopping", "stopped"]
 
 
@@ -33,6 +36,7 @@ class LoadGeneratorServer:
         self._spawn_rate = 0.0
         self._stopped = False
         self._host = ""
+        self._readings: deque[dict[str, Any]] = deque(maxlen=_READINGS)
 
     def attach(self, simulation: Simulation) -> None:
         """Serve this simulation from now on."""
@@ -40,13 +44,15 @@ class LoadGeneratorServer:
         self._statistics = LoadStatistics(simulation)
         self._spawn_rate = simulation.workload.spawn_rate_per_s
         self._stopped = False
+        self._readings.clear()
         entry = simulation.config.entry
         self._host = f"http://{entry}:{simulation.config.services[entry].port}"
 
     def observe(self) -> None:
-        """Note the counters; called at each scrape, so that current rates have a past."""
-        if self._statistics is not None:
+        """Note the counters; called at each scrape, so that rates and readings have a past."""
+        if self._simulation is not None and self._statistics is not None:
             self._statistics.observe()
+            self._readings.append({"time": self._simulation.now / 1e9, **self._account(self._simulation)})
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
@@ -57,6 +63,7 @@ class LoadGeneratorServer:
         router.add_get("/stats/reset", self._reset)
         router.add_get("/stats/requests", self._requests)
         router.add_get("/ocg/workload", self._workload)
+        router.add_get("/ocg/workload/readings", self._since)
         router.add_post("/ocg/mix", self._mix)
         return application
 
@@ -122,21 +129,30 @@ class LoadGeneratorServer:
         )
 
     async def _workload(self, _: web.Request) -> web.Response:
-        simulation = self._running()
+        return json_response(self._account(self._running()))
+
+    async def _since(self, request: web.Request) -> web.Response:
+        self._running()
+        try:
+            since = float(request.query.get("since", "0"))
+        except ValueError:
+            message = f"since = {request.query['since']!r}: must be a time in seconds since the epoch"
+            return json_response({"message": message}, status=400)
+        return json_response({"readings": [reading for reading in self._readings if reading["time"] > since]})
+
+    def _account(self, simulation: Simulation) -> dict[str, Any]:
         counters = simulation.load_counters()
         total = sum(simulation.mix.values())
-        return json_response(
-            {
-                "users_target": counters.users_target,
-                "users_active": counters.users_active,
-                "spawn_rate": self._spawn_rate,
-                "scheduled": counters.scheduled,
-                "served": counters.served + counters.failed,  # answered, with or without error
-                "failed": counters.failed,
-                "mix": {name: weight / total for name, weight in simulation.mix.items()},
-                "state": self.state(),
-            }
-        )
+        return {
+            "users_target": counters.users_target,
+            "users_active": counters.users_active,
+            "spawn_rate": self._spawn_rate,
+            "scheduled": counters.scheduled,
+            "served": counters.served + counters.failed,  # answered, with or without error
+            "failed": counters.failed,
+            "mix": {name: weight / total for name, weight in simulation.mix.items()},
+            "state": self.state(),
+        }
 
     async def _mix(self, request: web.Request) -> web.Response:
         simulation = self._running()

@@ -63,6 +63,19 @@ async def test_the_workload_account_is_the_kernels(running: TwinStand, http: aio
     assert found["mix"]["browse_product"] == pytest.approx(10 / 21)
 
 
+async def test_the_account_has_a_reading_for_every_scrape_interval(
+    running: TwinStand, http: aiohttp.ClientSession
+) -> None:
+    start = running.now
+    await live(running, 60)
+    interval = running.run.config.public.granularity.scrape_interval_seconds
+    readings = (await get(http, f"/ocg/workload/readings?since={(start + 30 * SECOND) / 1e9}"))["readings"]
+    offsets = [reading["time"] - start / 1e9 for reading in readings]
+    assert offsets == list(range(30 + interval, 61, interval))
+    assert [reading["scheduled"] for reading in readings] == sorted(reading["scheduled"] for reading in readings)
+    assert readings[-1] == {"time": running.now / 1e9} | await get(http, "/ocg/workload")
+
+
 async def test_a_swarm_resizes_the_running_test(running: TwinStand, http: aiohttp.ClientSession) -> None:
     await live(running, 30)
     before = (await get(http, "/ocg/workload"))["scheduled"]
