@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from otel_control_gym.engine.archive import export_archive, read_archive
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.events import Event, PhaseEntered, SamplesCollected

@@ -417,6 +417,12 @@ class _Session:
 
     async def publish_all(self, messages: Sequence[Outgoing]) -> list[int | Refused | Unanswered]:
         """See `JetStream.publish_all`."""
+        largest = max(messages, key=_size)
+        if _size(largest) > self.client.max_payload:
+            # The server would answer with the end of the connection, again at each attempt.
+            return [Refused(0, f"it takes {self.client.max_payload} bytes in a message, not {_size(largest)}")] * len(
+                messages
+            )
         expected = [self._expect(many=False) for _ in messages]
         try:
             with anyio.move_on_after(ANSWER_SECONDS), contextlib.suppress(nats.errors.Error):
@@ -476,6 +482,11 @@ class _Waiting:
             return int(_answer(self.answer.result()[0])["seq"])
         except Refused as refusal:
             return refusal
+
+
+def _size(message: Outgoing) -> int:
+    """Return what the server counts, with some room for what the protocol adds."""
+    return len(message.body) + sum(len(name) + len(value) + 4 for name, value in message.headers.items()) + 64
 
 
 def _answer(message: Msg) -> dict[str, Any]:

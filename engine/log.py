@@ -437,5 +437,6 @@ def _raise_refused(run_id: str, refusal: Refused) -> NoReturn:
     if refusal.code == STREAM_NOT_FOUND:
         raise LogError(f"run {run_id}: its streams are gone from the broker") from refusal
     raise LogError(
-        f"run {run_id}: the broker refuses to store: {refusal}\n  is its disk full, or its account's limit reached?"
+        f"run {run_id}: the broker refuses to store: {refusal}\n"
+        "  is its disk full, its account's limit reached, or its `max_payload` below 1 MiB?"
     ) from refusal

@@ -28,7 +28,7 @@ __all__ = ("pack_samples", "unpack_samples")
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-LEVEL = 1  #: of zstd; higher levels gain 3 % on planes and cost 4 × the time
+LEVEL = 3  #: of zstd; level 1 is 10 % faster in all and 10 to 20 % larger, level 6 is no smaller and half as fast
 GRIDS = (1.0, 1e2, 1e3, 1e6, 1e9)  #: values are k / grid with an integer k; part of the format, only ever appended to
 RAW = len(GRIDS)  #: class of a run on no grid
 _EXACT = float(2**53)  #: integers up to here are exact in a float64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -16,9 +16,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_control_gym.engine.archive import archived_run, content_digest, export_archive, import_archive, read_archive
+from otel_control_gym.engine.codec import split
+from otel_control_gym.engine.envelope import Message, RunName, genesis, seal
 from otel_control_gym.engine.errors import LogCorrupted, LogError
-from otel_control_gym.engine.events import ActionSettled, LogRow, LogsCollected, PhaseEntered, Recorded, RunEnded
-from otel_control_gym.engine.log import LogConnection, RunLog
+from otel_control_gym.engine.events import (
+    ActionSettled,
+    LogRow,
+    LogsCollected,
+    PhaseEntered,
+    Recorded,
+    RunAborted,
+    RunEnded,
+)
+from otel_control_gym.engine.log import LogConnection, RunLog, RunReader
 
 
 def phase(time: int) -> PhaseEntered:
@@ -27,6 +37,18 @@ def phase(time: int) -> PhaseEntered:
 
 def settled(number: int) -> ActionSettled:
     return ActionSettled(time=number, action_id=f"a{number}", status="applied")
+
+
+class StoredRun(RunReader):
+    """A run whose public messages are given, as a broker with other limits may hold them."""
+
+    def __init__(self, run: RunName, public: list[Message]) -> None:
+        self.run = run
+        self._public = public
+
+    async def messages(self, *, truth: bool = False, start: int = 1) -> AsyncGenerator[Message, None]:
+        for message in [] if truth else self._public[start - 1 :]:
+            yield message
 
 
 def same_bytes(one: Path, other: Path) -> bool:
@@ -128,6 +150,19 @@ async def test_of_an_altered_archive_nothing_is_imported(connection: LogConnecti
     assert log.run.run_id not in [run.run_id for run in await connection.runs()]
 
 
+async def test_a_run_that_the_broker_does_not_take_in_full_is_dropped_again(
+    connection: LogConnection, run_id: str, tmp_path: Path
+) -> None:
+    run = RunName("archives", run_id)
+    first = seal(split(phase(1))[0], run, genesis(run, truth=False))
+    second = seal(split(RunAborted(time=2, reason="x" * 2**21), limit=2**22)[0], run, first.head)
+    source = StoredRun(run, [first, second])
+    await export_archive(source, tmp_path / "event_log.zst")
+    with pytest.raises(LogError, match="it takes 1048576 bytes in a message"):
+        await import_archive(tmp_path / "event_log.zst", connection)
+    assert run_id not in [summary.run_id for summary in await connection.runs()]
+
+
 async def test_an_archive_of_an_empty_log_can_be_read(
     connection: LogConnection, new_run: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -192,6 +227,7 @@ async def test_frames_that_are_missing_or_exchanged_are_found(archive: Path) -> 
         "shortened": [opening, *batches[:-1], closing],
         "continued": [opening, *batches, closing, batches[0]],
         "headless": [*batches, closing],
+        "cut": [opening, *batches],
         "twice": [opening, opening, *batches, closing],
     }
     for name, parts in forgeries.items():

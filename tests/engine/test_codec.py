@@ -112,6 +112,14 @@ def test_the_order_of_a_dictionary_does_not_enter_the_bytes() -> None:
     assert checked({"a": {"x": 1, "y": 2}, "b": 3}) == checked({"b": 3, "a": {"y": 2, "x": 1}})
 
 
+def test_the_order_of_a_row_s_dictionary_does_not_enter_the_bytes() -> None:
+    def logged(attributes: dict[str, str]) -> bytes:
+        row = LogRow(time=2, service="cart", severity="INFO", body="hi", attributes=attributes)
+        return encode(LogsCollected(time=1, rows=(row,)))
+
+    assert logged({"a": "1", "b": "2"}) == logged({"b": "2", "a": "1"})
+
+
 def test_control_events_can_be_read_by_people() -> None:
     assert encode(RunAborted(time=5, reason="why")) == b'{"type":"run.aborted.1","time":5,"reason":"why"}'
 

@@ -17,7 +17,7 @@ import pytest
 
 from otel_control_gym.engine.broker import Broker, RemoteBroker
 from otel_control_gym.engine.codec import split
-from otel_control_gym.engine.envelope import RunName, genesis, seal
+from otel_control_gym.engine.envelope import Head, RunName, genesis, seal
 from otel_control_gym.engine.errors import LogCorrupted, LogError, WriteConflict
 from otel_control_gym.engine.events import (
     ActionSettled,
@@ -259,6 +259,19 @@ async def test_a_message_that_was_altered_is_found_with_its_number(
             await public(log, start=start)
     with pytest.raises(LogCorrupted, match=complaint):
         await connection.resume(run_id)
+
+
+async def test_a_message_that_follows_another_one_breaks_the_chain(
+    connection: LogConnection, broker: Broker, run_id: str
+) -> None:
+    log = await connection.create("default", run_id)
+    await log.append(phase(1))
+    elsewhere = seal(split(phase(2))[0], log.run, Head(1, "0" * 64))  # sound in itself
+    client = await nats.connect(broker.url)
+    await client.jetstream().publish(elsewhere.subject, elsewhere.body, headers=elsewhere.headers)
+    await client.close()
+    with pytest.raises(LogCorrupted, match="message 2 doesn't continue the chain"):
+        await public(log)
 
 
 async def test_a_message_of_another_run_breaks_the_chain(
