@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ("Measurement", "Result", "machine", "median_ms")
+__all__ = ("Measurement", "Result", "from_figures", "machine", "median_ms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +57,15 @@ def machine() -> dict[str, str]:
 def median_ms(seconds: list[float]) -> float:
     """Return the median of durations, in milliseconds."""
     return statistics.median(seconds) * 1000
+
+
+def from_figures(about: str, figures: dict[str, float | str]) -> list[Measurement]:
+    """Return measurements of figures that are named `what [unit]`; an entry `digest` goes with each of them."""
+    detail = {"digest": figures["digest"]} if "digest" in figures else {}
+    measurements = []
+    for heading, value in figures.items():
+        if isinstance(value, str):
+            continue
+        name, _, unit = heading.removesuffix("]").rpartition(" [")
+        measurements.append(Measurement(name=f"{about}: {name}", value=value, unit=unit, detail=detail))
+    return measurements

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
-from rich.console import Console
-from rich.table import Table
-
-import episode
 import folds
 import kernel
 import log
-from result import Measurement, Result, machine
+from episode import episode_at_load, log_appends, step_at_zero_load
+from result import Measurement, Result, from_figures, machine
+from rich.console import Console
+from rich.table import Table
 
 __all__ = ("main", "measure")
 
@@ -25,11 +24,12 @@ __all__ = ("main", "measure")
 async def measure(*, small: bool) -> Result:
     """Run every benchmark and return what was measured."""
     measurements: list[Measurement] = []
-    measurements += await episode.step_at_zero_load(steps=3 if small else 40)
-    measurements += await episode.episode_at_load(seconds=60 if small else 600)
-    measurements += _figures("log", await log.measure(small=small))
-    measurements += _figures("folds", folds.measure(small=small))
-    measurements += _figures("kernel", kernel.measure(small=small))
+    measurements += await step_at_zero_load(steps=3 if small else 40)
+    measurements += await episode_at_load(seconds=60 if small else 600)
+    measurements += await log_appends(publishes=50 if small else 1_000)
+    measurements += from_figures("log", await log.measure(small=small))
+    measurements += folds.folds(folds.SMALL if small else folds.LARGE)
+    measurements += from_figures("kernel", kernel.measure(small=small))
     return Result(machine=machine(), measurements=tuple(measurements))
 
 
@@ -46,7 +46,11 @@ def main() -> None:
     for heading in ("what", "measured", "floor in the same run", "aim"):
         table.add_column(heading, overflow="fold")
     for measurement in result.measurements:
-        floor = "" if measurement.floor is None else f"{measurement.floor:,.3g} {measurement.unit} ({measurement.floor_name})"
+        floor = (
+            ""
+            if measurement.floor is None
+            else f"{measurement.floor:,.3g} {measurement.unit} ({measurement.floor_name})"
+        )
         table.add_row(measurement.name, f"{measurement.value:,.3g} {measurement.unit}", floor, measurement.aim)
     console = Console()
     console.print(table)
