@@ -138,6 +138,10 @@ class Scribe:
         self.add(GraphObserved(time=ORIGIN, nodes=nodes, edges=edges))
         self.add(PhaseEntered(time=ORIGIN, phase="warmup"))
 
+    def moment(self, seconds: float) -> int:
+        """Return a time of the run in nanoseconds."""
+        return moment(seconds)
+
     def add(self, event: Event, *, truth: bool = False) -> None:
         """Append an event."""
         position = 1 + sum(entry.truth == truth for entry in self.entries)
@@ -285,6 +289,7 @@ def eventful() -> list[Recorded]:
     _reject(log, "scale-2", "cache", step=1)
     log.add(CollectorGap(time=moment(90), source="metrics", start=moment(60), end=moment(75), reason="timeout"))
     log.workload([(5 * i, 50 * i, 50 * i, 30) for i in range(13, 25)])
+    log.add(KubernetesEventsObserved(time=moment(120), rows=(_event(95.0, "deployment-cart"),)))
     _steady(log, 80, 120)
     log.add(RunEnded(time=moment(120), reason="horizon"))
     return log.entries
@@ -342,6 +347,7 @@ def _intervene(log: Scribe, action_id: str, kind: str, target: str) -> None:
         duration_ns=60 * SECOND,
     )
     touched = TouchedObject(kind="StressChaos", name="ocg-x", uid="chaos-1")
+    also = TouchedObject(kind="Deployment", name="cart", uid="deployment-cart")
     verdict = ActionPostchecked(
         time=moment(32), action_id=action_id, verdict="effective", effective_time=moment(31), evidence={}
     )
@@ -350,7 +356,7 @@ def _intervene(log: Scribe, action_id: str, kind: str, target: str) -> None:
         ActionPrechecked(time=moment(30), action_id=action_id, verdict="passed"),
         ActionApplied(time=moment(30), action_id=action_id, objects=(touched,)),
         verdict,
-        ActionReverted(time=moment(90), action_id=action_id, objects=(touched,)),
+        ActionReverted(time=moment(90), action_id=action_id, objects=(touched, also)),
         ActionSettled(time=moment(90), action_id=action_id, status="applied"),
     ):
         log.add(event, truth=True)

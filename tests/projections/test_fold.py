@@ -83,11 +83,12 @@ def test_samples_out_of_order_are_refused(eventful: list[Recorded], at: Any) -> 
         step(fold(eventful), Recorded(seq=99, event=crossed))
 
 
-def test_a_sample_that_came_before_is_ignored(eventful: list[Recorded], at: Any) -> None:
+@pytest.mark.parametrize("seconds", [50, 120])
+def test_a_sample_that_is_not_newer_than_the_last_is_ignored(eventful: list[Recorded], at: Any, seconds: int) -> None:
     state = fold(eventful)
     before, count = state.samples.values.copy(), state.samples.count
     again = SamplesCollected(
-        time=at(0), series=np.array([0], np.int32), times=np.array([at(50)]), values=np.array([9e9])
+        time=at(120), series=np.array([0], np.int32), times=np.array([at(seconds)]), values=np.array([9e9])
     )
     step(state, Recorded(seq=99, event=again))
     assert np.array_equal(state.samples.values, before)

@@ -233,3 +233,63 @@ def test_who_is_called_by_nobody_has_no_requests_to_count(scribe: Any) -> None:
         log.calls(seconds, seconds)
     log.flush(10)
     assert np.array_equal(column(fold(log.entries), "request_count", 10)[0], [10, 0, np.nan, np.nan], equal_nan=True)
+
+
+def test_a_scrape_between_edges_stands_at_the_edge_after_it(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (-2, 3, 8, 13, 18, 23):
+        log.calls(seconds, 10 * seconds + 100)
+    log.flush(25)
+    state = fold(log.entries)
+    assert column(state, "request_count", 10)[:, 0].tolist() == [100, 100]
+    assert column(state, "request_rate", 10)[:, 0].tolist() == [10, 10]
+    assert state.samples.times[2, 0] == log.moment(8)
+
+
+def test_a_pod_that_is_gone_leaves_its_service_without_usage_after_its_last_bucket(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 35, 5):
+        log.sample(seconds, 1.0, "k8s_container_restarts", k8s_deployment_name="frontend", k8s_pod_name="b")
+        if seconds <= 10:
+            log.sample(seconds, 1.0, "k8s_container_restarts", k8s_deployment_name="cart", k8s_pod_name="a")
+    log.flush(30)
+    found = column(fold(log.entries), "restarts", 10)[:, 1]
+    assert np.array_equal(found, [0, np.nan, np.nan], equal_nan=True)
+
+
+def test_an_error_series_that_comes_back_makes_the_errors_of_its_bucket_unknown(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 45, 5):
+        log.calls(seconds, seconds, errors=2.0 if seconds <= 10 or seconds >= 35 else None)
+    log.flush(40)
+    found = column(fold(log.entries), "error_count", 10)[:, 0]
+    assert np.array_equal(found, [0, 0, 0, np.nan], equal_nan=True)
+
+
+def test_errors_are_unknown_where_the_requests_are(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 35, 5):
+        log.calls(seconds, seconds)
+        if not 10 <= seconds <= 20:
+            log.sample(seconds, seconds, "traces_service_graph_request_total", client="frontend", server="cart")
+    log.flush(30)
+    state = fold(log.entries)
+    found = edge_features(state.telemetry(), state.buckets(10))
+    assert np.isnan(found["request_count"][1, 0])
+    assert np.array_equal(found["error_count"][:, 0], [0, np.nan, np.nan], equal_nan=True)
+
+
+@given(st.permutations(range(5)))
+def test_sums_do_not_depend_on_the_order_in_which_series_were_declared(scribe: Any, order: list[int]) -> None:
+    amounts = (0.1, 1e9, 0.7, 1e-9, 3.3)
+
+    def usage(pods: list[int]) -> bytes:
+        log = scribe()
+        for seconds in (0, 10, 20):
+            for pod in pods:
+                labels = {"k8s_deployment_name": "cart", "k8s_pod_name": f"pod-{pod}"}
+                log.sample(seconds, amounts[pod] * seconds, CPU, **labels)
+        log.flush(20)
+        return column(fold(log.entries), "cpu_usage_cores", 10)[:, 1].tobytes()
+
+    assert usage(order) == usage(list(range(5)))
