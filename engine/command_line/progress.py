@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from otel_control_gym.engine.clock import wall_timer
+from otel_control_gym.engine.settings import RunSettings
 
 if TYPE_CHECKING:
     from otel_control_gym.policies import Beat
@@ -27,9 +28,10 @@ def clock_text(seconds: float) -> str:
 class EpisodeProgress:
     """A bar over the control time of one episode; with `lines`, one line a step besides."""
 
-    def __init__(self, console: Console, *, horizon_seconds: int, steps: int, lines: bool) -> None:
+    def __init__(self, console: Console, settings: RunSettings, *, lines: bool) -> None:
         self._console, self._lines = console, lines
-        self._horizon, self._steps = horizon_seconds, steps
+        self._horizon = settings.horizon_seconds
+        self._steps = settings.horizon_seconds // settings.granularity.control_step_seconds
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("[bold]{task.fields[phase]}"),
@@ -42,7 +44,7 @@ class EpisodeProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(
-            "", total=horizon_seconds, phase="starting", time=self._time(0), step=f"0/{steps}", reward="-", speed=""
+            "", total=self._horizon, phase="starting", time=self._time(0), step=f"0/{self._steps}", reward="-", speed=""
         )
         self._began = 0.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,7 @@ from otel_control_gym.engine.command_line.options import NOT_SO, Options, comman
 
 if TYPE_CHECKING:
     from otel_control_gym.engine.command_line.progress import EpisodeProgress
-    from otel_control_gym.engine.settings import RunConfig
+    from otel_control_gym.engine.env import Env
     from otel_control_gym.policies import Played
 
 __all__ = ("play_scenario", "run")
@@ -32,10 +31,10 @@ def run(
     horizon: Annotated[int | None, typer.Option(help="Length of control in seconds.")] = None,
 ) -> int:
     """Run an episode and write its dataset."""
-    import anyio
-
+    from otel_control_gym.engine.assembly import make
     from otel_control_gym.engine.clock import wall_timer
     from otel_control_gym.engine.command_line.checking import checked
+    from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.command_line.progress import EpisodeProgress
     from otel_control_gym.engine.command_line.telling import suggest, tell
     from otel_control_gym.engine.configuration import resolve
@@ -55,20 +54,27 @@ def run(
             horizon_seconds=horizon,
         )
     )
+    env = make(
+        config,
+        data_dir=options.directory,
+        nats=options.nats,
+        pace=pace,
+        actor="scripted",
+        policy_version=config.scenario.policy.name,
+    )
     began = wall_timer()
-    steps = config.public.horizon_seconds // config.public.granularity.control_step_seconds
-    with EpisodeProgress(
-        options.output.side, horizon_seconds=config.public.horizon_seconds, steps=steps, lines=options.verbose
-    ) as progress:
-        directory, played = anyio.run(
-            play_scenario, config, options.directory, options.nats, pace, progress, backend_options={"use_uvloop": True}
-        )
+    with EpisodeProgress(options.output.side, config.public, lines=options.verbose) as progress:
+        try:
+            played = run_interruptibly(play_scenario, env, progress)
+        except KeyboardInterrupt:
+            _say_what_is_left(options, env)
+            raise
     wall = wall_timer() - began
-    summary = summarise(directory)
+    summary = summarise(env.run_dir)
     options.output.answer(
         {
             "run_id": played.run_id,
-            "path": str(directory),
+            "path": str(env.run_dir),
             "status": summary.status,
             "done_reason": played.done_reason,
             "steps": played.steps,
@@ -85,20 +91,21 @@ def run(
     return NOT_SO if summary.status != "completed" else 0
 
 
-async def play_scenario(
-    config: RunConfig, data_dir: Path, nats: str | None, pace: float, progress: EpisodeProgress
-) -> tuple[Path, Played]:
-    """Play a configuration with its scenario's policy; return the run's directory and what the episode came to."""
-    from otel_control_gym.engine.assembly import make
+async def play_scenario(env: Env, progress: EpisodeProgress) -> Played:
+    """Open the environment, play its scenario with the scenario's own policy, and return what the episode came to."""
     from otel_control_gym.policies import play, policy_of
 
-    policy = config.scenario.policy
-    env = make(config, data_dir=data_dir, nats=nats, pace=pace, actor="scripted", policy_version=policy.name)
     progress.phase("starting")
     async with env:
         progress.phase("warm-up")
         observation = await env.reset()
         progress.phase("control")
-        played = await play(env, policy_of(policy), observation, on_step=progress.beat)
+        policy = policy_of(env.config.scenario.policy)
+        played = await play(env, policy, observation, on_step=progress.beat)
         progress.phase("cool-down, dataset")
-    return env.run_dir, played
+    return played
+
+
+def _say_what_is_left(options: Options, env: Env) -> None:
+    if env.run_id is not None and env.run_dir.exists():
+        options.output.side.print(f"the run so far is kept: {env.run_dir}", markup=False, soft_wrap=True)

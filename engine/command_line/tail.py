@@ -32,9 +32,8 @@ def tail(
     run: Annotated[str, typer.Argument(help="Directory of a run, its id or the beginning of it, or latest.")] = LATEST,
 ) -> None:
     """Follow a run's events from the first one on (--json: one list, written as it grows)."""
-    import anyio
-
     from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
+    from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.runs import open_run
 
     run_id = _in_progress(run, options.directory)
@@ -43,7 +42,7 @@ def tail(
             for entry in read_archive(open_run(run, options.directory).path / ARCHIVE_NAME, truth=False):
                 lines.write(entry)
         else:
-            anyio.run(_follow, lines, run_id or run, options, backend_options={"use_uvloop": True})
+            run_interruptibly(_follow, lines, run_id or run, options)
 
 
 async def _follow(lines: _Lines, run_id: str, options: Options) -> None:

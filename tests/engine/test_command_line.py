@@ -286,7 +286,8 @@ def test_a_data_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
     assert str(file) in mistaken("run", "small-core", "--data-dir", file)
 
 
-def test_an_interrupted_run_ends_in_order_and_keeps_what_it_has(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_in_order_and_keeps_what_it_has(tmp_path: Path, sent: signal.Signals) -> None:
     process = subprocess.Popen(
         [*OCG, "run", "small-core", "--pace", "20", "-v", "--data-dir", str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -295,9 +296,10 @@ def test_an_interrupted_run_ends_in_order_and_keeps_what_it_has(tmp_path: Path) 
     )
     assert process.stderr is not None
     assert "step   0" in process.stderr.readline()  # control has begun
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert "the run so far is kept" in said
     assert "interrupted" in said
     (run,) = Answer("runs", "--json", "--data-dir", tmp_path).document
     assert run["status"] == "aborted"
