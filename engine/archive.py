@@ -27,7 +27,8 @@ import zstandard
 from otel_control_gym.engine.envelope import ContentDigest, Head, Message, RunName, genesis, verify
 from otel_control_gym.engine.errors import LogCorrupted, LogError
 from otel_control_gym.engine.events import Recorded
-from otel_control_gym.engine.log import LogConnection, RunLog, RunReader, recorded
+from otel_control_gym.engine.log import LogConnection
+from otel_control_gym.engine.run_log import RunLog, RunReader, recorded
 
 __all__ = ("ARCHIVE_NAME", "archived_run", "content_digest", "export_archive", "import_archive", "read_archive")
 

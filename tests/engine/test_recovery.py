@@ -95,7 +95,7 @@ async def test_a_run_that_ended_but_was_not_stored_is_stored(
 async def test_a_recovery_that_died_while_writing_the_dataset_is_repeated(
     connection: LogConnection, run_id: str, tmp_path: Path
 ) -> None:
-    def dies(entries: Iterable[Recorded], directory: Path) -> None:
+    def dies(entries: Iterable[Recorded], directory: Path, *, content_digest: str) -> None:
         raise KeyboardInterrupt
 
     log = await crash(connection, tmp_path, run_id, DECLARED, PHASE)
@@ -107,7 +107,7 @@ async def test_a_recovery_that_died_while_writing_the_dataset_is_repeated(
 
 
 async def test_a_stored_run_is_left_as_it_is(connection: LogConnection, run_id: str, tmp_path: Path) -> None:
-    def must_not_be_called(entries: Iterable[Recorded], directory: Path) -> None:
+    def must_not_be_called(entries: Iterable[Recorded], directory: Path, *, content_digest: str) -> None:
         raise AssertionError("the dataset was there")
 
     await crash(connection, tmp_path, run_id, DECLARED, RunEnded(time=8, reason="goal"))
