@@ -28,9 +28,8 @@ from otel_control_gym.projections.objectives import ServiceLevel, service_level
 __all__ = ("COMPONENTS", "Component", "RewardRow", "reward_components", "reward_rows", "step_reward")
 
 Float = npt.NDArray[np.float64]
-LIMIT_SHARE = (
-    0.1  #: of what limits exceed the charge by: a limit reserves nothing, but the node must be able to give it
-)
+LIMIT_SHARE = 0.1
+"""Of what limits exceed the charge by: a limit reserves nothing, but the node must be able to give it."""
 GIB = 2**30
 
 

@@ -259,11 +259,16 @@ def test_a_pod_that_is_gone_leaves_its_service_without_usage_after_its_last_buck
 
 def test_an_error_series_that_comes_back_makes_the_errors_of_its_bucket_unknown(scribe: Any) -> None:
     log = scribe()
+    ends = {"client": "frontend", "server": "cart"}
     for seconds in range(0, 45, 5):
-        log.calls(seconds, seconds, errors=2.0 if seconds <= 10 or seconds >= 35 else None)
+        log.sample(seconds, seconds, "traces_service_graph_request_total", **ends)
+        if seconds <= 10 or seconds >= 35:
+            log.sample(seconds, 2.0, "traces_service_graph_request_failed_total", **ends)
     log.flush(40)
-    found = column(fold(log.entries), "error_count", 10)[:, 0]
-    assert np.array_equal(found, [0, 0, 0, np.nan], equal_nan=True)
+    state = fold(log.entries)
+    found = edge_features(state.telemetry(), state.buckets(10))
+    assert found["request_count"][:, 0].tolist() == [10, 10, 10, 10]
+    assert np.array_equal(found["error_count"][:, 0], [0, 0, 0, np.nan], equal_nan=True)
 
 
 def test_errors_are_unknown_where_the_requests_are(scribe: Any) -> None:
@@ -281,7 +286,7 @@ def test_errors_are_unknown_where_the_requests_are(scribe: Any) -> None:
 
 @given(st.permutations(range(5)))
 def test_sums_do_not_depend_on_the_order_in_which_series_were_declared(scribe: Any, order: list[int]) -> None:
-    amounts = (0.1, 1e9, 0.7, 1e-9, 3.3)
+    amounts = (0.0137, 1e8 / 7, 0.77, 1 / 3, 0.0029)
 
     def usage(pods: list[int]) -> bytes:
         log = scribe()
