@@ -24,7 +24,7 @@ import zstandard
 
 from otel_control_gym.engine.errors import LogCorrupted, LogError
 from otel_control_gym.engine.events import EVENT_TYPES, BulkEvent, Event, Row, SamplesCollected, type_tag
-from otel_control_gym.engine.packing import pack_samples, unpack_samples
+from otel_control_gym.engine.packing import decompress, pack_samples, unpack_samples
 from otel_control_gym.engine.upcasters import upcast
 
 __all__ = ("BODY_LIMIT", "Encoded", "content_type", "decode", "encode", "row_count", "split")
@@ -166,7 +166,7 @@ def _encode_rows(event: BulkEvent) -> bytes:
 
 def _decode_rows(kind: type[BulkEvent], body: bytes) -> BulkEvent:
     row_type, _, decoder = _columns(kind)
-    columns = decoder.decode(zstandard.ZstdDecompressor().decompress(body))
+    columns = decoder.decode(decompress(body))
     present = {
         name: column
         for name in row_type.__struct_fields__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,14 @@ def test_a_flipped_bit_in_a_body_is_noticed(data: st.DataObject) -> None:
         return
     # Bits of the frame's header that say nothing about the content may change without harm.
     assert [column.tobytes() for column in after] == [column.tobytes() for column in before]
+
+
+def test_a_body_that_claims_terabytes_is_refused_before_it_is_unpacked() -> None:
+    body = zstandard.ZstdCompressor(write_content_size=True).compress(bytes(300))
+    assert body[4] == 0x60, "the frame's descriptor: one segment, a size of two bytes"
+    claims = body[:4] + bytes([0xE0]) + (2**40).to_bytes(8, "little") + body[7:]
+    with pytest.raises(LogCorrupted, match="a content of 1099511627776 bytes"):
+        unpack_samples(claims)
 
 
 def test_a_truncated_body_is_refused() -> None:
