@@ -30,7 +30,7 @@ from otel_control_gym.engine.protocols import ActionRecord
 from otel_control_gym.engine.recovery import recover
 from otel_control_gym.engine.runs import run_directory, store_run
 from otel_control_gym.engine.settings import RunConfig
-from otel_control_gym.projections import reward_components, step_reward
+from otel_control_gym.projections import step_reward
 
 __all__ = ("Env", "Info")
 
@@ -204,14 +204,14 @@ class Env:
         info = Info(
             action=record,
             settled=settled,
-            reward_components=reward_components(episode.state, since, episode.now),
+            reward_components=reward.components,
             terminated=done_reason not in (None, "horizon"),
             truncated=done_reason == "horizon",
             done_reason=done_reason,
             log_sequence=episode.log.public_sequence,
             run_id=self.run_id or "",
         )
-        return self._observation(None, None), reward, done_reason is not None, info
+        return self._observation(None, None), reward.value, done_reason is not None, info
 
     # --- episodes --------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from otel_control_gym.projections.objectives import reached_emergency, reached_g
 from otel_control_gym.projections.rewards import (
     COMPONENTS,
     RewardRow,
-    reward_components,
+    StepReward,
     reward_rows,
     step_reward,
 )
@@ -33,6 +33,7 @@ __all__ = (
     "ObservationArrays",
     "RewardRow",
     "RunState",
+    "StepReward",
     "TraceSummary",
     "Violation",
     "data_dictionary",
@@ -41,7 +42,6 @@ __all__ = (
     "observation_arrays",
     "reached_emergency",
     "reached_goal",
-    "reward_components",
     "reward_rows",
     "step",
     "step_reward",

@@ -25,7 +25,7 @@ from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.objectives import ServiceLevel, service_level
 
-__all__ = ("COMPONENTS", "Component", "RewardRow", "reward_components", "reward_rows", "step_reward")
+__all__ = ("COMPONENTS", "Component", "RewardRow", "StepReward", "reward_rows", "step_reward")
 
 Float = npt.NDArray[np.float64]
 LIMIT_SHARE = 0.1
@@ -66,6 +66,13 @@ class RewardRow(msgspec.Struct, frozen=True, kw_only=True):
     components: dict[str, float]
 
 
+class StepReward(msgspec.Struct, frozen=True, kw_only=True):
+    """The reward of a step: the weighted total, and each raw component summed over its buckets."""
+
+    value: float
+    components: dict[str, float]
+
+
 def reward_rows(state: RunState, *, start: int | None = None, end: int | None = None) -> list[RewardRow]:
     """Return the rewards of the whole reward buckets of [start, end) [ns], by default of all that is known."""
     seconds = state.settings.granularity.reward_bucket_seconds
@@ -99,15 +106,13 @@ def reward_rows(state: RunState, *, start: int | None = None, end: int | None = 
     return rows
 
 
-def step_reward(state: RunState, since: int, until: int) -> float:
-    """Return the sum of the rewards of the buckets that end in (since, until] [ns]; buckets without a value add nothing."""
-    return float(sum(row.value for row in _ending_in(state, since, until) if row.value is not None))
-
-
-def reward_components(state: RunState, since: int, until: int) -> dict[str, float]:
-    """Return each raw component, summed over the buckets that end in (since, until] [ns]."""
+def step_reward(state: RunState, since: int, until: int) -> StepReward:
+    """Return the reward of the buckets that end in (since, until] [ns]; buckets without a value add nothing to it."""
     rows = _ending_in(state, since, until)
-    return {name: sum(row.components.get(name, 0.0) for row in rows) for name in COMPONENTS}
+    return StepReward(
+        value=float(sum(row.value for row in rows if row.value is not None)),
+        components={name: sum(row.components.get(name, 0.0) for row in rows) for name in COMPONENTS},
+    )
 
 
 def _ending_in(state: RunState, since: int, until: int) -> list[RewardRow]:

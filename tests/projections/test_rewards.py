@@ -13,7 +13,6 @@ from otel_control_gym.projections import (
     fold,
     reached_emergency,
     reached_goal,
-    reward_components,
     reward_rows,
     step_reward,
 )
@@ -83,7 +82,7 @@ def test_a_bucket_without_readings_has_no_value_and_adds_nothing(scribe: Any, at
     rows = reward_rows(state)
     assert rows[1].value is None
     assert "slo_satisfaction" not in rows[1].components
-    assert step_reward(state, at(0), at(60)) == rows[0].value
+    assert step_reward(state, at(0), at(60)).value == rows[0].value
 
 
 def test_a_step_earns_the_buckets_that_end_in_it(eventful: list[Recorded], at: Any) -> None:
@@ -91,11 +90,11 @@ def test_a_step_earns_the_buckets_that_end_in_it(eventful: list[Recorded], at: A
     rows = reward_rows(state)
     assert [row.time for row in rows] == [at(0), at(30), at(60), at(90)]
     values = [row.value or 0.0 for row in rows]
-    assert step_reward(state, at(0), at(30)) == values[0]
-    assert step_reward(state, at(30), at(90)) == values[1] + values[2]
-    assert step_reward(state, at(20), at(40)) == values[0]
-    assert step_reward(state, at(30), at(50)) == 0
-    assert set(reward_components(state, at(0), at(30))) == set(COMPONENTS)
+    assert step_reward(state, at(0), at(30)).value == values[0]
+    assert step_reward(state, at(30), at(90)).value == values[1] + values[2]
+    assert step_reward(state, at(20), at(40)).value == values[0]
+    assert step_reward(state, at(30), at(50)).value == 0
+    assert set(step_reward(state, at(0), at(30)).components) == set(COMPONENTS)
 
 
 def test_the_value_is_the_weighted_sum_of_the_components(eventful: list[Recorded]) -> None:
