@@ -46,13 +46,14 @@ test: $(INSTALLED)  ## run the tests (ARGS='-k name' for some of them)
 
 .PHONY: test-all
 test-all:  ## run the tests on every supported Python that is found, and say which were
-	@ran=; missing=; \
+	@passed=; failed=; missing=; \
 	for candidate in python3.11 python3.12 python3.13; do \
-	  if $$candidate -c '$(SUPPORTED)' 2>/dev/null; then \
-	    echo "== $$candidate"; $(MAKE) test PYTHON=$$candidate || exit 1; ran="$$ran $$candidate"; \
-	  else missing="$$missing $$candidate"; fi; \
+	  if ! $$candidate -c '$(SUPPORTED)' 2>/dev/null; then missing="$$missing $$candidate"; \
+	  elif echo "== $$candidate" && $(MAKE) test PYTHON=$$candidate; then passed="$$passed $$candidate"; \
+	  else failed="$$failed $$candidate"; fi; \
 	done; \
-	echo "tested on:$${ran:- none}; not found:$${missing:- none}"; test -n "$$ran"
+	echo "passed on:$${passed:- none}; failed on:$${failed:- none}; not found:$${missing:- none}"; \
+	test -n "$$passed" -a -z "$$failed"
 
 .PHONY: lint
 lint: $(INSTALLED)  ## Ruff's rules and format, and the import contracts
