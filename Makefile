@@ -47,10 +47,14 @@ test: $(INSTALLED)  ## run the tests (ARGS='-k name' for some of them)
 .PHONY: test-all
 test-all:  ## run the tests on every supported Python that is found, and say which were
 	@passed=; failed=; missing=; \
-	for candidate in python3.11 python3.12 python3.13; do \
-	  if ! $$candidate -c '$(SUPPORTED)' 2>/dev/null; then missing="$$missing $$candidate"; \
-	  elif echo "== $$candidate" && $(MAKE) test PYTHON=$$candidate; then passed="$$passed $$candidate"; \
-	  else failed="$$failed $$candidate"; fi; \
+	for version in 3.11 3.12 3.13; do \
+	  found=; \
+	  for candidate in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python$$version; do \
+	    if $$candidate -c '$(SUPPORTED)' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	  done; \
+	  if test -z "$$found"; then missing="$$missing $$version"; \
+	  elif echo "== $$found" && $(MAKE) test PYTHON=$$found; then passed="$$passed $$version"; \
+	  else failed="$$failed $$version"; fi; \
 	done; \
 	echo "passed on:$${passed:- none}; failed on:$${failed:- none}; not found:$${missing:- none}"; \
 	test -n "$$passed" -a -z "$$failed"
