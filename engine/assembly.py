@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from otel_control_gym.collectors import OtlpReceiver
     from otel_control_gym.engine.env import Env
 
-__all__ = ("Rooms", "data_directory", "make")
+__all__ = ("Rooms", "configured_broker", "data_directory", "make")
 
 _VERSIONED = (
     "otel-control-gym",
@@ -52,7 +52,7 @@ class Rooms:
 
     def broker(self, data_dir: Path, nats: str | None) -> AbstractAsyncContextManager[Broker]:
         """Return the embedded broker of the data directory, or the one at a URL."""
-        return open_broker(data_dir, url=nats)
+        return configured_broker(data_dir, nats)
 
     def receiver(self) -> OtlpReceiver:
         """Return a receiver of spans and logs; the stand is told its endpoint before it is reset."""
@@ -112,6 +112,27 @@ class Rooms:
         write_dataset(entries, directory, content_digest=content_digest)
 
 
+def configured_broker(data_dir: Path, nats: str | None) -> AbstractAsyncContextManager[Broker]:
+    """Return the embedded broker of a data directory, or the one at a URL.
+
+    For the latter the environment says the rest, as for NATS' own tools: `NATS_CREDS` (credentials file), `NATS_CA` (certificate
+    authority of a TLS server), and `OCG_NATS_REPLICAS` (how many replicas streams ask for, default 1).
+
+    Raises: UsageError: the number of replicas is none.
+    """
+    credentials, authority = os.environ.get("NATS_CREDS"), os.environ.get("NATS_CA")
+    replicas = os.environ.get("OCG_NATS_REPLICAS", "1")
+    if replicas not in ("1", "3", "5"):
+        raise UsageError(f"OCG_NATS_REPLICAS = {replicas!r}: must be 1, 3 or 5, what JetStream replicates to")
+    return open_broker(
+        data_dir,
+        url=nats,
+        credentials_file=Path(credentials) if credentials else None,
+        tls_ca_file=Path(authority) if authority else None,
+        replicas=int(replicas),
+    )
+
+
 def data_directory(given: str | Path | None) -> Path:
     """Return where runs are kept: what was given, else `$OCG_DATA_DIR`, else the platform's data folder."""
     if given is not None:
@@ -145,7 +166,7 @@ def make(
         workload: name or file of a workload; the same for `granularity`, `reward` and `episode`.
         seed: decides every exogenous draw (default: the configuration's).
         data_dir: where runs and the embedded broker's store are kept.
-        nats: URL of a NATS server to use instead of the embedded one.
+        nats: URL of a NATS server to use instead of the embedded one (`configured_broker` says how credentials are given).
         pace: 0: as fast as it goes; n: n × real time.
         actor: who decides, for the actions table (scripted, human, model, baseline, external).
         policy_version: free text that identifies the deciding model.

@@ -56,11 +56,11 @@ async def follow(run_id: str, data_dir: Path, nats: str | None) -> AsyncGenerato
 
     Raises: BrokerError, LogError: there is no such run, or its log can't be read.
     """
-    from otel_control_gym.engine.broker import open_broker
+    from otel_control_gym.engine.assembly import configured_broker
     from otel_control_gym.engine.locks import claimed_run, listed_runs
     from otel_control_gym.engine.log import LogConnection
 
-    async with open_broker(data_dir, url=nats) as broker, LogConnection(broker) as connection:
+    async with configured_broker(data_dir, nats) as broker, LogConnection(broker) as connection:
         if run_id == LATEST:
             run_id = max((summary.run_id for summary in await connection.runs()), default=LATEST)
         crashed = False
