@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from otel_control_gym.actuators.kubernetes import FIELD_MANAGER, DeploymentClient
+from otel_control_gym.actuators.kubernetes_client import KubernetesClient
 from otel_control_gym.actuators.objects import Chaos, Pod, PodNetworkChaos
 from otel_control_gym.actuators.postchecks import Target, check_injection, missing_rules, missing_stressors, replaced
 from otel_control_gym.actuators.prechecks import refuse_empty, refuse_unlimited
 from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
-from otel_control_gym.actuators.transport import Busy, Refused, Transport
+from otel_control_gym.actuators.transport import Busy, Refused
 from otel_control_gym.engine.clock import SECOND, rfc3339
 from otel_control_gym.engine.events import TouchedObject
 
@@ -42,7 +43,7 @@ class ChaosProcedure:
 
     def __init__(
         self,
-        transport: Transport,
+        kubernetes: KubernetesClient,
         namespace: str,
         *,
         field: str,
@@ -52,10 +53,10 @@ class ChaosProcedure:
         new_name: Callable[[], str],
     ) -> None:
         self.field = field
-        self._transport = transport
+        self._kubernetes = kubernetes
         self._namespace = namespace
         self._path = f"apis/{_GROUP}/namespaces/{namespace}/{self.kind.lower()}"
-        self._clients = {service: DeploymentClient(transport, namespace, service) for service in services}
+        self._clients = {service: DeploymentClient(kubernetes, namespace, service) for service in services}
         self._duration_seconds = duration_seconds
         self._persistent = persistent
         self._new_name = new_name
@@ -180,10 +181,10 @@ class ChaosProcedure:
             "spec": {"mode": "all", "duration": f"{duration_seconds + SPARE_SECONDS}s", **self._spec()},
         }
         query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
-        return await self._transport.kubernetes("POST", self._path, Chaos, body=body, query=query)
+        return await self._kubernetes.call("POST", self._path, Chaos, body=body, query=query)
 
     async def _read(self, name: str) -> Chaos:
-        return await self._transport.kubernetes("GET", f"{self._path}/{name}", Chaos)
+        return await self._kubernetes.call("GET", f"{self._path}/{name}", Chaos)
 
     async def _exists(self, name: str) -> bool:
         try:
@@ -198,7 +199,7 @@ class ChaosProcedure:
         """Delete an object and return its last state; None if it wasn't there."""
         try:
             chaos = await self._read(name)
-            await self._transport.kubernetes("DELETE", f"{self._path}/{name}", dict)
+            await self._kubernetes.call("DELETE", f"{self._path}/{name}", dict)
         except Refused as refusal:
             if refusal.status == _GONE:
                 return None
@@ -239,9 +240,16 @@ class CpuPressureProcedure(ChaosProcedure):
     by_container = True
 
     def __init__(
-        self, transport: Transport, namespace: str, *, target: str, workers: int, load_percent: int, **common: Any
+        self,
+        kubernetes: KubernetesClient,
+        namespace: str,
+        *,
+        target: str,
+        workers: int,
+        load_percent: int,
+        **common: Any,
     ):
-        super().__init__(transport, namespace, field=f"cpu_pressure:{target}", services=(target,), **common)
+        super().__init__(kubernetes, namespace, field=f"cpu_pressure:{target}", services=(target,), **common)
         self._target, self._workers, self._load_percent = target, workers, load_percent
 
     def _spec(self) -> dict[str, Any]:
@@ -273,7 +281,7 @@ class NetworkDelayProcedure(ChaosProcedure):
 
     def __init__(
         self,
-        transport: Transport,
+        kubernetes: KubernetesClient,
         namespace: str,
         *,
         source: str,
@@ -283,7 +291,7 @@ class NetworkDelayProcedure(ChaosProcedure):
         **common: Any,
     ):
         super().__init__(
-            transport, namespace, field=f"network_delay:{source}->{target}", services=(source, target), **common
+            kubernetes, namespace, field=f"network_delay:{source}->{target}", services=(source, target), **common
         )
         self._source, self._target = source, target
         self._latency_ms, self._jitter_ms = latency_ms, jitter_ms
@@ -324,7 +332,7 @@ class NetworkDelayProcedure(ChaosProcedure):
     async def _rules_of(self, pod: str) -> PodNetworkChaos | None:
         path = f"apis/{_GROUP}/namespaces/{self._namespace}/podnetworkchaos/{pod}"
         try:
-            return await self._transport.kubernetes("GET", path, PodNetworkChaos)
+            return await self._kubernetes.call("GET", path, PodNetworkChaos)
         except Refused as refusal:
             if refusal.status == _GONE:
                 return None

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from otel_control_gym.actuators.actions import Restart, Scale, SetResources
+from otel_control_gym.actuators.kubernetes_client import KubernetesClient
 from otel_control_gym.actuators.objects import Deployment, Items, Pod, ReplicaSet, ScaleObject
 from otel_control_gym.actuators.postchecks import check_resources, check_restart, check_scale
 from otel_control_gym.actuators.prechecks import refuse_resources, refuse_rollout, refuse_untouchable
 from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
 from otel_control_gym.actuators.quantities import bytes_quantity, cores_quantity
-from otel_control_gym.actuators.transport import Refused, Transport
+from otel_control_gym.actuators.transport import Refused
 from otel_control_gym.engine.clock import rfc3339
 from otel_control_gym.engine.events import TouchedObject
 from otel_control_gym.engine.settings import Service
@@ -32,29 +33,29 @@ _MANAGER = {"fieldManager": FIELD_MANAGER}
 class DeploymentClient:
     """Reads and writes of one Deployment and of what it owns."""
 
-    def __init__(self, transport: Transport, namespace: str, name: str) -> None:
+    def __init__(self, kubernetes: KubernetesClient, namespace: str, name: str) -> None:
         self.name = name
-        self._transport = transport
+        self._kubernetes = kubernetes
         self._apps = f"apis/apps/v1/namespaces/{namespace}"
         self._core = f"api/v1/namespaces/{namespace}"
         self._label = {"labelSelector": f"opentelemetry.io/name={name}"}
 
     async def read(self) -> Deployment:
         """Return the Deployment."""
-        return await self._transport.kubernetes("GET", f"{self._apps}/deployments/{self.name}", Deployment)
+        return await self._kubernetes.call("GET", f"{self._apps}/deployments/{self.name}", Deployment)
 
     async def replica_sets(self) -> tuple[ReplicaSet, ...]:
         """Return the ReplicaSets that carry the Deployment's label."""
         path = f"{self._apps}/replicasets"
-        return (await self._transport.kubernetes("GET", path, Items[ReplicaSet], query=self._label)).items
+        return (await self._kubernetes.call("GET", path, Items[ReplicaSet], query=self._label)).items
 
     async def pods(self) -> tuple[Pod, ...]:
         """Return the pods that carry the Deployment's label."""
-        return (await self._transport.kubernetes("GET", f"{self._core}/pods", Items[Pod], query=self._label)).items
+        return (await self._kubernetes.call("GET", f"{self._core}/pods", Items[Pod], query=self._label)).items
 
     async def scale(self, replicas: int) -> TouchedObject:
         """Set the desired replicas through the scale subresource."""
-        scaled = await self._transport.kubernetes(
+        scaled = await self._kubernetes.call(
             "PATCH",
             f"{self._apps}/deployments/{self.name}/scale",
             ScaleObject,
@@ -66,7 +67,7 @@ class DeploymentClient:
 
     async def patch_template(self, template: dict[str, Any]) -> Deployment:
         """Merge into the pod template; Kubernetes rolls the pods if that changes it."""
-        return await self._transport.kubernetes(
+        return await self._kubernetes.call(
             "PATCH",
             f"{self._apps}/deployments/{self.name}",
             Deployment,

@@ -1,4 +1,4 @@
-"""Puts the actuators of a run together: transport, one procedure per kind of action, life cycle."""
+"""Puts the actuators of a run together: clients, one procedure per kind of action, life cycle."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from otel_control_gym.actuators.kubernetes import (
     ScaleProcedure,
     SetResourcesProcedure,
 )
+from otel_control_gym.actuators.kubernetes_client import KubernetesClient, open_kubernetes
 from otel_control_gym.actuators.lifecycle import Lifecycle
 from otel_control_gym.actuators.procedure import Procedure
-from otel_control_gym.actuators.transport import Transport, open_transport
-from otel_control_gym.actuators.workload import SetWorkloadProcedure
+from otel_control_gym.actuators.workload import LoadGenerator, SetWorkloadProcedure, open_load_generator
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.protocols import Append, Endpoints
 from otel_control_gym.engine.randomness import derive_seed, draw_identifier
@@ -32,9 +32,15 @@ class _Procedures:
     """Makes the procedure of an action."""
 
     def __init__(
-        self, transport: Transport, services: ServiceConfiguration, namespace: str, new_name: Callable[[], str]
-    ):
-        self._transport, self._services, self._namespace, self._new_name = transport, services, namespace, new_name
+        self,
+        kubernetes: KubernetesClient,
+        load_generator: LoadGenerator,
+        services: ServiceConfiguration,
+        namespace: str,
+        new_name: Callable[[], str],
+    ) -> None:
+        self._kubernetes, self._load_generator = kubernetes, load_generator
+        self._services, self._namespace, self._new_name = services, namespace, new_name
 
     def __call__(self, action: msgspec.Struct, parameters: dict[str, Any], duration: int | None) -> Procedure:
         match action:
@@ -47,17 +53,17 @@ class _Procedures:
                     self._client(action.target), self._services.services[action.target], action
                 )
             case SetWorkload():
-                return SetWorkloadProcedure(self._transport, action)
+                return SetWorkloadProcedure(self._load_generator, action)
             case CpuPressure():
                 strength = {key: parameters[key] for key in ("workers", "load_percent")}
                 return CpuPressureProcedure(
-                    self._transport, self._namespace, target=action.target, **strength, **self._chaos(action, duration)
+                    self._kubernetes, self._namespace, target=action.target, **strength, **self._chaos(action, duration)
                 )
             case NetworkDelay():
                 strength = {key: parameters[key] for key in ("latency_ms", "jitter_ms")}
                 source, _, target = action.target.partition("->")
                 return NetworkDelayProcedure(
-                    self._transport,
+                    self._kubernetes,
                     self._namespace,
                     source=source,
                     target=target,
@@ -68,7 +74,7 @@ class _Procedures:
                 raise TypeError(f"{type(action).__name__} is no action of the catalogue")
 
     def _client(self, target: str) -> DeploymentClient:
-        return DeploymentClient(self._transport, self._namespace, target)
+        return DeploymentClient(self._kubernetes, self._namespace, target)
 
     def _chaos(self, action: CpuPressure | NetworkDelay, duration: int | None) -> dict[str, Any]:
         return {
@@ -94,6 +100,6 @@ async def open_actuators(
         count += 1
         return f"ocg-{draw_identifier(names, count, length=10)}"
 
-    async with open_transport(endpoints) as transport:
-        procedures = _Procedures(transport, settings.services, endpoints.namespace, new_name)
+    async with open_kubernetes(endpoints) as kubernetes, open_load_generator(endpoints) as load_generator:
+        procedures = _Procedures(kubernetes, load_generator, settings.services, endpoints.namespace, new_name)
         yield Lifecycle(settings, append, procedures, seed=seed)
