@@ -12,7 +12,6 @@ What makes this hard:
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -22,6 +21,7 @@ import anyio
 import msgspec
 
 from otel_control_gym.collectors.gaps import Gaps
+from otel_control_gym.collectors.kubernetes_client import open_kubernetes
 from otel_control_gym.collectors.kubernetes_rows import (
     EventObject,
     PodObject,
@@ -48,7 +48,6 @@ __all__ = ("KubernetesCollector",)
 
 LAG_SECONDS = 2.0  #: wall time without progress after which an inexact barrier is caught up with by lists
 PATIENCE_SECONDS = 30.0  #: the same for an exact barrier: bookmarks come at once, unless a connection broke
-_SILENCE_SECONDS = 330.0  #: a watch that is silent for longer is taken for dead, and goes on where it was
 _KINDS: tuple[tuple[str, str, type[Any]], ...] = (
     ("Deployment", "apis/apps/v1/namespaces/{}/deployments", WorkloadObject),
     ("ReplicaSet", "apis/apps/v1/namespaces/{}/replicasets", WorkloadObject),
@@ -82,18 +81,14 @@ class KubernetesCollector:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
-        token, ca_file = self._endpoints.kubernetes_token, self._endpoints.kubernetes_ca_file
-        verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30.0, sock_read=_SILENCE_SECONDS)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        connector = aiohttp.TCPConnector(ssl=verify)
-        async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
-            for name, path, kind in _KINDS:
-                url = f"{self._endpoints.kubernetes}/{path.format(self._endpoints.namespace)}"
-                watch = self._watches[name] = Watch(session, url, kind, self._announce)
+        async with open_kubernetes(self._endpoints) as kubernetes:
+            for name, pattern, kind in _KINDS:
+                path = pattern.format(self._endpoints.namespace)
+                watch = self._watches[name] = Watch(kubernetes, path, kind, self._announce)
                 try:
                     await watch.list(initial=True)
                 except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    url = f"{self._endpoints.kubernetes}/{path}"
                     raise StandError(f"the Kubernetes API can't be listed at {url}: {error}") from error
             async with anyio.create_task_group() as tasks:
                 for watch in self._watches.values():

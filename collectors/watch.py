@@ -18,6 +18,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskStatus
 
+from otel_control_gym.collectors.kubernetes_client import KubernetesReader
 from otel_control_gym.collectors.kubernetes_rows import Change, Metadata
 
 __all__ = ("Delivery", "Watch")
@@ -71,14 +72,12 @@ class _Identified(msgspec.Struct):
 class Watch(Generic[T]):
     """Follows one path; `on_progress` is called whenever `version` or `broken` changes."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, url: str, kind: type[T], on_progress: Callable[[], None]
-    ) -> None:
+    def __init__(self, kubernetes: KubernetesReader, path: str, kind: type[T], on_progress: Callable[[], None]) -> None:
         self.version = 0  #: everything up to this resourceVersion is delivered
         self.broken = ""  #: why the server can't be reached at the moment, or empty
         self.gaps: list[str] = []  #: reasons of gaps since they were last taken
         self.deliveries: list[Delivery[T]] = []  #: since they were last taken
-        self._session, self._url, self._on_progress = session, url, on_progress
+        self._kubernetes, self._path, self._on_progress = kubernetes, path, on_progress
         self._decoder = msgspec.json.Decoder(kind)
         self._started: Callable[[], None] | None = None
         self._known: dict[str, tuple[int, bytes]] = {}  # UID -> version and body of what exists
@@ -88,7 +87,7 @@ class Watch(Generic[T]):
 
         Raises: aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError: the list can't be had.
         """
-        async with self._session.get(self._url) as response:
+        async with await self._kubernetes.get(self._path) as response:
             response.raise_for_status()
             listing = msgspec.json.decode(await response.read(), type=_Listing)
         version = int(listing.metadata.resource_version)
@@ -153,7 +152,7 @@ class Watch(Generic[T]):
 
     async def _stream(self) -> None:
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": str(self.version)}
-        async with self._session.get(self._url, params=query) as response:
+        async with await self._kubernetes.get(self._path, query) as response:
             if response.status == 410:
                 raise _Expired(_message(await response.read()))
             response.raise_for_status()

@@ -7,17 +7,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import anyio
 from aiohttp import web
 
+from otel_control_gym.collectors.kubernetes_client import open_kubernetes
 from otel_control_gym.collectors.kubernetes_rows import PodObject
 from otel_control_gym.collectors.watch import Watch
+from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.stands.twin.servers.listening import listen
 
 
 def pod(uid: str, version: int) -> dict[str, Any]:
     return {"metadata": {"name": uid, "uid": uid, "resourceVersion": str(version)}}
+
+
+def endpoints_at(url: str) -> Endpoints:
+    return Endpoints(kubernetes=url, namespace="otel-demo", prometheus=url, coroot=url, load_generator=url, flagd=url)
 
 
 class Script:
@@ -50,8 +55,8 @@ async def following(script: Script, until: Callable[[Watch[PodObject]], bool]) -
     application = web.Application()
     application.router.add_get("/pods", script.handle)
     progress = anyio.Event()
-    async with listen(application) as url, aiohttp.ClientSession() as session:
-        watch = Watch(session, f"{url}/pods", PodObject, lambda: progress.set() if until(watch) else None)
+    async with listen(application) as url, open_kubernetes(endpoints_at(url)) as kubernetes:
+        watch = Watch(kubernetes, "pods", PodObject, lambda: progress.set() if until(watch) else None)
         await watch.list(initial=True)
         async with anyio.create_task_group() as tasks:
             await tasks.start(watch.follow)
