@@ -20,7 +20,7 @@ ALL = sorted(
 
 SPOKEN_ONLY_IN = {
     "nats": ("engine/nats_session.py",),
-    "kubernetes_asyncio": ("actuators/", "collectors/", "stands/cluster/"),
+    "kubernetes_asyncio": ("actuators/kubernetes_client.py", "collectors/kubernetes_client.py", "stands/cluster/"),
 }
 LANGUAGE = ("clock", "errors", "events", "metric_selectors", "protocols", "randomness", "settings")
 SPEAK_THE_LANGUAGE_ONLY = ("actuators/", "collectors/", "projections/", "stands/")
