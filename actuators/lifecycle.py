@@ -1,7 +1,7 @@
 """The life of an action: requested, prechecked, applied, postchecked, taken back, settled.
 
 In: requests of the episode, and the moments that it grants. Out: events, and one record per attempt. `procedures` says what an action
-does on the stand; this module says when, and what is logged before and after.
+does on the stand, `journal` what is logged; this module says when, and what follows from what was seen.
 
 Why this is more than a call with a retry:
 - **Write-ahead.** `ActionRequested` is durable before anything is even read; an attempt is registered before it is applied, so that a
@@ -22,23 +22,13 @@ import anyio
 import msgspec
 
 from otel_control_gym.actuators.actions import Noop
-from otel_control_gym.actuators.catalogue import Entry, entry_of, parameters_of, to_json
+from otel_control_gym.actuators.catalogue import Entry, entry_of, parameters_of
+from otel_control_gym.actuators.journal import FailedStage, Journal, Status
 from otel_control_gym.actuators.procedure import Check, Procedure
 from otel_control_gym.actuators.transport import Busy, CallError, Refused, Unreachable
 from otel_control_gym.engine.clock import SECOND, seconds
-from otel_control_gym.engine.events import (
-    ActionApplied,
-    ActionFailed,
-    ActionPostchecked,
-    ActionPrechecked,
-    ActionRequested,
-    ActionReverted,
-    ActionSettled,
-    Event,
-    TouchedObject,
-)
+from otel_control_gym.engine.events import TouchedObject
 from otel_control_gym.engine.protocols import ActionRecord, Append, Request
-from otel_control_gym.engine.randomness import derive_seed, draw_identifier
 from otel_control_gym.engine.settings import RunSettings
 
 __all__ = ("Lifecycle", "ProcedureFactory")
@@ -50,9 +40,9 @@ RETRY_AFTER_MOST_SECONDS = 30.0  #: a server that asks for more is taken to mean
 REVERT_DEADLINE = 60 * SECOND  #: from the revert to the last look at whether it worked
 CLOSE_SECONDS = 40.0  #: wall time that taking everything back may take when the episode closes
 
-Status: TypeAlias = Literal["rejected", "failed", "applied", "partial", "unverified"]
 Stage: TypeAlias = Literal["apply", "revert", "postcheck", "verify", "sustain"]
 _STAGES: tuple[Stage, ...] = ("revert", "verify", "apply", "postcheck", "sustain")  #: the order within one moment
+_STATUSES: dict[str, Status] = {"all": "applied", "some": "partial", "none": "unverified"}  #: by what the last look saw
 ProcedureFactory: TypeAlias = Callable[[msgspec.Struct, dict[str, Any], int | None], Procedure]
 
 
@@ -99,18 +89,13 @@ class Lifecycle:
         settings: application, and the default duration of interventions.
         append: writes an event and returns when it is durable.
         procedure_of: makes the procedure of an action, given its logged parameters and its duration [ns].
-        seed: action ids derive from it and a counter, one for public actions and one for interventions: the ids of a policy's
-            actions don't tell whether anything else was done.
+        seed: action ids derive from it.
     """
 
     def __init__(self, settings: RunSettings, append: Append, procedure_of: ProcedureFactory, *, seed: int) -> None:
         self._settings = settings
-        self._append = append
+        self._journal = Journal(append, seed=seed)
         self._procedure_of = procedure_of
-        self._seeds = {
-            truth: derive_seed(seed, f"actuators.{'truth' if truth else 'public'}") for truth in (False, True)
-        }
-        self._counts = {False: 0, True: 0}
         self._open: list[_Attempt] = []  # requested and not settled, in order of request
         self._lasting: dict[tuple[bool, str], _Attempt] = {}  # settled, in force until the same field is written again
 
@@ -119,33 +104,12 @@ class Lifecycle:
     async def perform(self, request: Request, now: int) -> ActionRecord:
         """Log the request, check, apply; postchecks follow as due moments. Never raises for what the stand does."""
         entry = entry_of(request.action)
-        record = ActionRecord(
-            action_id=self._new_id(request.truth), action=to_json(request.action), requested=now, truth=request.truth
-        )
         parameters = parameters_of(request.action, self._settings.services)
         duration = self._duration(request.action, entry)
-        await self._write(
-            request.truth,
-            ActionRequested(
-                time=now,
-                action_id=record.action_id,
-                actor=request.actor,
-                action_class=entry.action_class,
-                action_type=entry.type,
-                target_kind=entry.target_kind,
-                target=getattr(request.action, "target", ""),
-                parameters=parameters,
-                duration_ns=duration,
-                decision_step=request.decision_step,
-                decision_log_sequence=request.decision_log_sequence,
-                propensity=request.propensity,
-                alternatives=request.alternatives,
-                policy_version=request.policy_version,
-                policy_information=request.policy_information,
-            ),
-        )
+        record = await self._journal.request(request, entry, parameters, duration, now)
         if isinstance(request.action, Noop):
-            return await self._settle_noop(request, record, now)
+            await self._journal.settled(record, "applied", now)  # nothing to check and nothing to apply
+            return record
         procedure = self._procedure_of(request.action, parameters, duration)
         attempt = _Attempt(request, entry, record, procedure, duration)
         conflict = self._conflict(attempt)
@@ -211,7 +175,7 @@ class Lifecycle:
             if deadline.cancelled_caught:
                 for attempt in [item for item in self._open if item.touched and item.record.reverted is None]:
                     error = f"not reverted within {CLOSE_SECONDS:.0f} s of wall time"
-                    await self._fail(attempt, "revert", error, now)
+                    await self._journal.failed(attempt.record, "revert", error, now)
                     attempt.record.revert_failed = True
                 settled += await self.settle(now)
         return settled
@@ -236,12 +200,6 @@ class Lifecycle:
 
     # --- stages ----------------------------------------------------------------------------------------------------------
 
-    async def _settle_noop(self, request: Request, record: ActionRecord, now: int) -> ActionRecord:
-        """Settle a noop: there is nothing to check and nothing to apply."""
-        record.status, record.settled = "applied", now
-        await self._write(request.truth, ActionSettled(time=now, action_id=record.action_id, status="applied"))
-        return record
-
     async def _stage(self, attempt: _Attempt, stage: Stage, now: int) -> None:
         match stage:
             case "apply":
@@ -260,28 +218,17 @@ class Lifecycle:
         try:
             precheck = await attempt.procedure.precheck()
         except CallError as error:
-            await self._fail(attempt, "precheck", str(error), now)
+            await self._journal.failed(attempt.record, "precheck", str(error), now)
             await self._settle(attempt, "failed", now)
             return False
         if precheck.rejection:
             await self._reject(attempt, precheck.rejection, precheck.evidence, now)
             return False
-        await self._write(
-            attempt.truth,
-            ActionPrechecked(
-                time=now, action_id=attempt.record.action_id, verdict="passed", evidence=precheck.evidence
-            ),
-        )
+        await self._journal.passed(attempt.record, precheck.evidence, now)
         return True
 
     async def _reject(self, attempt: _Attempt, reason: str, evidence: dict[str, Any], now: int) -> None:
-        attempt.record.reason = reason
-        await self._write(
-            attempt.truth,
-            ActionPrechecked(
-                time=now, action_id=attempt.record.action_id, verdict="rejected", reason=reason, evidence=evidence
-            ),
-        )
+        await self._journal.rejected(attempt.record, reason, evidence, now)
         await self._settle(attempt, "rejected", now)
 
     async def _apply(self, attempt: _Attempt, now: int) -> None:
@@ -298,16 +245,15 @@ class Lifecycle:
             await self._give_up(attempt, error, now)
             return
         attempt.tries = 0
-        attempt.record.applied = now
         self._lasting.pop((attempt.truth, attempt.field), None)
-        await self._write(attempt.truth, ActionApplied(time=now, action_id=attempt.record.action_id, objects=objects))
+        await self._journal.applied(attempt.record, objects, now)
         attempt.due["postcheck"] = now + FIRST_LOOK
         if attempt.duration is not None:
             attempt.due["revert"] = now + attempt.duration
 
     async def _give_up(self, attempt: _Attempt, error: CallError, now: int) -> None:
         """Log that nothing could be applied; if nobody knows whether it was, take it back as well as possible."""
-        await self._fail(attempt, "apply", str(error), now)
+        await self._journal.failed(attempt.record, "apply", str(error), now)
         attempt.verdict = "failed"
         attempt.checked = True
         attempt.tries = 0
@@ -351,36 +297,19 @@ class Lifecycle:
     async def _conclude(self, attempt: _Attempt, now: int) -> None:
         """Log the last word on the effect, from the last look."""
         check = attempt.check or Check(seen="none", evidence={"missing": "nobody has looked yet"})
-        verdict: Literal["effective", "partial", "unverified"] = "unverified"
-        if check.seen == "all":
-            verdict, attempt.verdict = "effective", "applied"
-            attempt.record.effective = now
-        elif check.seen == "some":
-            verdict, attempt.verdict = "partial", "partial"
-        attempt.record.reason = str(check.evidence.get("missing", ""))
+        attempt.verdict = _STATUSES[check.seen]
         attempt.checked = True
         attempt.due.pop("postcheck", None)
-        await self._write(
-            attempt.truth,
-            ActionPostchecked(
-                time=now,
-                action_id=attempt.record.action_id,
-                verdict=verdict,
-                effective_time=attempt.record.effective,
-                evidence=check.evidence,
-            ),
-        )
+        await self._journal.postchecked(attempt.record, check, now)
 
     async def _sustain(self, attempt: _Attempt, now: int) -> None:
         try:
             objects = await attempt.procedure.sustain(now)
         except CallError as error:
-            await self._fail(attempt, "postcheck", str(error), now)
+            await self._journal.failed(attempt.record, "postcheck", str(error), now)
         else:
             if objects:
-                await self._write(
-                    attempt.truth, ActionApplied(time=now, action_id=attempt.record.action_id, objects=objects)
-                )
+                await self._journal.applied(attempt.record, objects, now)
         attempt.due["sustain"] = now + LOOK_EVERY
 
     async def _revert(self, attempt: _Attempt, now: int) -> None:
@@ -395,7 +324,7 @@ class Lifecycle:
             if pause is not None:
                 attempt.due["revert"] = now + seconds(pause)
                 return
-            await self._fail(attempt, "revert", str(error), now)
+            await self._journal.failed(attempt.record, "revert", str(error), now)
             await self._conclude_revert(attempt, verified=False, evidence={"missing": str(error)}, now=now)
             await self._settle(attempt, attempt.verdict, now)
             return
@@ -417,17 +346,8 @@ class Lifecycle:
         await self._settle(attempt, attempt.verdict, now)
 
     async def _conclude_revert(self, attempt: _Attempt, *, verified: bool, evidence: dict[str, Any], now: int) -> None:
-        attempt.record.reverted = now if verified else None
-        attempt.record.revert_failed = not verified
-        await self._write(
-            attempt.truth,
-            ActionReverted(
-                time=now,
-                action_id=attempt.record.action_id,
-                objects=attempt.reverted_objects,
-                verified=verified,
-                evidence=evidence,
-            ),
+        await self._journal.reverted(
+            attempt.record, attempt.reverted_objects, verified=verified, evidence=evidence, now=now
         )
 
     async def _last_word(self, attempt: _Attempt, now: int, *, look: bool = True) -> None:
@@ -435,8 +355,8 @@ class Lifecycle:
         if attempt.checked:
             return
         if attempt.record.applied is None:
-            stage: Literal["apply", "precheck"] = "apply" if attempt.touched else "precheck"
-            await self._fail(attempt, stage, "interrupted before it was answered", now)
+            stage: FailedStage = "apply" if attempt.touched else "precheck"
+            await self._journal.failed(attempt.record, stage, "interrupted before it was answered", now)
             attempt.verdict, attempt.checked = "failed", True
             return
         if look:
@@ -455,11 +375,7 @@ class Lifecycle:
             await self._last_word(attempt, now)
             await self._settle(attempt, attempt.verdict, now)
 
-    # --- ids, events, statuses -------------------------------------------------------------------------------------------
-
-    def _new_id(self, truth: bool) -> str:
-        self._counts[truth] += 1
-        return draw_identifier(self._seeds[truth], self._counts[truth], length=12)
+    # --- durations, statuses ---------------------------------------------------------------------------------------------
 
     def _duration(self, action: msgspec.Struct, entry: Entry) -> int | None:
         """Return how long the action lasts [ns]; interventions always end."""
@@ -468,22 +384,9 @@ class Lifecycle:
             given = self._settings.granularity.action_duration_seconds
         return None if given is None else given * SECOND
 
-    async def _write(self, truth: bool, event: Event) -> None:
-        await self._append(event, truth=truth)
-
-    async def _fail(
-        self, attempt: _Attempt, stage: Literal["precheck", "apply", "postcheck", "revert"], error: str, now: int
-    ) -> None:
-        attempt.record.reason = error
-        await self._write(
-            attempt.truth, ActionFailed(time=now, action_id=attempt.record.action_id, stage=stage, error=error)
-        )
-
     async def _settle(self, attempt: _Attempt, status: Status, now: int) -> None:
         attempt.due.clear()
-        attempt.record.status = status
-        attempt.record.settled = now
         self._open.remove(attempt)
         if attempt.duration is None and attempt.record.applied is not None and attempt.entry.reverse:
             self._lasting[attempt.truth, attempt.field] = attempt
-        await self._write(attempt.truth, ActionSettled(time=now, action_id=attempt.record.action_id, status=status))
+        await self._journal.settled(attempt.record, status, now)

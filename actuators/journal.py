@@ -1,0 +1,149 @@
+"""What the log and the record say of an attempt, stage by stage.
+
+In: what `lifecycle` has seen or done, and when. Out: one event per stage, public or truth as the request was, and the same in the
+attempt's record, which is what `info` shows. It decides nothing: when a stage comes, and whether it comes, is `lifecycle`'s.
+
+A record is brought up to date before its event is durable, without a moment in between: who is cancelled while the log is being
+written finds the record as it is told.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from otel_control_gym.actuators.catalogue import Entry, to_json
+from otel_control_gym.actuators.procedure import Check
+from otel_control_gym.engine.events import (
+    ActionApplied,
+    ActionFailed,
+    ActionPostchecked,
+    ActionPrechecked,
+    ActionRequested,
+    ActionReverted,
+    ActionSettled,
+    Event,
+    TouchedObject,
+)
+from otel_control_gym.engine.protocols import ActionRecord, Append, Request
+from otel_control_gym.engine.randomness import derive_seed, draw_identifier
+
+__all__ = ("FailedStage", "Journal", "Status")
+
+Status: TypeAlias = Literal["rejected", "failed", "applied", "partial", "unverified"]
+FailedStage: TypeAlias = Literal["precheck", "apply", "postcheck", "revert"]
+_VERDICTS: dict[str, Literal["effective", "partial", "unverified"]] = {
+    "all": "effective",
+    "some": "partial",
+    "none": "unverified",
+}
+
+
+class Journal:
+    """Writes the life of attempts; every method returns once its event is durable. Times are episode nanoseconds.
+
+    Args:
+        append: writes an event and returns when it is durable.
+        seed: action ids derive from it and a counter, one for public actions and one for interventions: the ids of a policy's
+            actions don't tell whether anything else was done.
+    """
+
+    def __init__(self, append: Append, *, seed: int) -> None:
+        self._append = append
+        self._seeds = {
+            truth: derive_seed(seed, f"actuators.{'truth' if truth else 'public'}") for truth in (False, True)
+        }
+        self._counts = {False: 0, True: 0}
+
+    async def request(
+        self, request: Request, entry: Entry, parameters: dict[str, Any], duration: int | None, now: int
+    ) -> ActionRecord:
+        """Log a request, before anything is done about it; return its record under a new id."""
+        record = ActionRecord(
+            action_id=self._new_id(request.truth), action=to_json(request.action), requested=now, truth=request.truth
+        )
+        event = ActionRequested(
+            time=now,
+            action_id=record.action_id,
+            actor=request.actor,
+            action_class=entry.action_class,
+            action_type=entry.type,
+            target_kind=entry.target_kind,
+            target=getattr(request.action, "target", ""),
+            parameters=parameters,
+            duration_ns=duration,
+            decision_step=request.decision_step,
+            decision_log_sequence=request.decision_log_sequence,
+            propensity=request.propensity,
+            alternatives=request.alternatives,
+            policy_version=request.policy_version,
+            policy_information=request.policy_information,
+        )
+        await self._write(record, event)
+        return record
+
+    def _new_id(self, truth: bool) -> str:
+        self._counts[truth] += 1
+        return draw_identifier(self._seeds[truth], self._counts[truth], length=12)
+
+    async def _write(self, record: ActionRecord, event: Event) -> None:
+        await self._append(event, truth=record.truth)
+
+    async def passed(self, record: ActionRecord, evidence: dict[str, Any], now: int) -> None:
+        """The precheck has nothing against it."""
+        event = ActionPrechecked(time=now, action_id=record.action_id, verdict="passed", evidence=evidence)
+        await self._write(record, event)
+
+    async def rejected(self, record: ActionRecord, reason: str, evidence: dict[str, Any], now: int) -> None:
+        """The precheck says no."""
+        record.reason = reason
+        event = ActionPrechecked(
+            time=now, action_id=record.action_id, verdict="rejected", reason=reason, evidence=evidence
+        )
+        await self._write(record, event)
+
+    async def applied(self, record: ActionRecord, objects: tuple[TouchedObject, ...], now: int) -> None:
+        """The stand took the change; also when it was brought to new pods later: the record keeps the first time."""
+        if record.applied is None:
+            record.applied = now
+        await self._write(record, ActionApplied(time=now, action_id=record.action_id, objects=objects))
+
+    async def failed(self, record: ActionRecord, stage: FailedStage, error: str, now: int) -> None:
+        """A stage got no good answer."""
+        record.reason = error
+        await self._write(record, ActionFailed(time=now, action_id=record.action_id, stage=stage, error=error))
+
+    async def postchecked(self, record: ActionRecord, check: Check, now: int) -> None:
+        """The last word on the effect."""
+        if check.seen == "all":
+            record.effective = now
+        record.reason = str(check.evidence.get("missing", ""))
+        event = ActionPostchecked(
+            time=now,
+            action_id=record.action_id,
+            verdict=_VERDICTS[check.seen],
+            effective_time=record.effective,
+            evidence=check.evidence,
+        )
+        await self._write(record, event)
+
+    async def reverted(
+        self,
+        record: ActionRecord,
+        objects: tuple[TouchedObject, ...],
+        *,
+        verified: bool,
+        evidence: dict[str, Any],
+        now: int,
+    ) -> None:
+        """The last word on taking it back."""
+        record.reverted = now if verified else None
+        record.revert_failed = not verified
+        event = ActionReverted(
+            time=now, action_id=record.action_id, objects=objects, verified=verified, evidence=evidence
+        )
+        await self._write(record, event)
+
+    async def settled(self, record: ActionRecord, status: Status, now: int) -> None:
+        """The status at the end."""
+        record.status, record.settled = status, now
+        await self._write(record, ActionSettled(time=now, action_id=record.action_id, status=status))
