@@ -158,6 +158,7 @@ def make(
     actor: Actor = "model",
     policy_version: str = "",
     policy_information: Literal["public", "privileged"] = "public",
+    reveal_truth: bool = False,
 ) -> Env:
     """Return an environment: `async with ocg.make("small-core", workload="steady") as env`.
 
@@ -170,6 +171,7 @@ def make(
         pace: 0: as fast as it goes; n: n × real time.
         actor: who decides, for the actions table (scripted, human, model, baseline, external).
         policy_version: free text that identifies the deciding model.
+        reveal_truth: observations have the interventions in force, and every decision counts as privileged; recorded.
         policy_information: `privileged` when the decider knows more than its observations.
 
     Raises: ConfigurationError: the configuration can't be run; says where, what, and what would be right.
@@ -177,6 +179,8 @@ def make(
     from otel_control_gym.engine.env import Env
 
     config = resolve(target, workload=workload, granularity=granularity, reward=reward, episode=episode, seed=seed)
+    if reveal_truth:
+        config = msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, reveal_truth=True))
     if pace < 0:
         raise UsageError(f"pace = {pace}: must be 0 (as fast as it goes) or a positive multiple of real time")
     return Env(

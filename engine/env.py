@@ -8,6 +8,7 @@ and leaving may happen in different tasks; an operation runs in the caller's tas
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ import anyio
 import msgspec
 
 from otel_control_gym.engine.assembly import Rooms
-from otel_control_gym.engine.clock import SECOND, Pace, new_run_id
+from otel_control_gym.engine.clock import SECOND, Pace, new_run_id, rfc3339
 from otel_control_gym.engine.configuration import check_duration, check_window, resolve
 from otel_control_gym.engine.episode import Decision, DoneReason, Episode
 from otel_control_gym.engine.errors import OtelControlGymError, StandError, UsageError
@@ -138,7 +139,7 @@ class Env:
         async with self._host.guard():
             await self._end_episode()
             if config is not None:
-                self.config = resolve(config)
+                self.config = _revealing(resolve(config), self.config.public.reveal_truth)
             if seed is not None:
                 self.config = msgspec.structs.replace(self.config, seed=seed)
             try:
@@ -176,19 +177,20 @@ class Env:
 
         Raises:
             InvalidAction: unknown action or target, or a parameter out of bounds; nothing was logged or applied.
-            UsageError: no episode is in progress, or it is done.
+            UsageError: no episode is in progress, or it is done, or a probability isn't one.
         """
         episode = self._require_episode()
         over = episode.outcome()
         if over is not None:
             raise UsageError(f"the episode is done ({over}): call `reset` to begin another")
+        _check_propensity(propensity, alternatives)
         decision = Decision(
             action=self._rooms.checked_action(action, self.config.public),
             actor=actor or self._actor,
             propensity=propensity,
             alternatives=None if alternatives is None else tuple(alternatives),
             policy_version=self._policy_version,
-            policy_information=self._policy_information,
+            policy_information="privileged" if self.config.public.reveal_truth else self._policy_information,
         )
         duration = check_duration(dt, self.config.public) * SECOND
         since = episode.now
@@ -211,6 +213,7 @@ class Env:
             log_sequence=episode.log.public_sequence,
             run_id=self.run_id or "",
         )
+        await episode.log.publish_view("step", _view(info, reward.value, episode))
         return self._observation(None, None), reward.value, done_reason is not None, info
 
     # --- episodes --------------------------------------------------------------------------------------------------------
@@ -228,7 +231,8 @@ class Env:
             end=episode.now,
             window_seconds=window_seconds,
             bucket_seconds=bucket_seconds,
-            in_force=episode.actions_in_force(),
+            in_force=episode.in_force(truth=False),
+            truth=episode.in_force(truth=True) if self.config.public.reveal_truth else None,
         )
 
     async def _begin_episode(self) -> None:
@@ -282,3 +286,33 @@ class Env:
             forget_run(self.data_dir, episode.log.run.run_id)
         for lock in residents[:1]:
             await self._host.leave(lock)
+
+
+def _revealing(config: RunConfig, reveal: bool) -> RunConfig:
+    return msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, reveal_truth=reveal))
+
+
+def _check_propensity(propensity: float | None, alternatives: Sequence[dict[str, Any]] | None) -> None:
+    if propensity is not None and not 0.0 < propensity <= 1.0:
+        raise UsageError(
+            f"propensity = {propensity!r}: must be the probability of the chosen action, above 0 and at most 1"
+        )
+    if alternatives is None:
+        return
+    shares: list[float] = []
+    for alternative in alternatives:
+        share = alternative.get("probability")
+        if not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
+            raise UsageError(f"alternatives: {alternative!r}: each needs its `probability`, from 0 to 1")
+        shares.append(share)
+    if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
+        raise UsageError(
+            f"alternatives: their probabilities sum to {sum(shares):g}; with the chosen action among them they sum to 1"
+        )
+
+
+def _view(info: Info, reward: float, episode: Episode) -> bytes:
+    """Return what `ocg.view.<run_id>.step` tells whoever watches: folded, never logged."""
+    return msgspec.json.encode(
+        {"time": rfc3339(episode.now), "decision_step": episode.decisions - 1, "reward": reward, **info}
+    )

@@ -205,9 +205,9 @@ class Episode:
             return "horizon"
         return None
 
-    def actions_in_force(self) -> tuple[ActionRecord, ...]:
-        """Return the public actions that were applied and not taken back."""
-        return () if self._actuators is None else tuple(self._actuators.in_force(truth=False))
+    def in_force(self, *, truth: bool) -> tuple[ActionRecord, ...]:
+        """Return the actions (or, with `truth`, the interventions) that were applied and not taken back."""
+        return () if self._actuators is None else tuple(self._actuators.in_force(truth=truth))
 
     async def end(self) -> None:
         """Take back what is in force, cool down, close the log in order."""

@@ -1,7 +1,7 @@
 """What a policy sees: the fold of the public log, and its own actions that are in force.
 
 In: the state of the public fold and a moment. Out: an `Observation`. Nothing of the truth stream can be in it, because the state that it
-is made of was never shown any of it.
+is made of was never shown any of it; `reveal_truth` adds what is in force as a field of its own, and is recorded in the metadata.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Observation(ObservationArrays, frozen=True, kw_only=True, eq=False):
     """
 
     actions_in_force: tuple[ActionRecord, ...]  #: the policy's own, applied and not taken back
+    truth: tuple[ActionRecord, ...] | None  #: interventions in force; None unless the run was made with `reveal_truth`
     log_sequence: int  #: this observation is the fold of the public log up to here
 
 
@@ -35,6 +36,7 @@ def observe(
     window_seconds: int,
     bucket_seconds: int,
     in_force: tuple[ActionRecord, ...],
+    truth: tuple[ActionRecord, ...] | None,
 ) -> Observation:
     """Return the observation of the last `window_seconds` before `end` [ns] in buckets of `bucket_seconds`.
 
@@ -42,4 +44,4 @@ def observe(
     """
     arrays = observation_arrays(state, end, window_seconds=window_seconds, bucket_seconds=bucket_seconds)
     fields: dict[str, Any] = msgspec.structs.asdict(arrays)
-    return Observation(**fields, actions_in_force=in_force, log_sequence=state.sequence)
+    return Observation(**fields, actions_in_force=in_force, truth=truth, log_sequence=state.sequence)

@@ -286,6 +286,7 @@ class RunSettings(_Record, frozen=True, kw_only=True):
     stand: Literal["twin", "cluster"] = "twin"
     campaign: str = "default"
     horizon_seconds: int = 600
+    reveal_truth: bool = False  #: observations show the interventions in force: for oracles and debugging
 
 
 class RunConfig(_Record, frozen=True, kw_only=True):

@@ -152,7 +152,7 @@ def _policy(state: RunState, scenario: Mapping[str, Any]) -> dict[str, Any]:
             sorted({decision.policy_version for decision in decisions if decision.policy_version})
         ),
         "policy_information": "+".join(sorted({decision.policy_information for decision in decisions})) or "public",
-        "reveal_truth": False,
+        "reveal_truth": state.settings.reveal_truth,
     }
 
 

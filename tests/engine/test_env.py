@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 import otel_control_gym as ocg
+from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.settings import RunConfig
 
 
@@ -195,3 +196,61 @@ def test_the_synchronous_face_gives_the_same_observation(tmp_path: Path) -> None
     with ocg.synchronous(ocg.make(short(), data_dir=tmp_path)) as env:
         observation = env.reset()
     assert np.array_equal(observation.nodes, anyio.run(asynchronous).nodes, equal_nan=True)
+
+
+async def test_truth_is_revealed_only_on_request_and_the_metadata_says_so(tmp_path: Path) -> None:
+    delay = {
+        "type": "network_delay",
+        "target": "frontend->cart",
+        "latency_ms": 100,
+        "jitter_ms": 0,
+        "duration_seconds": 60,
+    }
+    config = short(interventions=(msgspec.convert({"at_seconds": 0, "action": delay}, type=ocg.PlannedAction),))
+    for reveal in (False, True):
+        async with ocg.make(config, data_dir=tmp_path, reveal_truth=reveal) as env:
+            await env.reset()
+            observation, *_ = await env.step(ocg.Noop())
+        if reveal:
+            assert observation.truth is not None
+            assert [record.action["type"] for record in observation.truth] == ["network_delay"]
+        else:
+            assert observation.truth is None
+        assert json.loads((env.run_dir / "metadata.json").read_text())["reveal_truth"] is reveal
+        decision = pq.read_table(env.run_dir / "actions.parquet").to_pylist()[-1]
+        assert decision["policy_information"] == ("privileged" if reveal else "public")
+
+
+async def test_a_step_is_shown_to_whoever_watches_and_isn_t_logged(tmp_path: Path) -> None:
+    import nats
+
+    async with open_broker(tmp_path) as broker:
+        watcher = await nats.connect(broker.url)
+        views = await watcher.subscribe("ocg.view.>")
+        async with ocg.make(short(), data_dir=tmp_path) as env:
+            await env.reset()
+            _, reward, _, info = await env.step(ocg.Noop())
+            view = await views.next_msg(timeout=10)
+            assert view.subject == f"ocg.view.{info['run_id']}.step"
+            seen = json.loads(view.data)
+            assert seen["reward"] == reward
+            assert seen["action"]["status"] == "applied"
+            assert (await env.observe()).log_sequence == info["log_sequence"]
+        await watcher.close()
+
+
+@pytest.mark.parametrize(
+    ("propensity", "alternatives", "message"),
+    [
+        (0.0, None, "above 0"),
+        (1.5, None, "at most 1"),
+        (0.5, [{"action": {"type": "noop"}}], "probability"),
+        (0.5, [{"action": {"type": "noop"}, "probability": 0.5}], "sum to 0.5"),
+    ],
+)
+async def test_a_probability_that_is_none_is_refused(
+    env: ocg.Env, propensity: float, alternatives: list[dict[str, Any]] | None, message: str
+) -> None:
+    await env.reset()
+    with pytest.raises(ocg.UsageError, match=message):
+        await env.step(ocg.Noop(), propensity=propensity, alternatives=alternatives)
