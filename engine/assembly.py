@@ -20,7 +20,7 @@ from otel_control_gym.engine.broker import Broker, open_broker
 from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
-from otel_control_gym.engine.errors import UsageError
+from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
 from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand
 from otel_control_gym.engine.settings import RunConfig, RunSettings
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from otel_control_gym.collectors import OtlpReceiver
     from otel_control_gym.engine.env import Env
 
-__all__ = ("Rooms", "configured_broker", "data_directory", "make")
+__all__ = ("Rooms", "checked", "configured_broker", "data_directory", "make")
 
 _VERSIONED = (
     "otel-control-gym",
@@ -88,7 +88,11 @@ class Rooms:
         return parsed
 
     def plan(self, config: RunConfig) -> tuple[Planned, ...]:
-        """Return the scenario's interventions, checked."""
+        """Return the scenario's interventions.
+
+        Raises: ConfigurationError: a planned action can't be.
+        """
+        checked(config)
         return tuple(
             Planned(offset=planned.at_seconds * SECOND, action=self.checked_action(dict(planned.action), config.public))
             for planned in config.scenario.interventions
@@ -110,6 +114,31 @@ class Rooms:
         from otel_control_gym.projections import write_dataset
 
         write_dataset(entries, directory, content_digest=content_digest)
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """Return the configuration, after its planned actions and interventions were parsed.
+
+    Raises: ConfigurationError: one of them isn't in the catalogue, or a parameter is out of bounds.
+    """
+    from otel_control_gym.actuators import check_target, parse_action
+
+    scenario = config.scenario
+    plans = (("interventions", scenario.interventions), ("policy.actions", scenario.policy.actions))
+    for name, plan in plans:
+        for number, planned in enumerate(plan):
+            try:
+                check_target(parse_action(planned.action), config.public.services)
+            except InvalidAction as error:
+                _, _, remedy = str(error).partition("\n  ")
+                raise ConfigurationError(
+                    file=f"scenario {scenario.name!r}",
+                    key=f"{name}[{number}].action.{error.key}",
+                    found=error.found,
+                    problem=str(error).partition("\n")[0].rpartition(": ")[2],
+                    remedy=remedy,
+                ) from error
+    return config
 
 
 def configured_broker(data_dir: Path, nats: str | None) -> AbstractAsyncContextManager[Broker]:
@@ -184,7 +213,7 @@ def make(
     if pace < 0:
         raise UsageError(f"pace = {pace}: must be 0 (as fast as it goes) or a positive multiple of real time")
     return Env(
-        config,
+        checked(config),
         Rooms(_stand(config)),
         data_dir=data_directory(data_dir),
         nats=nats,

@@ -83,6 +83,7 @@ class Env:
         self._connection: LogConnection | None = None
         self._episode: Episode | None = None
         self._residents: list[Resident[Any]] = []
+        self._interrupted = False  # a step didn't come to its end: the log may be ahead of what was folded
 
     # --- opening and closing ---------------------------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ class Env:
         """End the episode in order; when leaving by an error or a cancellation, abort it and keep what it has."""
         try:
             if error is None:
-                await self._end_episode()
+                await self._finish_episode()
             else:
                 with anyio.move_on_after(CLOSING_SECONDS, shield=True):
                     await self._abort_episode("cancelled" if not isinstance(error, Exception) else repr(error))
@@ -137,7 +138,7 @@ class Env:
             ConfigurationError: `config` can't be run.
         """
         async with self._host.guard():
-            await self._end_episode()
+            await self._finish_episode()
             if config is not None:
                 self.config = _revealing(resolve(config), self.config.public.reveal_truth)
             if seed is not None:
@@ -194,6 +195,7 @@ class Env:
         )
         duration = check_duration(dt, self.config.public) * SECOND
         since = episode.now
+        self._interrupted = True
         record: ActionRecord | None = None
         settled: list[ActionRecord] = []
         async with self._host.guard():
@@ -201,6 +203,7 @@ class Env:
                 record, settled = await episode.decide_and_live(decision, duration)
             except StandError:
                 episode.lose_stand()
+        self._interrupted = False
         done_reason = episode.outcome()
         reward = step_reward(episode.state, since, episode.now)
         info = Info(
@@ -221,6 +224,10 @@ class Env:
     def _require_episode(self) -> Episode:
         if self._episode is None:
             raise UsageError("no episode is in progress: call `reset` first")
+        if self._interrupted:
+            raise UsageError(
+                "the last step was cancelled or failed before its end: call `reset` to begin another episode"
+            )
         return self._episode
 
     def _observation(self, window: int | None, granularity: int | None) -> Observation:
@@ -237,8 +244,9 @@ class Env:
 
     async def _begin_episode(self) -> None:
         assert self._connection is not None
-        self.run_id = run_id = new_run_id()
         rooms, stand = self._rooms, self._rooms.stand
+        plan = rooms.plan(self.config)  # refuses what can't be done before anything is written
+        self.run_id = run_id = new_run_id()
         self._residents.append(await self._host.enter(run_lock(self.data_dir, run_id)))
         log = await self._connection.create(self.config.public.campaign, run_id)
         receiver = rooms.receiver()
@@ -248,7 +256,7 @@ class Env:
             log=log,
             stand=stand,
             pace=Pace(self._pace),
-            plan=rooms.plan(self.config),
+            plan=plan,
         )
         self._episode = episode
         await stand.reset(self.config, otlp_endpoint=receiver.endpoint)
@@ -261,12 +269,14 @@ class Env:
         self._residents.append(actuators)
         await episode.begin(collectors, actuators.value)
 
-    async def _end_episode(self) -> None:
-        if self._episode is None:
-            return
-        if not self._episode.ended:
-            await self._episode.end()
-        await self._close_episode()
+    async def _finish_episode(self) -> None:
+        """End the episode, if there is one; one whose last step didn't come to its end is aborted."""
+        if self._interrupted:
+            await self._abort_episode("a step was cancelled or failed before its end")
+        elif self._episode is not None:
+            if not self._episode.ended:
+                await self._episode.end()
+            await self._close_episode()
 
     async def _abort_episode(self, reason: str) -> None:
         if self._episode is not None and not self._episode.ended:
@@ -278,6 +288,7 @@ class Env:
     async def _close_episode(self) -> None:
         """Leave the episode's contexts; export its log and write its dataset if it has an end. The lock goes last."""
         episode, self._episode = self._episode, None
+        self._interrupted = False
         residents, self._residents = self._residents, []
         for resident in reversed(residents[1:]):
             await self._host.leave(resident)

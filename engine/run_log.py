@@ -18,6 +18,7 @@ Upstream: `engine.codec`, `engine.envelope`, `engine.jetstream`; `engine.log` ma
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import NoReturn
 
@@ -146,6 +147,7 @@ class RunLog(RunReader):
         self._heads = {truth: genesis(run, truth=truth) for truth in (False, True)}
         self._content = ContentDigest()
         self._appending = anyio.Lock()  # protects the heads: a batch is sealed and settled before the next one
+        self._unsettled: list[tuple[Message, bool]] = []  # what a cancelled append has perhaps written
 
     @property
     def public_sequence(self) -> int:
@@ -177,6 +179,7 @@ class RunLog(RunReader):
         written: list[tuple[Event, bool]] = []
         sealed: list[tuple[Message, bool]] = []
         async with self._appending:
+            await self._settle_leftover()
             heads = dict(self._heads)
             for event, truth in events:
                 for part in await _parts(event):
@@ -185,9 +188,24 @@ class RunLog(RunReader):
                     heads[truth] = message.head
                     sealed.append((message, truth))
                     written.append((part.event, truth))
+            self._unsettled = sealed
             with anyio.CancelScope(shield=True):
-                await self._settle(sealed)
+                await self._settle_leftover()
         return written
+
+    async def _settle_leftover(self) -> None:
+        """Settle what was sealed last.
+
+        anyio's shield holds off its own cancellations; a bare `Task.cancel()` (asyncio's Ctrl-C, `wait_for`) passes through it. The
+        next append then finds here what may be stored or not, and settles that first instead of taking itself for a rival.
+        """
+        messages, self._unsettled = self._unsettled, []
+        if messages:
+            try:
+                await self._settle(messages)
+            except asyncio.CancelledError:
+                self._unsettled = messages
+                raise
 
     async def append_messages(self, messages: Sequence[tuple[Message, bool]]) -> None:
         """Write messages as they are (the import of an archive); they must continue the chains.

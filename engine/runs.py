@@ -100,8 +100,9 @@ def open_run(reference: str | Path, data_dir: str | Path | None = None) -> Run:
     path = Path(reference)
     if (path / "metadata.json").is_file():
         return _run(path)
-    if data_dir is None or path.is_dir():
-        raise UsageError(f"{path} is no run directory: it has no metadata.json")
+    if data_dir is None or path.is_dir() or len(path.parts) > 1:
+        problem = "it has no metadata.json" if path.is_dir() else "there is no such directory"
+        raise UsageError(f"{path} is no run directory: {problem}")
     runs = find_runs(data_dir)
     if not runs:
         raise UsageError(f"there are no runs in {data_dir}\n  `ocg run` makes one; `--data-dir` names another place")

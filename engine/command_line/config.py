@@ -28,7 +28,7 @@ def show(
     """Print the effective configuration of SCENARIO as YAML (--json: as JSON), checked."""
     import msgspec
 
-    from otel_control_gym.engine.command_line.checking import checked
+    from otel_control_gym.engine.assembly import checked
     from otel_control_gym.engine.configuration import as_yaml, resolve
 
     config = checked(

@@ -31,9 +31,8 @@ def run(
     horizon: Annotated[int | None, typer.Option(help="Length of control in seconds.")] = None,
 ) -> int:
     """Run an episode and write its dataset."""
-    from otel_control_gym.engine.assembly import make
+    from otel_control_gym.engine.assembly import checked, make
     from otel_control_gym.engine.clock import wall_timer
-    from otel_control_gym.engine.command_line.checking import checked
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.command_line.progress import EpisodeProgress
     from otel_control_gym.engine.command_line.telling import suggest, tell

@@ -47,7 +47,10 @@ def children_of(directory: Path) -> list[int]:
 
 def stepping(directory: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", STEPPING, str(directory)], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONHASHSEED": "1"}
+        [sys.executable, "-c", STEPPING, str(directory)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -170,6 +171,28 @@ async def test_leaving_by_cancellation_keeps_a_valid_partial_run(tmp_path: Path)
             await env.step(ocg.Noop())
     assert json.loads((env.run_dir / "metadata.json").read_text())["status"] == "aborted"
     assert ocg.validate(env.run_dir) == []
+
+
+async def test_a_step_that_a_time_limit_cut_off_asks_for_a_reset_and_leaves_a_valid_run(tmp_path: Path) -> None:
+    async with ocg.make(short(), data_dir=tmp_path, pace=30) as env:
+        await env.reset()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(env.step(ocg.Scale("frontend", replicas=2)), 0.3)
+        with pytest.raises(ocg.UsageError, match="reset"):
+            await env.step(ocg.Noop())
+        cut_off = env.run_dir
+        await env.reset()
+        assert (await env.observe()).log_sequence > 0
+    assert json.loads((cut_off / "metadata.json").read_text())["status"] == "aborted"
+    assert ocg.validate(cut_off) == []
+
+
+async def test_a_scenario_that_plans_the_impossible_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    delay = {"type": "network_delay", "target": "frontend->cat", "duration_seconds": 60}
+    config = short(interventions=(msgspec.convert({"at_seconds": 0, "action": delay}, type=ocg.PlannedAction),))
+    with pytest.raises(ocg.ConfigurationError, match=r"interventions\[0\]"):
+        ocg.make(config, data_dir=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
 
 
 async def test_interventions_are_hidden_from_the_observation_and_stand_in_the_labels(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 import pytest
@@ -50,17 +50,19 @@ async def test_contexts_are_left_in_reverse_order_by_another_task() -> None:
 
 
 async def test_a_context_that_fails_to_open_raises_at_the_caller_and_leaves_the_others_open() -> None:
-    @asynccontextmanager
-    async def broken() -> AsyncIterator[None]:
-        raise OSError("port in use")
-        yield
+    class Broken(AbstractAsyncContextManager[None]):
+        async def __aenter__(self) -> None:
+            raise OSError("port in use")
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
 
     journal: list[str] = []
     host = Host()
     await host.start()
     await host.enter(background("first", journal))
     with pytest.raises(OSError, match="port in use"):
-        await host.enter(broken())
+        await host.enter(Broken())
     assert journal == ["enter first"]
     await host.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -219,6 +221,25 @@ async def test_an_append_that_is_cancelled_is_carried_through(connection: LogCon
 
 
 # --- the chain ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_an_append_that_a_bare_task_lost_is_settled_by_the_next_one(
+    connection: LogConnection, run_id: str, turns: int
+) -> None:
+    log = await connection.create("c", run_id)
+    await log.append(phase(0))
+    task = asyncio.ensure_future(log.append_all([(phase(1), False), (settled(1), True)]))
+    for _ in range(turns):  # asyncio's own cancellation, at another point each time, passes through anyio's shields
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await log.append(phase(2))
+    events = await public(log)
+    assert events in ([phase(0), phase(2)], [phase(0), phase(1), phase(2)])
+    assert log.public_sequence == len(events)
+    assert (await connection.resume(run_id)).content_digest() == log.content_digest()
 
 
 async def forge(
