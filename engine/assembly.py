@@ -33,6 +33,7 @@ __all__ = ("Rooms", "checked", "configured_broker", "data_directory", "make")
 
 _VERSIONED = (
     "otel-control-gym",
+    "kubernetes-asyncio",
     "numpy",
     "numba",
     "pyarrow",
