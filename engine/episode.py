@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import anyio
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND, Pace
@@ -278,6 +277,5 @@ class Episode:
     async def _flush(self, since: int, *, decision_step: int | None) -> None:
         now = self._stand.now
         batch = [pair for collector in self._collectors for pair in collector.flush(now)]
-        await self._append_all(batch)
-        await anyio.lowlevel.checkpoint()
-        await self.append(ClockAdvanced(time=now, since=since, decision_step=decision_step))
+        closing = ClockAdvanced(time=now, since=since, decision_step=decision_step)
+        await self._append_all([*batch, (closing, False)])

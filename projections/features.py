@@ -158,7 +158,7 @@ class _Reader:
         if feed is None or feed.series.size == 0:
             return np.zeros((*self._shape, 1)), np.array([np.inf]), counted.valid
         samples, edges = self._samples, np.clip(self._buckets.edges, 0, self._samples.edges - 1)
-        values = samples.values[np.ix_(edges, feed.series)]
+        values = samples.values[edges[:, None], feed.series]
         cells = sum_by(
             values[1:] - values[:-1],
             feed.entity * feed.bounds.size + feed.bound,

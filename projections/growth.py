@@ -72,8 +72,8 @@ def increase(
     (errors of requests): where that is known, this is, and 0 without a series.
     """
     entities, edges = covered.size, _held(samples, buckets.edges)
-    times = samples.times[np.ix_(edges, feed.series)]
-    values = samples.values[np.ix_(edges, feed.series)]
+    times = samples.times[edges[:, None], feed.series]
+    values = samples.values[edges[:, None], feed.series]
     at = samples.origin + buckets.edges * samples.interval
     resolution = _resolution(samples, feed)
     read = _read_times(samples, feed, edges)
@@ -93,8 +93,8 @@ def increase(
 def level(samples: Samples, feed: Feed, buckets: Buckets, entities: int) -> Level:
     """Return the value of each entity's gauges at the end of each bucket: their sum, or the largest (at least 0) if the source says so."""
     edges = _held(samples, buckets.edges)
-    times = samples.times[np.ix_(edges[1:], feed.series)]
-    values = samples.values[np.ix_(edges[1:], feed.series)]
+    times = samples.times[edges[1:][:, None], feed.series]
+    values = samples.values[edges[1:][:, None], feed.series]
     at = samples.origin + buckets.edges * samples.interval
     present = (times > at[:-1, None]) & (times != NEVER)
     present &= at[1:, None] - np.where(present, times, at[1:, None]) <= _resolution(samples, feed)
@@ -117,7 +117,7 @@ def arrivals(samples: Samples, feed: Feed, buckets: Buckets, covered: Bool) -> t
     ends = np.repeat(buckets.edges[1:], per_bucket) - np.tile(np.arange(per_bucket - 1, -1, -1) * span, buckets.count)
     begins = samples.origin + (ends - span) * samples.interval
     held = _held(samples, ends)
-    times = samples.times[np.ix_(held, feed.series)]
+    times = samples.times[held[:, None], feed.series]
     own = _any_by(times > begins[:, None], feed.entity, covered.size)
     metric = _read_times(samples, feed, held) > begins
     arrived = np.where(covered[None, :], metric[:, None] | own, own)
@@ -157,7 +157,7 @@ def _read_times(samples: Samples, feed: Feed, edges: Int) -> Int:
     everybody = samples.newest[edges]
     if feed.metric.size == 0:
         return everybody
-    newest = samples.times[np.ix_(edges, feed.metric)].max(axis=1)
+    newest = samples.times[edges[:, None], feed.metric].max(axis=1)
     return np.where(newest == NEVER, everybody, newest)
 
 
