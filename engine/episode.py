@@ -142,13 +142,14 @@ class Episode:
     async def begin(self, collectors: tuple[Collector, ...], actuators: Actuators) -> None:
         """Verify the known state and warm up; control begins at the moment this returns.
 
-        Raises: StandError: a workload isn't fully available.
+        Raises: StandError: a workload isn't fully available, or no load is offered.
         """
         self._collectors, self._actuators = collectors, actuators
         since = self._stand.now
         await self._live_until(since)
         await self._flush(since, decision_step=None)
         self._verify_availability()
+        self._verify_workload()
         granularity = self.config.public.granularity
         await self._enter("warmup")
         end = since + granularity.warmup_seconds * SECOND
@@ -162,8 +163,16 @@ class Episode:
             if status.replicas_available < status.replicas_desired:
                 raise StandError(
                     f"after reset, Deployment {status.name!r} has {status.replicas_available} of {status.replicas_desired} replicas "
-                    "available\n  `ocg doctor` lists what keeps a stand from its known state"
+                    "available\n  `kubectl describe` on it says what keeps the stand from its known state"
                 )
+
+    def _verify_workload(self) -> None:
+        reading = self.state.workload.last(self._stand.now)
+        if reading is not None and reading.state not in ("running", "spawning"):
+            raise StandError(
+                f"after reset, the load generator is {reading.state!r} instead of running\n"
+                "  start its test (POST /swarm), or look at its log"
+            )
 
     async def decide_and_live(self, decision: Decision, duration: int) -> tuple[ActionRecord, list[ActionRecord]]:
         """Apply what is due and the decision at this moment, live for `duration` [ns], publish.

@@ -21,7 +21,8 @@ import sys, anyio
 import otel_control_gym as ocg
 
 async def main() -> None:
-    async with ocg.make("small-core", data_dir=sys.argv[1], seed=11) as env:
+    config = ocg.resolve("small-core", seed=11, horizon_seconds=300_000)
+    async with ocg.make(config, data_dir=sys.argv[1]) as env:
         await env.reset()
         while True:
             _, _, _, info = await env.step(ocg.Noop())
@@ -43,6 +44,11 @@ def children_of(directory: Path) -> list[int]:
             if str(directory) in command and "nats-server" in command:
                 found.append(int(entry.name))
     return found
+
+
+def parent_of(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
 
 
 def stepping(directory: Path) -> subprocess.Popen[str]:
@@ -89,17 +95,22 @@ async def test_two_processes_on_one_data_directory_lose_nothing(tmp_path: Path) 
     first, second = stepping(tmp_path), stepping(tmp_path)
     assert first.stdout is not None
     assert second.stdout is not None
-    seen = [first.stdout.readline().split()[0], second.stdout.readline().split()[0]]
-    # The broker's owner dies first, whichever it is; the other one must go on.
-    first.kill()
-    first.wait()
-    after: list[Any] = [second.stdout.readline().split() for _ in range(4)]
-    assert [run_id for run_id, _ in after] == [seen[1]] * 4
+    run_of = {first.pid: first.stdout.readline().split()[0], second.pid: second.stdout.readline().split()[0]}
+    (server,) = children_of(tmp_path)
+    owner, other = (first, second) if parent_of(server) == first.pid else (second, first)
+    # The broker's owner dies, and its server with it; the other one must take over and go on.
+    owner.kill()
+    owner.wait()
+    assert other.stdout is not None
+    after: list[Any] = [other.stdout.readline().split() for _ in range(400)]
+    assert {run_id for run_id, _ in after} == {run_of[other.pid]}
     assert [int(sequence) for _, sequence in after] == sorted(int(sequence) for _, sequence in after)
-    second.kill()
-    second.wait()
+    assert [parent_of(child) for child in children_of(tmp_path)] == [other.pid]
+    other.kill()
+    other.wait()
     first.stdout.close()
     second.stdout.close()
+    seen = list(run_of.values())
     async with ocg.make("small-core", data_dir=tmp_path):
         pass
     runs = {run.run_id: run for run in ocg.find_runs(tmp_path)}

@@ -47,6 +47,7 @@ class LoadGeneratorServer:
         self._readings.clear()
         entry = simulation.config.entry
         self._host = f"http://{entry}:{simulation.config.services[entry].port}"
+        self.observe()  # the run's first scrape was before anybody could look
 
     def observe(self) -> None:
         """Note the counters; called at each scrape, so that rates and readings have a past."""
