@@ -61,7 +61,7 @@ class WorkloadCollector:
         self._base = endpoints.load_generator
         self._gaps = Gaps(self.source, now)
         self._rows: list[WorkloadState] = []
-        self._read_until = now - 1  #: [ns] the run's first moment has a reading too
+        self._read_until = now - 1_000_000  #: [ns] readings have milliseconds; that of the first moment counts
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> AbstractAsyncContextManager[None]:
