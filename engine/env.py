@@ -7,7 +7,7 @@ and leaving may happen in different tasks; an operation runs in the caller's tas
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +34,8 @@ from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.projections import step_reward
 
 __all__ = ("Env", "Info")
+
+_LOGGER = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 60.0  #: wall time that an aborted episode may take to leave the log and the stand in order
 
@@ -280,9 +282,11 @@ class Env:
 
     async def _abort_episode(self, reason: str) -> None:
         if self._episode is not None and not self._episode.ended:
-            # The stand or the broker may be what failed. The lock file stays then, and recovery writes the end.
-            with contextlib.suppress(OtelControlGymError, OSError):
+            try:
                 await self._episode.abort(reason)
+            except (OtelControlGymError, OSError) as error:
+                # The stand or the broker is what failed. The lock file stays, and the next start writes the end.
+                _LOGGER.warning("run %s has no end yet, the next start writes it: %s", self.run_id, error)
         await self._close_episode()
 
     async def _close_episode(self) -> None:
