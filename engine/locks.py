@@ -18,7 +18,7 @@ import anyio
 
 from otel_control_gym.engine.errors import LogError
 
-__all__ = ("claimed_run", "forget_run", "listed_runs", "run_lock")
+__all__ = ("claimed_run", "forget_run", "listed_runs", "locked_file", "run_lock")
 
 WAIT_SECONDS = 5.0
 POLL_SECONDS = 0.02
@@ -68,20 +68,28 @@ def forget_run(data_dir: Path, run_id: str) -> None:
     _path(data_dir, run_id).unlink(missing_ok=True)
 
 
-def _lock(data_dir: Path, run_id: str) -> int | None:
-    """Return an open file that holds the lock, or None when somebody else holds it."""
-    path = _path(data_dir, run_id)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise LogError(f"the lock of run {run_id} can't be taken: {error}") from error
+def locked_file(path: Path) -> int | None:
+    """Return an open file, made if it isn't there, that holds an exclusive lock; None when somebody else holds it.
+
+    Closing the file, or the end of every process that inherited it, releases the lock.
+
+    Raises: OSError: the file can't be opened.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
         return None
     return file
+
+
+def _lock(data_dir: Path, run_id: str) -> int | None:
+    try:
+        return locked_file(_path(data_dir, run_id))
+    except OSError as error:
+        raise LogError(f"the lock of run {run_id} can't be taken: {error}") from error
 
 
 def _path(data_dir: Path, run_id: str) -> Path:

@@ -14,7 +14,6 @@ Every acknowledged message is on the disk (`sync_interval: always`). Next: `engi
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import os
 import secrets
@@ -30,6 +29,7 @@ import msgspec
 from anyio.abc import Process
 
 from otel_control_gym.engine.errors import BrokerError
+from otel_control_gym.engine.locks import locked_file
 
 __all__ = ("Endpoint", "NatsServer", "answers", "space_shortage")
 
@@ -158,16 +158,9 @@ async def _server_info(url: str) -> dict[str, Any] | None:
 
 def _try_lock(path: Path) -> int | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return locked_file(path)
     except OSError as error:
         raise BrokerError(f"the embedded broker's directory {path.parent} can't be used: {error}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return file
 
 
 def _prepare(directory: Path, name: str, ports: Path) -> None:
