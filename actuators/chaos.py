@@ -15,6 +15,7 @@ What makes this hard:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ _GROUP = "chaos-mesh.org/v1alpha1"
 _GONE = 404
 
 
-class ChaosProcedure:
+class ChaosProcedure(ABC):
     """What the interventions have in common: the life of the chaos object, its targets, and its renewal."""
 
     kind: str  #: StressChaos, NetworkChaos
@@ -69,22 +70,25 @@ class ChaosProcedure:
 
     # --- what the kinds differ in ----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _spec(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return the object's spec for the targets."""
 
+    @abstractmethod
     def _refuse(self, pods: Mapping[str, Sequence[Pod]], /) -> str:
-        raise NotImplementedError
+        """Return why these pods can't take the fault, or nothing."""
 
+    @abstractmethod
     def _record_ids(self) -> list[str]:
-        raise NotImplementedError
+        """Return the ids of the records that the controller must write."""
 
+    @abstractmethod
     async def _without_effect(self, chaos: Chaos) -> tuple[Sequence[Target], tuple[str, ...]]:
         """Return the targets at which the mechanism must be seen, and those of them at which it isn't."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _leftovers(self, names: Sequence[str], /) -> list[str]:
         """Return traces of deleted objects that are still in pods."""
-        raise NotImplementedError
 
     # --- the stages ------------------------------------------------------------------------------------------------------
 
