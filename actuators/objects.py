@@ -48,7 +48,7 @@ class Metadata(_Part, frozen=True, kw_only=True):
 
     def touched(self, kind: str) -> TouchedObject:
         """Return the object as events name it."""
-        return TouchedObject(kind=kind, name=self.name, uid=self.uid, resource_version=self.resource_version)
+        return TouchedObject(kind=kind, name=self.name, uid=self.uid)
 
     @property
     def owner_uid(self) -> str:

@@ -194,12 +194,14 @@ class ActionPrechecked(Event, frozen=True, kw_only=True, tag="action.prechecked.
 
 
 class TouchedObject(Row, frozen=True, kw_only=True):
-    """A Kubernetes object (or an endpoint, kind `HTTP`) that an action wrote, as the server named it."""
+    """A Kubernetes object (or an endpoint, kind `HTTP`) that an action wrote, as the server named it.
+
+    Without its resourceVersion: that counts all writes to the cluster, and a leap would tell of those that a policy mustn't see.
+    """
 
     kind: str
     name: str
     uid: str
-    resource_version: str = ""
 
 
 class ActionApplied(Event, frozen=True, kw_only=True, tag="action.applied.1"):

@@ -15,7 +15,7 @@ No clock and no I/O; the caller says what time it is. Upstream: `admission`, con
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 import msgspec
@@ -66,7 +66,7 @@ class ObjectStore:
     def __init__(self, seed: int, *, history: int = _HISTORY, watch_limit: int = _WATCH_LIMIT) -> None:
         self._uid_seed = derive_seed(seed, "kubernetes.uid")
         self._name_seed = derive_seed(seed, "kubernetes.name")
-        self._uids = 0
+        self._uids: Counter[str] = Counter()
         self._suffixes = 0
         self._version = 0
         self._kinds: dict[str, dict[tuple[str, str], _Entry]] = {kind.resource: {} for kind in KINDS}
@@ -137,11 +137,15 @@ class ObjectStore:
         """Return (kind, namespace, name) of everything that names `uid` among its owners, oldest first."""
         return tuple(self._owned.get(uid, ()))
 
-    def new_uid(self) -> str:
-        """Return the next UID: a version 4 UUID, drawn."""
-        self._uids += 1
-        high = draw_bits(self._uid_seed, self._uids, 0) & ~0xF000 | 0x4000
-        low = draw_bits(self._uid_seed, self._uids, 1) & ~(3 << 62) | 2 << 62
+    def new_uid(self, kind: str) -> str:
+        """Return the next UID of a kind: a version 4 UUID, drawn.
+
+        Each kind counts its own, so that a pod has the same UID whether or not a chaos object was made before it.
+        """
+        self._uids[kind] += 1
+        seed = derive_seed(self._uid_seed, kind)
+        high = draw_bits(seed, self._uids[kind], 0) & ~0xF000 | 0x4000
+        low = draw_bits(seed, self._uids[kind], 1) & ~(3 << 62) | 2 << 62
         digits = f"{high:016x}{low:016x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -164,7 +168,7 @@ class ObjectStore:
             metadata["generateName"] = given["generateName"]
         if kind.namespaced:
             metadata["namespace"] = namespace
-        metadata["uid"] = self.new_uid()
+        metadata["uid"] = self.new_uid(kind.kind)
         metadata["resourceVersion"] = ""
         if kind.generation:
             metadata["generation"] = 1

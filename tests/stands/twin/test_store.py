@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_control_gym.stands.twin.objects import EVENT, POD, Object
+from otel_control_gym.stands.twin.objects import EVENT, POD, STRESS_CHAOS, Object
 from otel_control_gym.stands.twin.selectors import label_predicate
 from otel_control_gym.stands.twin.store import AlreadyExists, Conflict, Expired, Missing, ObjectStore
 from otel_control_gym.stands.twin.watches import Watch
@@ -163,3 +163,15 @@ def test_owners_find_exactly_their_dependents(writes: list[tuple[str, str, str]]
         expected = [item for item in store.objects(POD) if item["metadata"]["ownerReferences"][0]["uid"] == owner]
         found = store.owned(POD, owner)
         assert sorted(item["metadata"]["name"] for item in found) == [item["metadata"]["name"] for item in expected]
+
+
+def test_an_object_of_another_kind_shifts_nobodys_uid() -> None:
+    def uid_of_second_pod(*between: Object) -> str:
+        store = ObjectStore(1)
+        store.create(POD, pod("a"), 0)
+        for item in between:
+            store.create(STRESS_CHAOS, item, 0)
+        uid: str = store.create(POD, pod("b"), 0)["metadata"]["uid"]
+        return uid
+
+    assert uid_of_second_pod() == uid_of_second_pod(pod("hidden"))
