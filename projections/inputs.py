@@ -1,7 +1,8 @@
 """Readings of the workload and of Deployments ➜ rows of `control_inputs.parquet`.
 
 In: a state and a range of buckets. Out: a row per bucket, target and name. *Exogenous* is what nobody here decides; *actuator* what an
-action can set. A name whose source wasn't read in a bucket has no row there.
+action can set. A name whose source wasn't read in a bucket has no row there. What is set at a bucket's end belongs to the next one: a
+row never shows the action that was decided on it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _deployments(state: RunState, buckets: Buckets) -> list[Row]:
         changes = Timeline[Any](lambda row: (row.name,))
         changes.extend(named[name])
         for start, end in pairwise(edges.tolist()):
-            status = changes.last(end)
+            status = changes.last(end - 1)
             if status is None or status.change == "deleted":
                 continue
             values = (

@@ -155,11 +155,14 @@ def _deployments(state: RunState) -> dict[str, list[RolloutStatus]]:
 
 
 def _reserved(state: RunState, rows: Sequence[RolloutStatus], buckets: Buckets) -> Float:
-    """Return requests and limits of CPU and memory, all replicas together, [4, T]: means over the bucket's finest edges."""
+    """Return requests and limits of CPU and memory, all replicas together, [4, T]: means over the bucket's finest edges.
+
+    What changes at an edge changes after its scrape, and belongs to the bucket that begins there: a row never shows the next action.
+    """
     amounts = np.array([[0.0] * 4, *(_amounts(row) for row in rows)])
     times = np.array([row.time for row in rows], np.int64)
     edges = buckets.first * buckets.width + 1 + np.arange(buckets.count * buckets.width)
-    at = np.searchsorted(times, state.origin + edges * state.samples.interval, side="right")
+    at = np.searchsorted(times, state.origin + edges * state.samples.interval, side="left")
     return np.asarray(amounts[at].reshape(buckets.count, buckets.width, 4).mean(axis=1).T)
 
 
