@@ -98,6 +98,9 @@ def level(samples: Samples, feed: Feed, buckets: Buckets, entities: int) -> Leve
     at = samples.origin + buckets.edges * samples.interval
     present = (times > at[:-1, None]) & (times != NEVER)
     present &= at[1:, None] - np.where(present, times, at[1:, None]) <= _resolution(samples, feed)
+    # Who was passed over by the newest scrape is gone, however young its last sample: its successor is counted already.
+    read = _read_times(samples, feed, edges[1:])
+    present &= read[:, None] - np.where(present, times, read[:, None]) < samples.interval
     valid = _any_by(present, feed.entity, entities)
     if feed.source.across == "max":
         largest = np.zeros((entities, buckets.count))

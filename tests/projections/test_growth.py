@@ -298,3 +298,17 @@ def test_sums_do_not_depend_on_the_order_in_which_series_were_declared(scribe: A
         return column(fold(log.entries), "cpu_usage_cores", 10)[:, 1].tobytes()
 
     assert usage(order) == usage(list(range(5)))
+
+
+def test_a_pod_that_the_newest_scrape_passed_over_is_not_added_to_its_successor(scribe: Any) -> None:
+    log = scribe()
+    memory = "k8s_pod_memory_working_set_bytes"  # its resolution, 10 s, is longer than the scrape interval
+    for seconds in range(0, 25, 5):
+        for pod, lives in (("old", seconds <= 15), ("new", seconds >= 15)):
+            for metric in (memory, "k8s_container_cpu_limit"):
+                if lives:
+                    log.sample(seconds, 1.0, metric, k8s_deployment_name="cart", k8s_pod_name=pod)
+    log.flush(20)
+    state = fold(log.entries)
+    assert column(state, "memory_usage_bytes", 10)[:, 1].tolist() == [1, 1]
+    assert column(state, "cpu_limit_cores", 10)[:, 1].tolist() == [1, 1]
