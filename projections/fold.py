@@ -96,7 +96,7 @@ class RunState:
         self.spans: Timeline[Span] = Timeline(_span_key)
         self.logs: Timeline[LogRow] = Timeline(_log_key)
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
-        self.pods: Timeline[PodTransition] = Timeline(lambda row: (row.service, row.pod, row.change, row.phase))
+        self.pods: Timeline[PodTransition] = Timeline(lambda row: (row.service, row.pod))
         self.rollouts: Timeline[RolloutStatus] = Timeline(_rollout_key)
         self.findings: Timeline[Finding] = Timeline(lambda row: (row.key,))
         self.workload: Timeline[WorkloadState] = Timeline(lambda row: (row.state,))

@@ -34,7 +34,9 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def happenings(state: RunState, start: int, end: int, *, truth: bool) -> list[Happening]:
-    """Return what happened in [start, end), sorted by time and content; with `truth`, also what a policy couldn't see.
+    """Return what happened in [start, end), sorted by time, source and object; with `truth`, also what a policy couldn't see.
+
+    What happens to one object at one moment stays in the order in which it happened: that a pod was deleted comes last.
 
     Public rows name public actions as their cause and no others: an intervention's id in a public row would give it away.
     """
@@ -56,8 +58,8 @@ def happenings(state: RunState, start: int, end: int, *, truth: bool) -> list[Ha
     return sorted(found, key=_order)
 
 
-def _order(row: Happening) -> tuple[int, str, str, str, str, str, int]:
-    return (row.time, row.source, row.type, row.object, row.reason, row.message, row.count)
+def _order(row: Happening) -> tuple[int, str, str]:
+    return (row.time, row.source, row.object)
 
 
 def _kubernetes(row: KubernetesEvent, causes: Causes) -> Happening:

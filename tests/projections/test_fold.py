@@ -12,6 +12,8 @@ from otel_control_gym.engine.events import (
     EVENT_TYPES,
     ActionSettled,
     PhaseEntered,
+    PodsTransitioned,
+    PodTransition,
     Recorded,
     RunDeclared,
     SamplesCollected,
@@ -20,6 +22,7 @@ from otel_control_gym.engine.events import (
     TruthDeclared,
 )
 from otel_control_gym.projections import fold, initial, step
+from otel_control_gym.projections.happenings import happenings
 
 
 def test_every_event_of_the_catalogue_has_been_folded_by_some_test_log(eventful: list[Recorded]) -> None:
@@ -93,3 +96,26 @@ def test_a_sample_that_is_not_newer_than_the_last_is_ignored(eventful: list[Reco
     step(state, Recorded(seq=99, event=again))
     assert np.array_equal(state.samples.values, before)
     assert state.samples.count == count
+
+
+def test_what_happens_to_one_pod_at_one_moment_stays_in_its_order(scribe: Any, at: Any) -> None:
+    log = scribe()
+    changes = (("added", "Pending"), ("modified", "Running"), ("modified", "Pending"), ("deleted", "Succeeded"))
+    rows = [
+        PodTransition(
+            time=at(10),
+            change=change,
+            service="cart",
+            pod="cart-1",
+            uid="pod",
+            owner_uid="",
+            phase=phase,
+            ready=False,
+            restart_count=0,
+        )
+        for change, phase in changes
+    ]
+    log.add(PodsTransitioned(time=at(10), rows=tuple(rows[:2])))
+    log.add(PodsTransitioned(time=at(20), rows=tuple(rows[2:])))
+    found = happenings(fold(log.entries), at(5), at(20), truth=False)
+    assert [(row.type, row.message.split()[0].removeprefix("phase=")) for row in found] == list(changes)
