@@ -16,7 +16,10 @@ import pytest
 import pytest_asyncio
 
 import otel_control_gym as ocg
+from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.broker import open_broker
+from otel_control_gym.engine.codec import encode
+from otel_control_gym.engine.events import EnvironmentRecorded
 from otel_control_gym.engine.settings import RunConfig
 
 
@@ -277,3 +280,38 @@ async def test_a_probability_that_is_none_is_refused(
     await env.reset()
     with pytest.raises(ocg.UsageError, match=message):
         await env.step(ocg.Noop(), propensity=propensity, alternatives=alternatives)
+
+
+async def test_the_reward_of_a_step_and_the_control_inputs_do_not_know_the_next_action(tmp_path: Path) -> None:
+    async with ocg.make(short(), data_dir=tmp_path) as env:
+        await env.reset(seed=7)
+        rewards = [(await env.step(action))[1] for action in (ocg.Noop(), ocg.Scale("frontend", replicas=3), ocg.Noop())]
+    stored = [row["value"] for row in pq.ParquetFile(env.run_dir / "rewards.parquet").read().to_pylist()]
+    assert rewards == stored[2:5]  # two of the warm-up come before them
+    inputs = pq.ParquetFile(env.run_dir / "control_inputs.parquet").read().to_pylist()
+    replicas = [row["value"] for row in inputs if (row["target"], row["name"]) == ("frontend", "replicas")]
+    assert replicas[:12] == [1.0] * 9 + [3.0] * 3, "scaled at 90 s, where the tenth bucket begins"
+
+
+async def test_a_hidden_intervention_without_effect_changes_nothing_that_is_public(tmp_path: Path) -> None:
+    hidden = ocg.PlannedAction(
+        at_seconds=10,
+        action={"type": "network_delay", "target": "frontend->cart", "intensity": "zero", "duration_seconds": 60},
+    )
+    digests = []
+    for interventions in ((), (hidden,)):
+        async with ocg.make(short(interventions=interventions), data_dir=tmp_path) as env:
+            await env.reset(seed=7)
+            await env.step(ocg.Noop())
+            await env.step(ocg.Restart("cart"))  # touches objects, and makes new ones, after the hidden ones were made
+            await env.step(ocg.Noop())
+        entries = read_archive(env.run_dir / "event_log.zst")
+        digests.append(
+            [
+                (type(entry.event).__name__, encode(entry.event))
+                for entry in entries
+                if not entry.truth and not isinstance(entry.event, EnvironmentRecorded)
+            ]
+        )
+    assert [name for name, _ in digests[0]] == [name for name, _ in digests[1]]
+    assert [a[0] for a, b in zip(*digests, strict=True) if a != b] == []
