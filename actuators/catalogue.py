@@ -25,6 +25,7 @@ from otel_control_gym.actuators.actions import (
 )
 from otel_control_gym.actuators.intensities import cpu_strength, delay_strength
 from otel_control_gym.engine.errors import InvalidAction, nearest
+from otel_control_gym.engine.plain_values import plain
 from otel_control_gym.engine.settings import Intensity, ServiceConfiguration
 
 __all__ = (
@@ -213,7 +214,7 @@ def entry_of(action: msgspec.Struct) -> Entry:
 
 def to_json(action: msgspec.Struct) -> dict[str, Any]:
     """Return the one JSON form of an action; `parse_action` is its inverse."""
-    converted: dict[str, Any] = msgspec.to_builtins(action)
+    converted: dict[str, Any] = plain(action)
     return converted
 
 
@@ -222,6 +223,7 @@ def parse_action(mapping: dict[str, Any]) -> Action:
 
     Raises: InvalidAction: unknown type or key, a value of the wrong type or out of bounds, keys that exclude each other.
     """
+    mapping = _checked_form(mapping)
     kind = mapping.get("type")
     if not isinstance(kind, str) or kind not in _BY_TYPE:
         raise InvalidAction(
@@ -249,6 +251,23 @@ def parse_action(mapping: dict[str, Any]) -> Action:
     action: Action = msgspec.convert(mapping, type=entry.action)
     _check_combination(action)
     return action
+
+
+def _checked_form(mapping: object) -> dict[str, Any]:
+    """Return the JSON form in plain values, numpy's numbers as Python's."""
+    try:
+        found = plain(mapping)
+    except TypeError:
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidAction(
+            action=type(mapping).__name__,
+            key="action",
+            found=mapping,
+            problem="is neither an action nor its JSON form",
+            remedy='give one, e.g. Scale("checkout", replicas=3), or {"type": "scale", "target": "checkout", "replicas": 3}',
+        )
+    return found
 
 
 def _check_value(entry: Entry, rule: Parameter, value: object) -> None:

@@ -84,7 +84,7 @@ class Rooms:
         """
         from otel_control_gym.actuators import check_target, parse_action, to_json
 
-        parsed = parse_action(action if isinstance(action, dict) else to_json(action))
+        parsed = parse_action(to_json(action) if isinstance(action, msgspec.Struct) else action)
         check_target(parsed, settings.services)
         return parsed
 

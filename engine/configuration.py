@@ -15,6 +15,7 @@ import yaml
 from otel_control_gym.engine.configuration_checks import Labels, check, check_duration, check_window
 from otel_control_gym.engine.configuration_files import is_path, load, packaged_names
 from otel_control_gym.engine.errors import UsageError, nearest
+from otel_control_gym.engine.plain_values import checked_seed
 from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
@@ -63,8 +64,7 @@ def resolve(
         config = _with_horizon(config, horizon_seconds)
     if seed is not None:
         config = msgspec.structs.replace(config, seed=seed)
-    if config.seed < 0:
-        raise UsageError(f"seed = {config.seed}: must be 0 or more")
+    config = msgspec.structs.replace(config, seed=checked_seed(config.seed))
     check(config, labels)
     return config
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from otel_control_gym.engine.errors import ConfigurationError, nearest
+from otel_control_gym.engine.plain_values import whole_number
 from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
@@ -62,11 +63,12 @@ def check(config: RunConfig, labels: Labels) -> None:
 def check_duration(dt: int | None, settings: RunSettings) -> int:
     """Return how many seconds a step lasts: `dt`, or the control step.
 
-    Raises: ConfigurationError: not a positive multiple of the observation bucket.
+    Raises: ConfigurationError: not a positive multiple of the observation bucket. UsageError: no whole number.
     """
     granularity = settings.granularity
     if dt is None:
         return granularity.control_step_seconds
+    dt = whole_number(dt, "dt")
     _positive(dt, "step", "dt")
     _multiple(dt, "dt", granularity, "observation_bucket_seconds", "step", "a step must end where a bucket ends")
     return dt
@@ -75,13 +77,15 @@ def check_duration(dt: int | None, settings: RunSettings) -> int:
 def check_window(window: int | None, bucket: int | None, granularity: Granularity) -> tuple[int, int]:
     """Return the window and the bucket [s] of an observation; None stands for the configuration's.
 
-    Raises: ConfigurationError: the bucket is no multiple of the scrape interval, or the window none of the bucket.
+    Raises:
+        ConfigurationError: the bucket is no multiple of the scrape interval, or the window none of the bucket.
+        UsageError: one of them is no whole number.
     """
-    wanted = msgspec.structs.replace(
-        granularity,
-        observation_window_seconds=granularity.observation_window_seconds if window is None else window,
-        observation_bucket_seconds=granularity.observation_bucket_seconds if bucket is None else bucket,
-    )
+    wanted = granularity
+    if window is not None:
+        wanted = msgspec.structs.replace(wanted, observation_window_seconds=whole_number(window, "window"))
+    if bucket is not None:
+        wanted = msgspec.structs.replace(wanted, observation_bucket_seconds=whole_number(bucket, "granularity"))
     _check_observation(wanted, "observe")
     return wanted.observation_window_seconds, wanted.observation_bucket_seconds
 

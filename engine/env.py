@@ -27,6 +27,7 @@ from otel_control_gym.engine.host import Host, Resident
 from otel_control_gym.engine.locks import forget_run, run_lock
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.observation import Observation, observe
+from otel_control_gym.engine.plain_values import checked_seed, plain
 from otel_control_gym.engine.protocols import ActionRecord
 from otel_control_gym.engine.recovery import recover
 from otel_control_gym.engine.runs import run_directory, store_run
@@ -138,13 +139,14 @@ class Env:
         Raises:
             StandError: the known state can't be reached.
             ConfigurationError: `config` can't be run.
+            UsageError: `seed` isn't a whole number from 0 on; or there is no such configuration.
         """
         async with self._host.guard():
             await self._finish_episode()
             if config is not None:
                 self.config = _revealing(resolve(config), self.config.public.reveal_truth)
             if seed is not None:
-                self.config = msgspec.structs.replace(self.config, seed=seed)
+                self.config = msgspec.structs.replace(self.config, seed=checked_seed(seed))
             try:
                 await self._begin_episode()
             except BaseException as error:
@@ -186,12 +188,12 @@ class Env:
         over = episode.outcome()
         if over is not None:
             raise UsageError(f"the episode is done ({over}): call `reset` to begin another")
-        _check_propensity(propensity, alternatives)
+        chance, weighed = _checked_propensity(propensity, alternatives)
         decision = Decision(
             action=self._rooms.checked_action(action, self.config.public),
             actor=actor or self._actor,
-            propensity=propensity,
-            alternatives=None if alternatives is None else tuple(alternatives),
+            propensity=chance,
+            alternatives=weighed,
             policy_version=self._policy_version,
             policy_information="privileged" if self.config.public.reveal_truth else self._policy_information,
         )
@@ -307,23 +309,44 @@ def _revealing(config: RunConfig, reveal: bool) -> RunConfig:
     return msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, reveal_truth=reveal))
 
 
-def _check_propensity(propensity: float | None, alternatives: Sequence[dict[str, Any]] | None) -> None:
-    if propensity is not None and not 0.0 < propensity <= 1.0:
+def _checked_propensity(
+    propensity: float | None, alternatives: Sequence[dict[str, Any]] | None
+) -> tuple[float | None, tuple[dict[str, Any], ...] | None]:
+    """Return both as the log holds them.
+
+    Raises: UsageError: a probability isn't one, or an alternative holds what the log can't.
+    """
+    chance = None if propensity is None else _probability(propensity)
+    if propensity is not None and not chance:
         raise UsageError(
             f"propensity = {propensity!r}: must be the probability of the chosen action, above 0 and at most 1"
         )
     if alternatives is None:
-        return
-    shares: list[float] = []
+        return chance, None
+    weighed: list[dict[str, Any]] = []
     for alternative in alternatives:
-        share = alternative.get("probability")
-        if not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
+        try:
+            found = plain(alternative)
+        except TypeError as error:
+            raise UsageError(f"alternatives: {alternative!r} can't be logged: {error}") from error
+        if not isinstance(found, dict) or _probability(found.get("probability")) is None:
             raise UsageError(f"alternatives: {alternative!r}: each needs its `probability`, from 0 to 1")
-        shares.append(share)
-    if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
+        weighed.append(found)
+    total = sum(alternative["probability"] for alternative in weighed)
+    if not math.isclose(total, 1.0, abs_tol=1e-6):
         raise UsageError(
-            f"alternatives: their probabilities sum to {sum(shares):g}; with the chosen action among them they sum to 1"
+            f"alternatives: their probabilities sum to {total:g}; with the chosen action among them they sum to 1"
         )
+    return chance, tuple(weighed)
+
+
+def _probability(found: object) -> float | None:
+    """Return a number from 0 to 1 as a float, anything else as None."""
+    try:
+        number = plain(found)
+    except TypeError:
+        return None
+    return float(number) if isinstance(number, int | float) and 0.0 <= number <= 1.0 else None
 
 
 def _view(info: Info, reward: float, episode: Episode) -> bytes:

@@ -61,7 +61,12 @@ class Host:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the host task."""
+        """Start the host task.
+
+        Raises: UsageError: it was started before; what was left in it is gone.
+        """
+        if self._task is not None or self._stop.is_set():
+            raise UsageError("the environment was opened before: make another one with `ocg.make`")
         ready = anyio.Event()
         # A task group can't outlive the task that opened it, which is exactly what is needed here, hence a bare task. It is
         # no orphan: `close` waits for it.

@@ -72,7 +72,10 @@ class StressEffect:
         if cpu["workers"] > 0:
             load = cpu.get("load", 100) / 100
             self._context.runtime.set_cpu_stress(pod["metadata"]["uid"], source, workers=cpu["workers"], load=load)
-            instances[item["id"]] = {"uid": self._context.store.new_uid("Stressor"), "startTime": timestamp(self._context.now)}
+            instances[item["id"]] = {
+                "uid": self._context.store.new_uid("Stressor"),
+                "startTime": timestamp(self._context.now),
+            }
         return "Injected"
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -285,7 +285,9 @@ async def test_a_probability_that_is_none_is_refused(
 async def test_the_reward_of_a_step_and_the_control_inputs_do_not_know_the_next_action(tmp_path: Path) -> None:
     async with ocg.make(short(), data_dir=tmp_path) as env:
         await env.reset(seed=7)
-        rewards = [(await env.step(action))[1] for action in (ocg.Noop(), ocg.Scale("frontend", replicas=3), ocg.Noop())]
+        rewards = [
+            (await env.step(action))[1] for action in (ocg.Noop(), ocg.Scale("frontend", replicas=3), ocg.Noop())
+        ]
     stored = [row["value"] for row in pq.ParquetFile(env.run_dir / "rewards.parquet").read().to_pylist()]
     assert rewards == stored[2:5]  # two of the warm-up come before them
     inputs = pq.ParquetFile(env.run_dir / "control_inputs.parquet").read().to_pylist()
@@ -315,3 +317,55 @@ async def test_a_hidden_intervention_without_effect_changes_nothing_that_is_publ
         )
     assert [name for name, _ in digests[0]] == [name for name, _ in digests[1]]
     assert [a[0] for a, b in zip(*digests, strict=True) if a != b] == []
+
+
+async def test_a_policy_may_compute_with_numpy(env: ocg.Env) -> None:
+    await env.reset(seed=cast("int", np.int64(3)))
+    action = ocg.Scale("checkout", replicas=cast("int", np.int64(2)))
+    weighed = [{"action": action, "probability": np.float32(1.0)}]
+    *_, info = await env.step(action, cast("int", np.int64(30)), propensity=np.float64(1.0), alternatives=weighed)
+    assert info["action"] is not None
+    assert (info["action"].action["replicas"], info["action"].status) == (2, "applied")
+    *_, info = await env.step({"type": "set_resources", "target": "cart", "cpu_limit_cores": np.float32(0.25)})
+    assert info["action"] is not None
+    assert info["action"].action["cpu_limit_cores"] == 0.25
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, -1, 2**64, True])
+async def test_a_seed_that_is_none_is_refused_before_anything_is_written(env: ocg.Env, seed: Any) -> None:
+    with pytest.raises(ocg.UsageError, match="seed"):
+        await env.reset(seed=seed)
+
+
+@pytest.mark.parametrize("action", ["noop", None, 0, [], ocg.Noop, {"type": "scale", "target": object()}])
+async def test_what_is_no_action_is_refused_by_name_and_the_episode_goes_on(env: ocg.Env, action: Any) -> None:
+    await env.reset()
+    with pytest.raises(ocg.InvalidAction, match=r"scale"):
+        await env.step(action)
+    await env.step(ocg.Noop())
+
+
+async def test_arguments_of_the_wrong_type_are_refused_by_name_and_the_episode_goes_on(env: ocg.Env) -> None:
+    await env.reset()
+    wrong: Any = "30"
+    with pytest.raises(ocg.UsageError, match="dt"):
+        await env.step(ocg.Noop(), wrong)
+    with pytest.raises(ocg.UsageError, match="window"):
+        await env.observe(window=wrong)
+    with pytest.raises(ocg.UsageError, match="granularity"):
+        await env.observe(granularity=wrong)
+    with pytest.raises(ocg.UsageError, match="propensity"):
+        await env.step(ocg.Noop(), propensity=wrong)
+    for alternatives in ([1], [{"action": object(), "probability": 1.0}]):
+        with pytest.raises(ocg.UsageError, match="alternatives"):
+            await env.step(ocg.Noop(), alternatives=cast("Any", alternatives))
+    await env.step(ocg.Noop())
+
+
+async def test_an_environment_that_was_closed_is_not_opened_again(tmp_path: Path) -> None:
+    env = ocg.make(short(), data_dir=tmp_path)
+    async with env:
+        pass
+    with pytest.raises(ocg.UsageError, match="make another"):
+        async with env:
+            pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -100,7 +100,12 @@ def test_a_sample_that_is_not_newer_than_the_last_is_ignored(eventful: list[Reco
 
 def test_what_happens_to_one_pod_at_one_moment_stays_in_its_order(scribe: Any, at: Any) -> None:
     log = scribe()
-    changes = (("added", "Pending"), ("modified", "Running"), ("modified", "Pending"), ("deleted", "Succeeded"))
+    changes: tuple[tuple[Literal["added", "modified", "deleted"], str], ...] = (
+        ("added", "Pending"),
+        ("modified", "Running"),
+        ("modified", "Pending"),
+        ("deleted", "Succeeded"),
+    )
     rows = [
         PodTransition(
             time=at(10),
