@@ -23,6 +23,7 @@ from otel_control_gym.engine.episode import Planned
 from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
 from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand
+from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.settings import RunConfig, RunSettings
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class Rooms:
             host={"system": platform.platform(), "machine": platform.machine(), "processors": str(os.cpu_count())},
             wall_time=rfc3339(wall_now()),
             stand=stand.environment(),
+            git_shas=git_shas(),
+            lock=lock_digest(),
         )
 
     @staticmethod

@@ -104,6 +104,8 @@ class EnvironmentRecorded(Event, frozen=True, kw_only=True, tag="run.environment
     host: dict[str, str]
     wall_time: str
     stand: dict[str, str]
+    git_shas: dict[str, str] = {}
+    lock: str = ""  #: digest of the names and versions of all that was installed
 
 
 class GraphNode(Row, frozen=True, kw_only=True):

@@ -107,7 +107,7 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "effective_configuration": configuration,
         "hashes": {
             "event_log": identity.archive_sha256,
-            "lock": stand.get("lock", ""),
+            "lock": state.environment.lock if state.environment is not None else "",
             "metric_map": _digest(settings.metrics),
             "reward_config": _digest(settings.reward),
             "twin_model": _first(stand, "twin_model", "twin_model_digest"),
@@ -184,7 +184,7 @@ def _surroundings(state: RunState, stand: Mapping[str, str]) -> dict[str, Any]:
         "gym_api_version": versions.get("otel-control-gym", ""),
         "chart_versions": {"opentelemetry-demo": services.chart_version}
         | {name: stand[name] for name in sorted(stand) if "chart" in name},
-        "git_shas": {name: stand[name] for name in sorted(stand) if "sha" in name},
+        "git_shas": dict(sorted(environment.git_shas.items())) if environment is not None else {},
         "kubernetes_version": _first(stand, "kubernetes_version", "kubernetes"),
         "collector_config_hash": _first(stand, "collector_config_hash", "collector_config"),
         "image_digests": {name: stand[name] for name in sorted(stand) if "image" in name},

@@ -170,6 +170,7 @@ class TwinStand:
             "kubernetes": f"{_KUBERNETES_VERSION} (emulated)",
             "prometheus": f"{prometheus.VERSION} (emulated)",
             "coroot": f"{coroot.VERSION} (emulated)",
+            "collector_config": f"{_model_digest()} (emulated: chart {services.chart_version} with the gym's overlay)",
             "twin_model": _model_digest(),
         }
 

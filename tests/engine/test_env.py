@@ -20,6 +20,7 @@ from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.codec import encode
 from otel_control_gym.engine.events import EnvironmentRecorded
+from otel_control_gym.engine.provenance import git_shas
 from otel_control_gym.engine.settings import RunConfig
 
 
@@ -369,3 +370,12 @@ async def test_an_environment_that_was_closed_is_not_opened_again(tmp_path: Path
     with pytest.raises(ocg.UsageError, match="make another"):
         async with env:
             pass
+
+
+async def test_the_metadata_names_what_made_the_run(tmp_path: Path) -> None:
+    async with ocg.make(short(), data_dir=tmp_path) as env:
+        await env.reset()
+    metadata = json.loads((env.run_dir / "metadata.json").read_text())
+    assert len(metadata["hashes"]["lock"]) == 64
+    assert "emulated" in metadata["collector_config_hash"]
+    assert metadata["git_shas"] == git_shas()
