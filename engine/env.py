@@ -176,6 +176,7 @@ class Env:
     ) -> tuple[Observation, float, bool, Info]:
         """Act, let `dt` seconds pass (default: the control step), and return observation, reward, done and info.
 
+        A step ends at the horizon at the latest, so that no episode earns more reward buckets than another of its length.
         `action` is an action or its JSON form. The reward is the sum of the reward buckets that end in the step. `propensity` is the
         probability with which the policy chose this action, `alternatives` those that it weighed: both are logged. After `done` call
         `reset`; nothing resets by itself. An action that fails on the stand is data: see `info["action"].status`.
@@ -197,7 +198,7 @@ class Env:
             policy_version=self._policy_version,
             policy_information="privileged" if self.config.public.reveal_truth else self._policy_information,
         )
-        duration = check_duration(dt, self.config.public) * SECOND
+        duration = min(check_duration(dt, self.config.public) * SECOND, episode.remaining)
         since = episode.now
         self._interrupted = True
         record: ActionRecord | None = None

@@ -209,9 +209,14 @@ class Episode:
             return "emergency"
         if rules.goal is not None and reached_goal(self.state, rules.goal, start=start, now=now):
             return "goal"
-        if now - start >= self.config.public.horizon_seconds * SECOND:
+        if self.remaining <= 0:
             return "horizon"
         return None
+
+    @property
+    def remaining(self) -> int:
+        """How much control time is left before the horizon [ns]."""
+        return self._control_start + self.config.public.horizon_seconds * SECOND - self._stand.now
 
     def in_force(self, *, truth: bool) -> tuple[ActionRecord, ...]:
         """Return the actions (or, with `truth`, the interventions) that were applied and not taken back."""

@@ -122,6 +122,14 @@ async def test_an_episode_is_done_at_its_horizon_and_says_so(env: ocg.Env) -> No
         await env.step(ocg.Noop())
 
 
+async def test_a_step_ends_at_the_horizon_at_the_latest(env: ocg.Env) -> None:
+    await env.reset()
+    first, *_ = await env.step(ocg.Noop(), dt=30)
+    last, _, done, info = await env.step(ocg.Noop(), dt=600)
+    assert (done, info["done_reason"]) == (True, "horizon")
+    assert last.time[-1] - first.time[-1] == 90 * 1_000_000_000
+
+
 async def test_a_step_that_is_no_multiple_of_the_bucket_is_refused_with_both_values(env: ocg.Env) -> None:
     await env.reset()
     with pytest.raises(ocg.ConfigurationError, match=r"(?s)25.*10"):
