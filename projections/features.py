@@ -175,13 +175,14 @@ class _Reader:
     def coverage(self) -> Float:
         """Return arrived / expected readings [T, N] over all sources that cover the entity; 0 where none does."""
         arrived, expected = np.zeros(self._shape), np.zeros(self._shape)
+        unmanned = self.level("replicas_desired") == 0  # scaled to zero: there is no pod that anything could be read of
         for quantity, part in self._series.sources(self._table):
             feed = self._series.feed(self._table, quantity, part)
             if feed is None or quantity in _PARTS_OF_OTHERS:
                 continue
             came, due = arrivals(self._samples, feed, self._buckets, self._covered(quantity))
             arrived += came
-            expected += due
+            expected += np.where(unmanned, came, due) if quantity in _OF_PODS else due
         return np.divide(arrived, expected, out=np.zeros(self._shape), where=expected > 0)
 
     def _covered(self, quantity: str) -> Bool:
@@ -192,6 +193,18 @@ class _Reader:
 
 
 _OF_SPANS = frozenset({"request_count", "error_count", "latency"})  #: 0 without a series where the service sends spans
+_OF_PODS = frozenset(
+    {
+        "cpu_seconds",
+        "memory_bytes",
+        "restarts",
+        "network_rx_bytes",
+        "network_tx_bytes",
+        "cfs_periods",
+        "cpu_limit",
+        "memory_limit",
+    }
+)
 _PARTS_OF_OTHERS = frozenset({"error_count", "cfs_throttled_periods"})  #: have a series only once something was counted
 
 

@@ -219,6 +219,19 @@ def test_what_is_refreshed_every_ten_seconds_is_covered_at_that_resolution(scrib
     assert column(state, "coverage", 10)[:, 2].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize(("desired", "coverage"), [(0.0, [1, 1, 1]), (1.0, [1, 2 / 3, 2 / 3])])
+def test_a_service_scaled_to_zero_owes_no_readings_of_its_pods(
+    scribe: Any, desired: float, coverage: list[float]
+) -> None:
+    log = scribe()
+    for seconds in range(0, 31, 5):
+        log.sample(seconds, desired if seconds > 10 else 1.0, "k8s_deployment_desired", k8s_deployment_name="cache")
+        if seconds in (0, 10):  # per bucket: two readings of the deployment, one of its pod
+            log.sample(seconds, 0.3 * seconds, CPU, k8s_deployment_name="cache", k8s_pod_name="a")
+    log.flush(30)
+    assert column(fold(log.entries), "coverage", 10)[:, 2].tolist() == pytest.approx(coverage)
+
+
 def test_series_of_services_outside_the_graph_feed_nothing(scribe: Any) -> None:
     log = scribe()
     for seconds in (0, 5, 10):
