@@ -36,11 +36,14 @@ def _workload(state: RunState, buckets: Buckets) -> list[Row]:
         if reading is None:
             continue
         time = int(starts[position])
-        for name, grown in (("offered_rate", asked.scheduled[position]), ("served_rate", asked.served[position])):
+        for name, grown, kind in (
+            ("offered_rate", asked.scheduled[position], "exogenous"),
+            ("served_rate", asked.served[position], "outcome"),
+        ):
             if not np.isnan(grown):
-                rows.append(_row(time, "", name, grown / asked.seconds[position], "1/s", "exogenous"))
+                rows.append(_row(time, "", name, grown / asked.seconds[position], "1/s", kind))
         rows.append(_row(time, "", "users_target", reading.users_target, "1", "actuator"))
-        rows.append(_row(time, "", "users_active", reading.users_active, "1", "exogenous"))
+        rows.append(_row(time, "", "users_active", reading.users_active, "1", "outcome"))
         rows += [_row(time, flow, "mix_share", reading.mix[flow], "1", "actuator") for flow in reading.mix]
     return rows
 
