@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def tell(console: Console, summary: Summary, *, wall_seconds: float | None = Non
 
 def suggest(console: Console, data_dir: Path | None) -> None:
     """Print what to try next with the newest run."""
-    option = "" if data_dir is None else f" --data-dir {data_dir}"
+    option = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
     lines = (
         (f"show latest{option}", "the same again, with a plot"),
         (f"tail latest{option}", "the events, one line each"),
@@ -46,7 +47,7 @@ def _program() -> str:
     """Return how this program is called here: by name where that finds it, else by its path."""
     called = Path(sys.argv[0])
     found = shutil.which(called.name)
-    return called.name if found is not None and Path(found).samefile(called) else str(called)
+    return called.name if found is not None and Path(found).samefile(called) else shlex.quote(str(called))
 
 
 def sparkline(

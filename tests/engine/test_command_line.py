@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,12 +14,13 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from otel_control_gym.engine.command_line.app import app
 from otel_control_gym.engine.command_line.progress import clock_text
 from otel_control_gym.engine.command_line.rebuild import parse_bucket
-from otel_control_gym.engine.command_line.telling import SPARKLINE_CHARACTERS, sparkline
+from otel_control_gym.engine.command_line.telling import SPARKLINE_CHARACTERS, sparkline, suggest
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.plot import plot_summary
 from otel_control_gym.engine.summary import Track, summarise
@@ -347,3 +350,14 @@ def test_sparklines_of_one_span_of_time_are_equally_long_whatever_their_buckets(
 
 def test_a_sparkline_of_nothing_is_blank() -> None:
     assert sparkline(track([None, None]), 0, 20).strip() == ""
+
+
+def test_suggested_commands_can_be_pasted_whatever_the_directory_is_called(tmp_path: Path) -> None:
+    data_dir = tmp_path / "my data; it's Δ"
+    output = io.StringIO()
+    suggest(Console(file=output, width=1000), data_dir)
+    suggested = [line for line in output.getvalue().splitlines() if "--data-dir" in line]
+    assert len(suggested) == 4
+    for line in suggested:
+        words = shlex.split(line)
+        assert words[words.index("--data-dir") + 1] == str(data_dir)
