@@ -20,7 +20,7 @@ import msgspec
 
 from otel_control_gym.engine.broker import Broker
 from otel_control_gym.engine.errors import BrokerError
-from otel_control_gym.engine.nats_session import API, Outgoing, Refused, Session, Stored, Unanswered, own_headers
+from otel_control_gym.engine.nats_session import API, Outgoing, Refused, Session, Stored, Unanswered, own_headers, shown
 
 __all__ = ("STREAM_NOT_FOUND", "WRONG_LAST_SEQUENCE", "JetStream", "StreamConfig", "StreamInfo")
 
@@ -82,9 +82,9 @@ class JetStream:
         except (Refused, Unanswered) as error:
             await self._close()
             if isinstance(error, Refused) and error.code not in _JETSTREAM_DISABLED:
-                raise BrokerError(f"the NATS server at {self.broker.url} refuses to serve: {error}") from error
+                raise BrokerError(f"the NATS server at {shown(self.broker.url)} refuses to serve: {error}") from error
             raise BrokerError(
-                f"the NATS server at {self.broker.url} has no JetStream for this account\n"
+                f"the NATS server at {shown(self.broker.url)} has no JetStream for this account\n"
                 "  start it with `-js`, or enable JetStream in its configuration"
             ) from error
         return self

@@ -13,12 +13,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import anyio
 
 from otel_control_gym.engine.errors import LogError
 
-__all__ = ("claimed_run", "forget_run", "listed_runs", "locked_file", "run_lock")
+__all__ = ("claimed_run", "forget_run", "listed_runs", "locked_file", "run_lock", "unfinished_runs")
 
 WAIT_SECONDS = 5.0
 POLL_SECONDS = 0.02
@@ -61,6 +62,17 @@ async def claimed_run(data_dir: Path, run_id: str) -> AsyncIterator[bool]:
 def listed_runs(data_dir: Path) -> list[str]:
     """Return the ids of the runs that are in progress or weren't put in order yet, oldest first."""
     return sorted(path.name.removesuffix(_SUFFIX) for path in (data_dir / "locks").glob(f"*{_SUFFIX}"))
+
+
+def unfinished_runs(data_dir: Path) -> dict[str, Literal["running", "crashed"]]:
+    """Return the runs that are in progress, or whose process ended before they were put in order; oldest first."""
+    states: dict[str, Literal["running", "crashed"]] = {}
+    for run_id in listed_runs(data_dir):
+        held = _lock(data_dir, run_id)
+        states[run_id] = "running" if held is None else "crashed"
+        if held is not None:
+            os.close(held)
+    return states
 
 
 def forget_run(data_dir: Path, run_id: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -311,6 +312,11 @@ def _check_url(server: str) -> None:
         raise ValueError("that is no URL of a NATS server; one looks like nats://host:4222")
 
 
+def shown(servers: str) -> str:
+    """Return a URL, or several with commas, as it may be printed: without user and password."""
+    return ",".join(re.sub(r"//[^/@]*@", "//", server.strip()) for server in servers.split(","))
+
+
 def _tls(broker: Broker) -> ssl.SSLContext | None:
     return None if broker.tls_ca_file is None else ssl.create_default_context(cafile=str(broker.tls_ca_file))
 
@@ -322,4 +328,5 @@ def _connect_failure(server: str, error: Exception) -> str:
         why = "nothing listens there"
     else:
         why = str(error) or type(error).__name__
-    return f"the NATS server at {server} can't be used: {why}\n  start it, correct `--nats`, or leave `--nats` out for an embedded one"
+    remedy = "start it, correct `--nats`, or leave `--nats` out for an embedded one"
+    return f"the NATS server at {shown(server)} can't be used: {why}\n  {remedy}"

@@ -89,7 +89,6 @@ def dataset_files(state: RunState, identity: Identity, bucket_seconds: int | Non
     """
     bucket = bucket_seconds or state.settings.granularity.observation_bucket_seconds
     files = {name: _parquet(table) for name, table in make_tables(state, identity.run_id, bucket).items()}
-    files["metadata.json"] = _json(metadata_document(state, identity, bucket))
     files["graph.json"] = _json(graph_document(state))
     files["coroot_findings.json"] = _json(finding_records(state))
     files["logs.jsonl.zst"] = _lines(
@@ -102,6 +101,9 @@ def dataset_files(state: RunState, identity: Identity, bucket_seconds: int | Non
             lambda row: (row.object_kind, row.object_name, row.reason, row.message),
         )
     )
+    document = metadata_document(state, identity, bucket)
+    document["hashes"]["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    files["metadata.json"] = _json(document)
     return files
 
 

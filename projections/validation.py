@@ -47,6 +47,7 @@ RULES: Mapping[str, str] = {
     "bucket-grid": "the feature tables have a row for every entity in every bucket",
     "range": "coverage and ratios lie between 0 and 1, counts and rates aren't negative",
     "archive-digest": "event_log.zst is the file that the tables were made of",
+    "file-digest": "every file is the one that was written: its SHA-256 is the one in metadata.json",
 }
 _SHARES = ("coverage", "error_ratio", "cpu_throttled_ratio", "propensity", "sampling_probability")
 _NEVER_NEGATIVE = (
@@ -276,6 +277,13 @@ def _archive(run: _Run) -> Iterator[Violation]:
         yield Violation("archive-digest", schemas.ARCHIVE, f"its SHA-256 isn't {stated}")
 
 
+def _files(run: _Run) -> Iterator[Violation]:
+    for name, stated in sorted(run.metadata.get("hashes", {}).get("files", {}).items()):
+        path = run.directory / name
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != stated:
+            yield Violation("file-digest", name, f"its SHA-256 isn't {stated}: it was changed after it was written")
+
+
 _CHECKS: tuple[Callable[[_Run], Iterator[Violation]], ...] = (
     _metadata,
     _rows,
@@ -284,4 +292,5 @@ _CHECKS: tuple[Callable[[_Run], Iterator[Violation]], ...] = (
     _buckets,
     _ranges,
     _archive,
+    _files,
 )

@@ -281,6 +281,14 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
     assert "can't be used" in await refused_by(url)
 
 
+async def test_a_password_in_the_url_is_not_printed() -> None:
+    with pytest.raises(BrokerError) as refusal:
+        async with LogConnection(RemoteBroker("nats://user:secret@127.0.0.1:1")):
+            pass
+    assert "nats://127.0.0.1:1" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
 async def test_a_missing_credentials_file_is_named(broker_url: str, tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match=r"missing\.creds"):
         async with LogConnection(RemoteBroker(broker_url, credentials_file=tmp_path / "missing.creds")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import signal
@@ -22,6 +23,7 @@ from otel_control_gym.engine.command_line.progress import clock_text
 from otel_control_gym.engine.command_line.rebuild import parse_bucket
 from otel_control_gym.engine.command_line.telling import SPARKLINE_CHARACTERS, sparkline, suggest
 from otel_control_gym.engine.errors import UsageError
+from otel_control_gym.engine.locks import locked_file
 from otel_control_gym.engine.plot import plot_summary
 from otel_control_gym.engine.summary import Track, summarise
 
@@ -95,6 +97,23 @@ def test_runs_lists_each_run_with_its_status_and_place(data_dir: Path) -> None:
     assert Path(run["path"]).name == f"run_{run['run_id']}"
     told = Answer("runs", "--data-dir", data_dir)
     assert run["run_id"] in told.out
+
+
+def test_runs_shows_what_is_running_and_what_crashed(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "CRASHED.lock").touch()
+    held = locked_file(tmp_path / "locks" / "RUNNING.lock")
+    assert held is not None
+    try:
+        found = Answer("runs", "--json", "--data-dir", tmp_path).document
+        told = Answer("runs", "--data-dir", tmp_path).out
+    finally:
+        os.close(held)
+    assert found == [
+        {"run_id": "CRASHED", "status": "crashed", "path": None},
+        {"run_id": "RUNNING", "status": "running", "path": None},
+    ]
+    assert "the next `ocg run` puts crashed runs in order" in told
 
 
 def test_runs_says_so_when_there_are_none(tmp_path: Path) -> None:

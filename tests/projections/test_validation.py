@@ -95,6 +95,7 @@ BREACHES: list[tuple[str, str, Callable[[Path], object]]] = [
     ("bucket-grid", "node_features.parquet", change_table("node_features", lambda table: table.slice(1))),
     ("range", "node_features.parquet", change_table("node_features", set_cell("coverage", 0, 1.5))),
     ("range", "edge_features.parquet", change_table("edge_features", set_cell("request_count", 0, -1.0))),
+    ("file-digest", "rewards.parquet", change_table("rewards", lambda table: table.slice(1))),
     ("archive-digest", "event_log.zst", lambda run: (run / "event_log.zst").write_bytes(b"another")),
 ]
 
