@@ -21,6 +21,7 @@ import numpy as np
 from otel_control_gym.stands.twin.compilation import compiled
 from otel_control_gym.stands.twin.draws import CONNECTION, ENDPOINT, LEG, WORK, descend, exponential, normal, uniform
 from otel_control_gym.stands.twin.event_heap import ARRIVE, REPORT, push
+from otel_control_gym.stands.twin.memory import check_memory
 from otel_control_gym.stands.twin.processor import add_work
 from otel_control_gym.stands.twin.recording import abandon_call, close_call, close_server, open_call
 from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, RUNNING, STOPPED, Record, State
@@ -121,6 +122,7 @@ def handle_arrival(topology: Topology, state: State, index: int) -> None:
     hop.arrived = state.world[0].now
     pod.in_flight += 1
     pod.rx_bytes += topology.operations[call.operation].request_bytes
+    check_memory(topology, state, hop.pod)
     _admit(topology, state, index)
 
 

@@ -82,7 +82,8 @@ class TwinRun:
         moment = min(until, self._next_scrape, self._next_housekeeping, self._next_refresh)
         if due is not None:
             moment = max(self.now, min(moment, due))
-        self.simulation.run(moment)
+        if not self.simulation.run(moment):
+            moment = self.now  # a container was killed: the kubelet comes first
         self.control_plane.run_due(moment)
         if moment == self._next_housekeeping:
             self._next_housekeeping += self._housekeeping_interval

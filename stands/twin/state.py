@@ -135,11 +135,16 @@ POD = np.dtype(
         ("rx_bytes", "i8"),
         ("tx_bytes", "i8"),
         ("served", "i8"),  # requests that it answered
+        ("memory_limit", "i8"),  # 0: none
+        ("memory_base", "i8"),  # of its process; 0 while a ramp stands for it
+        ("memory_ramped", "i8"),  # what its ramps have come to
+        ("memory_due", "i8"),  # its outstanding memory event
     ],
     align=True,
 )
 CONNECTION = np.dtype([("pod", "i8"), ("picks", "i8")], align=True)
 RULE = np.dtype([("pod", "i8"), ("peer", "i8"), ("latency_ns", "i8"), ("jitter_ns", "i8")], align=True)
+RAMP = np.dtype([("pod", "i8"), ("start", "i8"), ("duration", "i8"), ("bytes", "i8")], align=True)
 SESSION = np.dtype(
     [
         ("entity", "i8"),  # user, or number of the arrival
@@ -189,6 +194,8 @@ WORLD = np.dtype(
         ("hops_used", "i8"),
         ("todo", "i8"),
         ("rules", "i8"),
+        ("ramps", "i8"),
+        ("killed", "i8"),  # pod that has just outgrown its memory limit; -1: none
         ("load_pod", "i8"),
         ("free_session", "i8"),
         ("sessions_used", "i8"),
@@ -225,6 +232,7 @@ class State(NamedTuple):
     ready_count: npt.NDArray[np.int64]  #: [services]
     connections: Table
     rules: Table
+    ramps: Table  #: memory that grows
     sessions: Table
     weights: npt.NDArray[np.float64]  #: [flows]: cumulative shares of the mix, the last one is 1
     flow_tasks: npt.NDArray[np.int64]  #: [flows, 2]: started, finished
@@ -248,6 +256,7 @@ def empty_state(services: int, edges: int, flows: int) -> State:
         ready_count=np.zeros(services, np.int64),
         connections=np.zeros(32, CONNECTION),
         rules=np.zeros(4, RULE),
+        ramps=np.zeros(4, RAMP),
         sessions=np.zeros(64, SESSION),
         weights=np.ones(flows),
         flow_tasks=np.zeros((flows, 2), np.int64),
@@ -261,7 +270,7 @@ def empty_state(services: int, edges: int, flows: int) -> State:
     world = state.world
     world["free_hop"] = link_free_rows(state.hops, 0, -1)
     world["free_session"] = link_free_rows(state.sessions, 0, -1)
-    world["load_pod"] = -1
+    world["load_pod"] = world["killed"] = -1
     world["spawn_due"] = world["arrival_due"] = NEVER
     world["arrival_units"] = -1.0  # none drawn yet
     return state

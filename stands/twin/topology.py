@@ -36,6 +36,8 @@ SERVICE = np.dtype(
         ("workers", "i8"),  # 0: no bound
         ("holds", "i8"),  # 1: keeps its worker while it waits for answers
         ("threads", "i8"),  # cores that it can use at once; 0: no bound
+        ("memory_base", "i8"),
+        ("memory_request", "i8"),  # for each request in flight
     ],
     align=True,
 )
@@ -226,8 +228,14 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
     )
 
 
-def _service_row(service: Service) -> tuple[int, int, int]:
-    return service.workers, int(service.holds_worker), service.threads
+def _service_row(service: Service) -> tuple[int | float, ...]:
+    return (
+        service.workers,
+        int(service.holds_worker),
+        service.threads,
+        service.memory_base_bytes,
+        service.memory_per_request_bytes,
+    )
 
 
 def _table(rows: Sequence[tuple[int | float, ...]], dtype: np.dtype[np.void]) -> Table:
