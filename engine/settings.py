@@ -119,6 +119,12 @@ class EdgeSettings(_Record, frozen=True, kw_only=True):
     protocol: Literal["http", "grpc", "sql", "resp"]
     connection: Literal["sticky", "per_request"] = "sticky"  #: sticky: one connection per client pod, as gRPC holds it
     latency_ms: float = 0.15  #: one-way network latency without faults
+    timeout_ms: float = 0.0  #: the caller waits no longer than this for an attempt; 0: for ever
+    retries: int = 0  #: how often a call that failed in any way is tried again
+    backoff_ms: float = 0.0  #: pause before the first retry, doubled before each further one
+    jitter: float = (
+        0.0  #: share of a pause (0..1) that is left to chance: it takes between 1 - jitter and 1 times its length
+    )
 
 
 class Flow(_Record, frozen=True, kw_only=True):

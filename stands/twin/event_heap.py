@@ -11,7 +11,20 @@ from typing import Final
 from otel_control_gym.stands.twin.compilation import compiled
 from otel_control_gym.stands.twin.state import State
 
-__all__ = ("ARRIVAL", "ARRIVE", "KINDS", "MEMORY", "PROCESSOR", "REPORT", "SESSION", "SPAWN", "drop_earliest", "push")
+__all__ = (
+    "ARRIVAL",
+    "ARRIVE",
+    "KINDS",
+    "MEMORY",
+    "PROCESSOR",
+    "REPORT",
+    "RESEND",
+    "SESSION",
+    "SPAWN",
+    "TIMEOUT",
+    "drop_earliest",
+    "push",
+)
 
 ARRIVE: Final = 0  #: a request reaches its pod (index: hop)
 REPORT: Final = 1  #: an answer, or the news that there is none, reaches the caller (hop)
@@ -20,6 +33,8 @@ SESSION: Final = 3  #: a user stops thinking (session)
 SPAWN: Final = 4  #: a user comes or goes
 ARRIVAL: Final = 5  #: an open arrival
 MEMORY: Final = 6  #: a stressor has grown (pod)
+TIMEOUT: Final = 7  #: a caller has waited long enough (hop)
+RESEND: Final = 8  #: a call is tried again (hop)
 KINDS: Final = 16  #: payload = index * KINDS + kind
 
 

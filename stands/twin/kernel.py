@@ -15,7 +15,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_control_gym.stands.twin.calls import abandon_hops, advance_next, handle_arrival, handle_report
+from otel_control_gym.stands.twin.calls import (
+    abandon_hops,
+    advance_next,
+    handle_arrival,
+    handle_report,
+    handle_resend,
+    handle_timeout,
+)
 from otel_control_gym.stands.twin.compilation import compiled, entry_point
 from otel_control_gym.stands.twin.event_heap import (
     ARRIVAL,
@@ -24,13 +31,15 @@ from otel_control_gym.stands.twin.event_heap import (
     MEMORY,
     PROCESSOR,
     REPORT,
+    RESEND,
     SESSION,
     SPAWN,
+    TIMEOUT,
     drop_earliest,
 )
 from otel_control_gym.stands.twin.memory import grow_memory
 from otel_control_gym.stands.twin.processor import change_limit, change_stress, clear_work, handle_processor
-from otel_control_gym.stands.twin.state import DRAINING, STOPPED, State
+from otel_control_gym.stands.twin.state import DRAINING, STOPPED, TIMED_OUT, State
 from otel_control_gym.stands.twin.topology import Topology
 from otel_control_gym.stands.twin.users import (
     change_rate,
@@ -135,6 +144,13 @@ def _take_place(topology: Topology, state: State, kind: int, index: int) -> None
         pod = state.pods[index]
         if pod.due == world.now:
             handle_processor(state, index, topology.services[pod.service].threads)
+    elif kind == TIMEOUT:
+        task = state.hops[index].trace
+        session = handle_timeout(topology, state, index)
+        if session >= 0:
+            end_request(topology, state, session, task, TIMED_OUT)
+    elif kind == RESEND:
+        handle_resend(topology, state, index)
     elif kind == MEMORY:
         if state.pods[index].memory_due == world.now:
             grow_memory(topology, state, index)

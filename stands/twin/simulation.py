@@ -12,9 +12,9 @@ Data sheet
 - Counters are cumulative from the start of the simulation (edges, flows) or of the pod (span rows, CPU, network).
 - Memory: base + share per request in flight + what stressors hold; over the limit a container is killed and `run` stops there.
 - Same configuration, seed and commands: same counters and spans, bit for bit, however the time was cut into runs.
-- Simplifications: work is drawn per stage and independent of the pod; TCP and TLS handshakes, packet loss, timeouts and retries don't exist
-  here; CPU quotas have one period clock per pod (no slices, no carry-over); the node's cores are the pod's own (no noisy neighbours); a
-  delay rule delays each message once, not its acknowledgements.
+- Simplifications: work is drawn per stage and independent of the pod; TCP and TLS handshakes and packet loss don't exist here; CPU quotas
+  have one period clock per pod (no slices, no carry-over); the node's cores are the pod's own (no noisy neighbours); a delay rule delays
+  each message once, not its acknowledgements; a caller that gives up doesn't tell the called, whose work goes on.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ class Simulation:
         world = self._state.world
         world["root_key"] = draw_bits(seed)
         world["now"] = start
-        world["margin"] = self.names.fan_out * _MAX_LINES + 8
+        world["margin"] = (
+            2 * self.names.fan_out * _MAX_LINES + 8
+        )  # a call brings an event, and another one for its deadline
         low, high = workload.think_seconds
         world["think_low_ns"], world["think_high_ns"] = low * _SECOND, high * _SECOND
         self.set_mix(workload.mix)
@@ -309,9 +311,9 @@ class Simulation:
 
     @property
     def edge_counts(self) -> npt.NDArray[np.int64]:
-        """Return calls per edge [edges, 6], columns `state.OK, ERROR, REFUSED, LOST, IN_FLIGHT, ATTEMPTED`.
+        """Return attempts per edge [edges, 8], columns `state.OK, ERROR, REFUSED, LOST, TIMED_OUT, IN_FLIGHT, ATTEMPTED, RETRIED`.
 
-        At every moment ATTEMPTED is the sum of the other five.
+        At every moment ATTEMPTED is the sum of the first six; RETRIED tells how many of them weren't their call's first.
         """
         return read_only(self._state.edge_counts)
 
@@ -319,7 +321,7 @@ class Simulation:
     def edge_buckets(self) -> npt.NDArray[np.int64]:
         """Return finished calls by duration [edges, 2 (ok, failed), 2 (client's view, server's view), 17], not cumulative.
 
-        Refused and lost calls are in the client's view only; calls whose caller died are in neither.
+        Refused, lost and timed out calls are in the client's view only; calls whose caller died are in neither.
         """
         return read_only(self._state.edge_buckets)
 

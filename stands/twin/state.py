@@ -21,6 +21,7 @@ __all__ = (
     "ATTEMPTED",
     "BUCKETS",
     "CLIENT",
+    "COUNTS",
     "DRAINING",
     "ERROR",
     "INTERNAL",
@@ -29,10 +30,12 @@ __all__ = (
     "NEVER",
     "OK",
     "REFUSED",
+    "RETRIED",
     "RUNNING",
     "SERVER",
     "SPAN",
     "STOPPED",
+    "TIMED_OUT",
     "Record",
     "State",
     "copy_state",
@@ -51,8 +54,11 @@ OK: Final = 0
 ERROR: Final = 1  #: the server answered with an error
 REFUSED: Final = 2  #: no pod was ready
 LOST: Final = 3  #: the connection was reset, or the caller died
-IN_FLIGHT: Final = 4
-ATTEMPTED: Final = 5
+TIMED_OUT: Final = 4  #: the caller has given up; the work behind it may go on
+IN_FLIGHT: Final = 5
+ATTEMPTED: Final = 6
+RETRIED: Final = 7  #: of the attempted: those that weren't a call's first
+COUNTS: Final = 8
 
 # Kinds of spans and of counter rows.
 SERVER: Final = 0
@@ -92,6 +98,9 @@ HOP = np.dtype(
         ("client_open", "i8"),  # the caller still waits
         ("holding", "i8"),  # a worker
         ("reported", "i8"),  # the answer has reached the caller's side
+        ("told", "i8"),  # the caller knows what came of it
+        ("attempt", "i8"),  # 0: the call's first
+        ("deadline", "i8"),  # at which the caller gives up; 0: never
     ],
     align=True,
 )
@@ -179,6 +188,7 @@ SPAN = np.dtype(
         ("edge", "i8"),  # -1: none
         ("kind", "i8"),
         ("outcome", "i8"),
+        ("attempt", "i8"),
     ],
     align=True,
 )
@@ -236,7 +246,7 @@ class State(NamedTuple):
     sessions: Table
     weights: npt.NDArray[np.float64]  #: [flows]: cumulative shares of the mix, the last one is 1
     flow_tasks: npt.NDArray[np.int64]  #: [flows, 2]: started, finished
-    edge_counts: npt.NDArray[np.int64]  #: [edges, 6]: OK, ERROR, REFUSED, LOST, IN_FLIGHT, ATTEMPTED
+    edge_counts: npt.NDArray[np.int64]  #: [edges, COUNTS]
     edge_sums_ns: npt.NDArray[np.int64]  #: [edges, failed, side]: durations; side 0 is the client's, 1 the server's
     edge_buckets: npt.NDArray[np.int64]  #: [edges, failed, side, BUCKETS]: durations, not cumulative
     span_sums_ns: npt.NDArray[np.int64]  #: [rows, failed]
@@ -260,7 +270,7 @@ def empty_state(services: int, edges: int, flows: int) -> State:
         sessions=np.zeros(64, SESSION),
         weights=np.ones(flows),
         flow_tasks=np.zeros((flows, 2), np.int64),
-        edge_counts=np.zeros((edges, 6), np.int64),
+        edge_counts=np.zeros((edges, COUNTS), np.int64),
         edge_sums_ns=np.zeros((edges, 2, 2), np.int64),
         edge_buckets=np.zeros((edges, 2, 2, BUCKETS), np.int64),
         span_sums_ns=np.zeros((32, 2), np.int64),

@@ -69,7 +69,19 @@ CALL = np.dtype(
     ],
     align=True,
 )
-EDGE = np.dtype([("source", "i8"), ("target", "i8"), ("sticky", "i8"), ("latency_ns", "i8")], align=True)
+EDGE = np.dtype(
+    [
+        ("source", "i8"),
+        ("target", "i8"),
+        ("sticky", "i8"),
+        ("latency_ns", "i8"),
+        ("timeout_ns", "i8"),  # 0: none
+        ("retries", "i8"),
+        ("backoff_ns", "f8"),  # before the first retry
+        ("jitter", "f8"),  # share of it
+    ],
+    align=True,
+)
 FLOW = np.dtype([("first_call", "i8"), ("calls", "i8"), ("additions_low", "i8"), ("additions_high", "i8")], align=True)
 
 
@@ -201,6 +213,10 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
             builder.services[edge.target],
             edge.connection == "sticky",
             edge.latency_ms * _MS,
+            edge.timeout_ms * _MS,
+            edge.retries,
+            edge.backoff_ms * _MS,
+            edge.jitter,
         )
         for edge in config.edges
     ]

@@ -22,7 +22,7 @@ from otel_control_gym.stands.twin.api import STRATEGIC_MERGE_PATCH, Api
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, EVENT, NETWORK_CHAOS, POD, STRESS_CHAOS, Object
 from otel_control_gym.stands.twin.run import TwinRun
 from otel_control_gym.stands.twin.simulation import Simulation
-from otel_control_gym.stands.twin.state import ERROR, IN_FLIGHT, LOST, OK
+from otel_control_gym.stands.twin.state import ATTEMPTED, ERROR, IN_FLIGHT, LOST, OK
 
 if TYPE_CHECKING:
     from tests.stands.conftest import MakeConfig
@@ -158,7 +158,8 @@ def test_every_call_is_accounted_for_through_kills() -> None:
             slot = simulation.add_pod("back", ordinal=slot, cpu_limit_cores=None, memory_limit_bytes=14 * MI)
             simulation.set_ready(slot, True)
     assert slot > 10
-    assert (simulation.edge_counts[:, 5] == simulation.edge_counts[:, :5].sum(axis=1)).all()
+    counts = simulation.edge_counts
+    assert (counts[:, ATTEMPTED] == counts[:, :ATTEMPTED].sum(axis=1)).all()
     simulation.set_rate(0.0)
     while not simulation.run(simulation.now + 20 * SECOND):
         pass
