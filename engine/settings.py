@@ -105,6 +105,10 @@ class Service(_Record, frozen=True, kw_only=True):
     holds_worker: bool = False  #: a request keeps its worker while it waits for downstream answers (thread pools)
     threads: int = 0  #: cores that the runtime can use at once; 0: as many as there are runnable requests
     start_seconds: float = 1.0  #: container start to serving
+    cold_work: float = (
+        0.0  #: extra work of a fresh process's first request (JIT, empty caches), as a multiple of its ordinary work
+    )
+    cold_requests: float = 100.0  #: requests served until that extra is down to 1/e
     drains: bool = True  #: finishes what is in flight when it is told to stop
     memory_base_bytes: int = 20_000_000
     memory_per_request_bytes: int = 20_000

@@ -229,7 +229,7 @@ def advance_next(topology: Topology, state: State) -> None:
         if hop.position == WORK_NEXT:
             hop.position = CALLS_NEXT
             if step.work_ns > 0.0:
-                work = _work(operation, hop.key, hop.stage, step.work_ns)
+                work = _work(operation, hop.key, hop.stage, step.work_ns) * _coldness(service, state.pods[hop.pod])
                 add_work(state, hop.pod, index, work, service.threads)
                 return
         if hop.position == CALLS_NEXT:
@@ -253,7 +253,9 @@ def advance_next(topology: Topology, state: State) -> None:
     if hop.stage == operation.steps:
         hop.stage += 1
         if operation.tail_ns > 0.0:
-            work = _work(operation, hop.key, operation.steps, operation.tail_ns)
+            work = _work(operation, hop.key, operation.steps, operation.tail_ns) * _coldness(
+                service, state.pods[hop.pod]
+            )
             add_work(state, hop.pod, index, work, service.threads)
             return
     _answer(topology, state, index, OK)
@@ -285,6 +287,15 @@ def _work(operation: Record, key: np.uint64, stage: int, mean: float) -> float:
     if operation.distribution == LOGNORMAL:
         return mean * math.exp(operation.mu + operation.sigma * normal(key, WORK, stage))
     return mean
+
+
+@compiled
+def _coldness(service: Record, pod: Record) -> float:
+    """Return how much longer work takes at a pod that has served little: its code isn't compiled, its caches are empty."""
+    if service.cold_work == 0.0 or pod.warm:
+        return 1.0
+    extra: float = service.cold_work * math.exp(-pod.served / service.cold_requests)
+    return 1.0 + extra
 
 
 @compiled

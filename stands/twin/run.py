@@ -51,6 +51,7 @@ class TwinRun:
             runtime=self.world,
         )
         self.control_plane.install()
+        self.world.warm_up()
         self.telemetry = Telemetry(self.world, self.control_plane)
         self.service_map = ServiceMap(self.simulation)
         self.at_scrape: Callable[[], None] | None = None  #: called at each scrape, after it

@@ -192,6 +192,10 @@ class Simulation:
         if ready and row == self.names.load_service:
             self._execute(self.now, kernel.HAND_LOAD, slot)
 
+    def warm_up(self, slot: int) -> None:
+        """Take a pod for one that has been running for long: its caches are full and its code is compiled."""
+        self._state.pods["warm"][slot] = 1
+
     def drain(self, slot: int) -> None:
         """Let a pod close its connections: callers connect elsewhere with their next call, what is in flight goes on."""
         self._execute(self.now, kernel.DRAIN, slot)

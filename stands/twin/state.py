@@ -144,6 +144,7 @@ POD = np.dtype(
         ("rx_bytes", "i8"),
         ("tx_bytes", "i8"),
         ("served", "i8"),  # requests that it answered
+        ("warm", "i8"),  # it has been running for long
         ("memory_limit", "i8"),  # 0: none
         ("memory_base", "i8"),  # of its process; 0 while a ramp stands for it
         ("memory_ramped", "i8"),  # what its ramps have come to

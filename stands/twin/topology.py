@@ -36,6 +36,8 @@ SERVICE = np.dtype(
         ("workers", "i8"),  # 0: no bound
         ("holds", "i8"),  # 1: keeps its worker while it waits for answers
         ("threads", "i8"),  # cores that it can use at once; 0: no bound
+        ("cold_work", "f8"),  # extra share of a fresh pod's first request
+        ("cold_requests", "f8"),  # requests until it is down to 1/e
         ("memory_base", "i8"),
         ("memory_request", "i8"),  # for each request in flight
     ],
@@ -174,6 +176,29 @@ class _Builder:
             sigma,
         )
 
+    def check(self) -> None:
+        """See to it that what has bounds keeps them.
+
+        Raises:
+            ConfigurationError: a number is out of its bounds.
+        """
+        for name, service in self.config.services.items():
+            if service.cold_work < 0 or service.cold_requests <= 0:
+                found = {"cold_work": service.cold_work, "cold_requests": service.cold_requests}
+                raise self._error(
+                    f"services.{name}", found, "a process can't be so cold", "use at least 0, and above 0"
+                )
+        for row, edge in enumerate(self.config.edges):
+            if min(edge.timeout_ms, edge.retries, edge.backoff_ms, edge.jitter) < 0 or edge.jitter > 1:
+                keys = ("timeout_ms", "retries", "backoff_ms", "jitter")
+                found = {key: getattr(edge, key) for key in keys}
+                raise self._error(
+                    f"edges[{row}]",
+                    found,
+                    "callers can't be so patient",
+                    "use numbers from 0 on, a jitter of at most 1",
+                )
+
     def load_service(self) -> int:
         """Return the row of the service that makes the flows' requests."""
         found = [name for name, service in self.config.services.items() if service.kind == "workload"]
@@ -191,10 +216,11 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
     """Return the rows of an application and their names.
 
     Raises:
-        ConfigurationError: a call names an operation or needs an edge that isn't there, or no service (or more than one)
-            makes the load.
+        ConfigurationError: a call names an operation or needs an edge that isn't there, no service (or more than one) makes the
+            load, or a number is out of its bounds.
     """
     builder = _Builder(config)
+    builder.check()
     load = builder.load_service()
     operations = [
         builder.operation(service, name, operation, rank)
@@ -249,6 +275,8 @@ def _service_row(service: Service) -> tuple[int | float, ...]:
         service.workers,
         int(service.holds_worker),
         service.threads,
+        service.cold_work,
+        service.cold_requests,
         service.memory_base_bytes,
         service.memory_per_request_bytes,
     )

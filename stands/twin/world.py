@@ -71,6 +71,11 @@ class World:
         """
         return self._by_uid[uid]
 
+    def warm_up(self) -> None:
+        """Take all containers for long running ones, as those are that the run begins with."""
+        for container in self.containers:
+            self.simulation.warm_up(container.slot)
+
     # --- PodRuntime ----------------------------------------------------------------------------------------------------
 
     def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
