@@ -105,6 +105,10 @@ class Service(_Record, frozen=True, kw_only=True):
     holds_worker: bool = False  #: a request keeps its worker while it waits for downstream answers (thread pools)
     threads: int = 0  #: cores that the runtime can use at once; 0: as many as there are runnable requests
     start_seconds: float = 1.0  #: container start to serving
+    cold_work: float = (
+        0.0  #: extra work of a fresh process's first request (JIT, empty caches), as a multiple of its ordinary work
+    )
+    cold_requests: float = 100.0  #: requests served until that extra is down to 1/e
     drains: bool = True  #: finishes what is in flight when it is told to stop
     memory_base_bytes: int = 20_000_000
     memory_per_request_bytes: int = 20_000
@@ -119,6 +123,12 @@ class EdgeSettings(_Record, frozen=True, kw_only=True):
     protocol: Literal["http", "grpc", "sql", "resp"]
     connection: Literal["sticky", "per_request"] = "sticky"  #: sticky: one connection per client pod, as gRPC holds it
     latency_ms: float = 0.15  #: one-way network latency without faults
+    timeout_ms: float = 0.0  #: the caller waits no longer than this for an attempt; 0: for ever
+    retries: int = 0  #: how often a call that failed in any way is tried again
+    backoff_ms: float = 0.0  #: pause before the first retry, doubled before each further one
+    jitter: float = (
+        0.0  #: share of a pause (0..1) that is left to chance: it takes between 1 - jitter and 1 times its length
+    )
 
 
 class Flow(_Record, frozen=True, kw_only=True):

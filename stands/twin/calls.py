@@ -7,6 +7,9 @@ Its *client* end: open until the answer, or the news that there is none, is repo
 one report event, and its row is free once that event took place and all its own calls have reported. Code never recurses: what can
 go on at this moment is put on `todo`, and `advance_next` takes it from there.
 
+A caller that has waited as long as its edge allows gives up: that is the end of the client end only. A call that failed in any way is tried
+again as often as its edge says, after a pause that doubles each time: each attempt is a hop of its own, with draws of its own.
+
 An operation that fails answers at once, even if parallel calls are still under way (a rejected `Promise.all`): these report to a row
 that is done.
 """
@@ -19,14 +22,33 @@ from typing import Final
 import numpy as np
 
 from otel_control_gym.stands.twin.compilation import compiled
-from otel_control_gym.stands.twin.draws import CONNECTION, ENDPOINT, LEG, WORK, descend, exponential, normal, uniform
-from otel_control_gym.stands.twin.event_heap import ARRIVE, REPORT, push
+from otel_control_gym.stands.twin.draws import (
+    BACKOFF,
+    CONNECTION,
+    ENDPOINT,
+    LEG,
+    WORK,
+    descend,
+    exponential,
+    normal,
+    uniform,
+)
+from otel_control_gym.stands.twin.event_heap import ARRIVE, REPORT, RESEND, TIMEOUT, push
+from otel_control_gym.stands.twin.memory import check_memory
 from otel_control_gym.stands.twin.processor import add_work
 from otel_control_gym.stands.twin.recording import abandon_call, close_call, close_server, open_call
-from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, RUNNING, STOPPED, Record, State
+from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, RUNNING, STOPPED, TIMED_OUT, Record, State
 from otel_control_gym.stands.twin.topology import EXPONENTIAL, LOGNORMAL, Topology
 
-__all__ = ("abandon_hops", "advance_next", "handle_arrival", "handle_report", "start_call")
+__all__ = (
+    "abandon_hops",
+    "advance_next",
+    "handle_arrival",
+    "handle_report",
+    "handle_resend",
+    "handle_timeout",
+    "start_call",
+)
 
 # Phases of a hop's server end.
 FREE: Final = 0
@@ -35,6 +57,9 @@ QUEUED: Final = 2
 ACTIVE: Final = 3
 WAITING: Final = 4
 DONE: Final = 5
+RESTING: Final = 6  #: not sent yet: the pause before a retry
+
+ATTEMPT: Final = 2**40  #: part of an attempt's key, under that of the attempt before; call sites are smaller
 
 # Positions within a stage.
 WORK_NEXT: Final = 0
@@ -52,28 +77,49 @@ def start_call(
     topology: Topology, state: State, site: int, client: int, parent: int, session: int, key: np.uint64, lines: int
 ) -> None:
     """Send a request from a pod; `parent` is the calling hop, or -1 and `session` the user's."""
-    world, hops = state.world[0], state.hops
-    call = topology.calls[site]
-    operation, edge = topology.operations[call.operation], topology.edges[call.edge]
-    index = world.free_hop
-    hop = hops[index]
+    trace = state.hops[parent].trace if parent >= 0 else state.sessions[session].key
+    index = _take_row(state, site, client, parent, session, key, lines, trace)
+    _send(topology, state, index)
+
+
+@compiled
+def _take_row(
+    state: State, site: int, client: int, parent: int, session: int, key: np.uint64, lines: int, trace: np.uint64
+) -> int:
+    """Return the row of a new hop that isn't sent yet."""
+    world = state.world[0]
+    index: int = world.free_hop
+    hop = state.hops[index]
     world.free_hop = hop.next
     world.hops_used += 1
-    world.hops += 1
     hop.key, hop.parent, hop.session, hop.call, hop.client, hop.lines = key, parent, session, site, client, lines
-    hop.trace = hops[parent].trace if parent >= 0 else state.sessions[session].key
-    hop.sent, hop.arrived, hop.server_ns = world.now, 0, -1
+    hop.trace, hop.pod = trace, -1
+    hop.arrived, hop.server_ns = 0, -1
     hop.next_call = hop.repeat = hop.pending = hop.stage = hop.position = 0
     hop.left = hop.right = hop.next = -1
-    hop.outcome, hop.client_open, hop.holding, hop.reported = OK, 1, 0, 0
-    open_call(state, call.edge)
-    state.pods[client].tx_bytes += operation.request_bytes
-    hop.pod = _pick_pod(topology, state, client, call, key)
+    hop.client_open = hop.holding = hop.reported = hop.told = hop.attempt = hop.deadline = 0
+    return index
+
+
+@compiled
+def _send(topology: Topology, state: State, index: int) -> None:
+    world, hop = state.world[0], state.hops[index]
+    call = topology.calls[hop.call]
+    operation, edge = topology.operations[call.operation], topology.edges[call.edge]
+    world.hops += 1
+    hop.sent, hop.outcome, hop.client_open = world.now, OK, 1
+    open_call(state, call.edge, hop.attempt)
+    state.pods[hop.client].tx_bytes += operation.request_bytes
+    if edge.timeout_ns > 0:
+        hop.deadline = world.now + edge.timeout_ns
+        push(state, hop.deadline, TIMEOUT, index)
+    hop.pod = _pick_pod(topology, state, hop.client, call, hop.key)
     if hop.pod < 0:
         _end_server(state, index, REFUSED, edge.latency_ns)
         return
     hop.phase = WIRED
-    push(state, world.now + edge.latency_ns + _egress_delay(state, client, hop.pod, key, REQUEST_LEG), ARRIVE, index)
+    delay = edge.latency_ns + _egress_delay(state, hop.client, hop.pod, hop.key, REQUEST_LEG)
+    push(state, world.now + delay, ARRIVE, index)
 
 
 @compiled
@@ -121,6 +167,7 @@ def handle_arrival(topology: Topology, state: State, index: int) -> None:
     hop.arrived = state.world[0].now
     pod.in_flight += 1
     pod.rx_bytes += topology.operations[call.operation].request_bytes
+    check_memory(topology, state, hop.pod)
     _admit(topology, state, index)
 
 
@@ -182,7 +229,7 @@ def advance_next(topology: Topology, state: State) -> None:
         if hop.position == WORK_NEXT:
             hop.position = CALLS_NEXT
             if step.work_ns > 0.0:
-                work = _work(operation, hop.key, hop.stage, step.work_ns)
+                work = _work(operation, hop.key, hop.stage, step.work_ns) * _coldness(service, state.pods[hop.pod])
                 add_work(state, hop.pod, index, work, service.threads)
                 return
         if hop.position == CALLS_NEXT:
@@ -206,7 +253,9 @@ def advance_next(topology: Topology, state: State) -> None:
     if hop.stage == operation.steps:
         hop.stage += 1
         if operation.tail_ns > 0.0:
-            work = _work(operation, hop.key, operation.steps, operation.tail_ns)
+            work = _work(operation, hop.key, operation.steps, operation.tail_ns) * _coldness(
+                service, state.pods[hop.pod]
+            )
             add_work(state, hop.pod, index, work, service.threads)
             return
     _answer(topology, state, index, OK)
@@ -241,6 +290,15 @@ def _work(operation: Record, key: np.uint64, stage: int, mean: float) -> float:
 
 
 @compiled
+def _coldness(service: Record, pod: Record) -> float:
+    """Return how much longer work takes at a pod that has served little: its code isn't compiled, its caches are empty."""
+    if service.cold_work == 0.0 or pod.warm:
+        return 1.0
+    extra: float = service.cold_work * math.exp(-pod.served / service.cold_requests)
+    return 1.0 + extra
+
+
+@compiled
 def _answer(topology: Topology, state: State, index: int, outcome: int) -> None:
     """Send a hop's answer on its way."""
     hop = state.hops[index]
@@ -265,17 +323,54 @@ def handle_report(topology: Topology, state: State, index: int) -> int:
     """Let an outcome reach its caller; return the session that it belongs to, or -1 if that isn't a user's any more."""
     hop, session = state.hops[index], -1
     if hop.client_open:
-        hop.client_open = 0
         if hop.outcome == OK or hop.outcome == ERROR:
             operation = topology.operations[topology.calls[hop.call].operation]
             state.pods[hop.client].rx_bytes += operation.response_bytes
-        close_call(topology, state, index)
-        session = hop.session
-    if hop.parent >= 0:
+        session = _end_client(topology, state, index)
+    elif not hop.told and hop.parent >= 0:
         _resume(topology, state, hop.parent, hop)
     hop.reported = 1
     _free_if_over(state, index)
     return session
+
+
+@compiled
+def handle_timeout(topology: Topology, state: State, index: int) -> int:
+    """Let a caller give up, unless it has its answer; return the session whose request failed so, or -1."""
+    hop = state.hops[index]
+    if not hop.client_open or hop.deadline != state.world[0].now:
+        return -1
+    hop.outcome = TIMED_OUT
+    return _end_client(topology, state, index)
+
+
+@compiled
+def _end_client(topology: Topology, state: State, index: int) -> int:
+    """Close the client end: the call is tried again, or its caller is told; return the session that is told, or -1."""
+    hop = state.hops[index]
+    hop.client_open, hop.told = 0, 1
+    close_call(topology, state, index)
+    edge = topology.edges[topology.calls[hop.call].edge]
+    if hop.outcome != OK and hop.attempt < edge.retries:
+        key = descend(hop.key, ATTEMPT)
+        again = _take_row(state, hop.call, hop.client, hop.parent, hop.session, key, hop.lines, hop.trace)
+        retry = state.hops[again]
+        retry.attempt, retry.phase = hop.attempt + 1, RESTING
+        pause = edge.backoff_ns * 2.0**hop.attempt * (1.0 - edge.jitter * uniform(key, BACKOFF, 0))
+        retry.sent = state.world[0].now + int(pause)
+        push(state, retry.sent, RESEND, again)
+        return -1
+    if hop.parent >= 0:
+        _resume(topology, state, hop.parent, hop)
+    return int(hop.session)
+
+
+@compiled
+def handle_resend(topology: Topology, state: State, index: int) -> None:
+    """Send a call that has rested once more."""
+    hop = state.hops[index]
+    if hop.phase == RESTING and hop.sent == state.world[0].now:
+        _send(topology, state, index)
 
 
 @compiled
@@ -313,6 +408,8 @@ def abandon_hops(topology: Topology, state: State, slot: int) -> None:
         if hop.client == slot and hop.client_open:
             hop.client_open = 0
             abandon_call(state, edge)
+        if hop.client == slot and hop.phase == RESTING:
+            _end_server(state, index, LOST, 0)
         if hop.pod == slot and hop.phase != WIRED and hop.phase != DONE:
             hop.holding = 0
             _end_server(state, index, LOST, topology.edges[edge].latency_ns)

@@ -2,8 +2,8 @@
 
 In: bodies as a client sends them. Out: bodies with defaults, or an `ApiError` (422 as the CRD's schema, 403 as the webhook).
 
-Accepted is what the simulated machines can do: CPU stress and network delay. What Chaos Mesh knows and they don't (memory stress,
-loss, partitions, bandwidth, external targets) is denied here with that reason, and never accepted without effect.
+Accepted is what the simulated machines can do: CPU and memory stress, network delay. What Chaos Mesh knows and they don't
+(stress-ng's own flags, loss, partitions, bandwidth, external targets) is denied here with that reason, and never accepted without effect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.api_errors import ApiError, forbidden, invalid
 from otel_control_gym.stands.twin.objects import NETWORK_CHAOS, STRESS_CHAOS, Kind, Object
 
-__all__ = ("admit_chaos", "admit_chaos_update", "go_duration", "milliseconds")
+__all__ = ("admit_chaos", "admit_chaos_update", "go_duration", "memory_bytes", "milliseconds", "ramp_seconds")
 
 _COMMON = {"selector", "mode", "value", "duration", "containerNames"}
 _FIELDS = {
@@ -32,6 +32,9 @@ _LATENCY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)")
 _DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)((\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))*")
 _DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 _MAX_WORKERS = 8192
+_STRESSORS = {"cpu": ("workers", "load", "options"), "memory": ("workers", "size", "oomScoreAdj", "options")}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|K|M|G|T)(?:I?B)?")
+_SIZES = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def admit_chaos(kind: Kind, body: Object) -> Object:
@@ -80,6 +83,21 @@ def go_duration(text: object) -> int | None:
     return -total if text.startswith("-") else total
 
 
+def memory_bytes(size: object) -> int | None:
+    """Return a memory stressor's size in bytes, or None if it isn't one; `MB` and `MiB` are the same to Chaos Mesh, powers of 1024."""
+    match = _SIZE.fullmatch(size.strip().upper()) if isinstance(size, str) else None
+    return None if match is None else int(float(match[1]) * _SIZES[match[2]])
+
+
+def ramp_seconds(options: object) -> float | None:
+    """Return how long a memory stressor takes to grow, by its options (`["--time 90s"]`); None: they say something else."""
+    words = " ".join(options).replace("=", " ").split() if isinstance(options, list) else [] if not options else [""]
+    if not words:
+        return 0.0
+    length = go_duration(words[1]) if len(words) == 2 and words[0] in ("--time", "-time") else None
+    return None if length is None or length < 0 else length / SECOND
+
+
 def milliseconds(text: str) -> float:
     """Return a latency as the chaos daemon applies it [ms]: one with a fraction (`0.5s`) is dropped, a quirk of the real one."""
     match = _LATENCY.fullmatch(text)
@@ -107,18 +125,44 @@ def _admit_selection(kind: Kind, name: str, where: str, spec: Object, namespace:
 
 def _admit_stress(name: str, spec: Object) -> None:
     stressors = spec.get("stressors") or {}
-    if spec.get("stressngStressors") or stressors.get("memory"):
-        raise _unmodelled(STRESS_CHAOS, name, "memory stressors and stressngStressors")
-    cpu = stressors.get("cpu")
-    if not isinstance(cpu, dict):
+    if spec.get("stressngStressors"):
+        raise _unmodelled(STRESS_CHAOS, name, "stressngStressors")
+    if not stressors:
         raise _denied(STRESS_CHAOS, name, "Spec.Stressors", stressors, "missing stressors")
-    for field in cpu:
-        if field not in ("workers", "load", "options"):
-            raise ApiError(400, "BadRequest", f'strict decoding error: unknown field "spec.stressors.cpu.{field}"')
+    for part, stressor in stressors.items():
+        if part not in _STRESSORS:
+            raise ApiError(400, "BadRequest", f'strict decoding error: unknown field "spec.stressors.{part}"')
+        if not isinstance(stressor, dict):
+            raise invalid(STRESS_CHAOS, name, f"spec.stressors.{part}", "Invalid value: must be an object")
+        for field in stressor:
+            if field not in _STRESSORS[part]:
+                problem = f'strict decoding error: unknown field "spec.stressors.{part}.{field}"'
+                raise ApiError(400, "BadRequest", problem)
+        where = f"spec.stressors.{part}.workers"
+        _check_integer(STRESS_CHAOS, name, where, stressor.get("workers"), 0, _MAX_WORKERS)
+    if "cpu" in stressors:
+        _admit_cpu(name, stressors["cpu"])
+    if "memory" in stressors:
+        _admit_memory(name, stressors["memory"])
+
+
+def _admit_cpu(name: str, cpu: Object) -> None:
     if cpu.get("options"):
         raise _unmodelled(STRESS_CHAOS, name, "options of stress-ng")
-    _check_integer(STRESS_CHAOS, name, "spec.stressors.cpu.workers", cpu.get("workers"), 0, _MAX_WORKERS)
     _check_integer(STRESS_CHAOS, name, "spec.stressors.cpu.load", cpu.get("load", 100), 0, 100)
+
+
+def _admit_memory(name: str, memory: Object) -> None:
+    size, score = memory.get("size", ""), memory.get("oomScoreAdj", 0)
+    _check_integer(STRESS_CHAOS, name, "spec.stressors.memory.oomScoreAdj", score, -1000, 1000)
+    if score == -1000:
+        raise _unmodelled(STRESS_CHAOS, name, "stressors that the kernel spares (oomScoreAdj -1000)")
+    if isinstance(size, str) and size.endswith("%"):
+        raise _unmodelled(STRESS_CHAOS, name, "shares of memory: programs differ in what the whole is, name bytes")
+    if memory_bytes(size) is None:
+        raise _denied(STRESS_CHAOS, name, "Spec.Stressors.MemoryStressor.Size", size, "incorrect bytes format")
+    if ramp_seconds(memory.get("options")) is None:
+        raise _unmodelled(STRESS_CHAOS, name, "memStress options other than --time")
 
 
 def _admit_network(name: str, spec: Object, namespace: str) -> None:

@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from otel_control_gym.stands.twin.chaos_admission import milliseconds
+from otel_control_gym.stands.twin.chaos_admission import memory_bytes, milliseconds, ramp_seconds
 from otel_control_gym.stands.twin.controller import Context, workload_of
 from otel_control_gym.stands.twin.objects import POD, POD_NETWORK_CHAOS, Object, timestamp
 
 __all__ = ("Effect", "FailedEffect", "NetworkEffect", "StressEffect")
+
+_TOOL_BYTES = 4 * 2**20  #: what memStress itself holds, beside the memory it was asked to hold
 
 
 class FailedEffect(Exception):
@@ -43,7 +45,7 @@ class Effect(Protocol):
 
 
 class StressEffect:
-    """CPU stress: one stressor per chosen container."""
+    """CPU and memory stress: one stressor of a kind per chosen container. Who dies with the container isn't started again."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -60,23 +62,40 @@ class StressEffect:
         """Start or stop the stressor of a container; one whose pod is gone is gone, too."""
         namespace, name, _ = item["id"].split("/")
         pod = self._context.store.get(POD, namespace, name)
-        source = _source(draft)
         instances = draft["status"].setdefault("instances", {})
-        cpu = draft["spec"]["stressors"]["cpu"]
         if not apply:
             if instances.pop(item["id"], None) is not None and pod is not None:
-                self._context.runtime.set_cpu_stress(pod["metadata"]["uid"], source, workers=cpu["workers"], load=0.0)
+                self._stop(draft, pod["metadata"]["uid"])
             return "Not Injected"
         if pod is None or not _running(pod):
             raise FailedEffect(f"container of {item['id']} not found or not running")
-        if cpu["workers"] > 0:
-            load = cpu.get("load", 100) / 100
-            self._context.runtime.set_cpu_stress(pod["metadata"]["uid"], source, workers=cpu["workers"], load=load)
-            instances[item["id"]] = {
-                "uid": self._context.store.new_uid("Stressor"),
-                "startTime": timestamp(self._context.now),
-            }
+        instance = self._start(draft, pod["metadata"]["uid"])
+        if instance:
+            instances[item["id"]] = instance
         return "Injected"
+
+    def _start(self, chaos: Object, uid: str) -> Object:
+        """Start the stressors that have workers in a pod, and return what tells of them."""
+        runtime, stressors, now = self._context.runtime, chaos["spec"]["stressors"], timestamp(self._context.now)
+        instance: Object = {}
+        if "cpu" in stressors and (workers := stressors["cpu"]["workers"]) > 0:
+            load = stressors["cpu"].get("load", 100) / 100
+            runtime.set_cpu_stress(uid, _source(chaos), workers=workers, load=load)
+            instance |= {"uid": self._context.store.new_uid("Stressor"), "startTime": now}
+        if "memory" in stressors and stressors["memory"]["workers"] > 0:
+            size, ramp = memory_bytes(stressors["memory"]["size"]), ramp_seconds(stressors["memory"].get("options"))
+            assert size is not None, "the webhook has seen to it"
+            assert ramp is not None, "and to this"
+            runtime.set_memory_stress(uid, _source(chaos), size_bytes=size + _TOOL_BYTES, ramp_seconds=ramp)
+            instance |= {"memoryUid": self._context.store.new_uid("Stressor"), "memoryStartTime": now}
+        return instance
+
+    def _stop(self, chaos: Object, uid: str) -> None:
+        runtime, stressors = self._context.runtime, chaos["spec"]["stressors"]
+        if "cpu" in stressors:
+            runtime.set_cpu_stress(uid, _source(chaos), workers=stressors["cpu"]["workers"], load=0.0)
+        if "memory" in stressors:
+            runtime.set_memory_stress(uid, _source(chaos), size_bytes=0, ramp_seconds=0.0)
 
 
 class NetworkEffect:

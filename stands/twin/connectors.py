@@ -98,7 +98,8 @@ class SpanMetrics:
             else:
                 target, operation = names.operations[row.operation]
                 name = span_name(row.kind, operation, services[target])
-            self._row_groups.append(self._groups.setdefault((row.slot, row.kind, name), len(self._groups)))
+            home = self._world.containers[row.slot].home  # a collector goes on counting when a container restarts
+            self._row_groups.append(self._groups.setdefault((home, row.kind, name), len(self._groups)))
         groups = np.array(self._row_groups)
         self._order = np.argsort(groups, kind="stable")
         self._starts = np.searchsorted(groups[self._order], np.arange(len(self._groups)))

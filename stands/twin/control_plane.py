@@ -143,13 +143,19 @@ class ControlPlane:
     def run_due(self, now: int) -> None:
         """Do everything that is due up to `now`, each task at its own time and in order, and let `now` be the time."""
         queue = self.context.queue
+        self._hear_exits()
         while (due := queue.due()) is not None and due <= now:
             taken = queue.take()
             assert taken is not None
             self.context.now = max(self.context.now, due)
             task = taken[1]
             self._controllers[task.controller].reconcile(task.step, task.key)
+            self._hear_exits()
         self.context.now = max(self.context.now, now)
+
+    def _hear_exits(self) -> None:
+        for ended in self.context.runtime.take_exits():
+            self._kubelet.note_exit(ended)
 
     def bookmark(self) -> None:
         """Let every watch that asked for bookmarks know of the newest resourceVersion."""

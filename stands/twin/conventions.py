@@ -14,7 +14,7 @@ import msgspec
 
 from otel_control_gym.engine.settings import Service, ServiceConfiguration
 from otel_control_gym.stands.twin.manifests import cluster_ip
-from otel_control_gym.stands.twin.state import CLIENT, ERROR, INTERNAL, OK
+from otel_control_gym.stands.twin.state import CLIENT, ERROR, INTERNAL, OK, TIMED_OUT
 
 __all__ = (
     "Attribute",
@@ -30,7 +30,9 @@ Attribute = str | int | float
 
 _LANGUAGES = ("cpp", "dotnet", "go", "java", "nodejs", "php", "python", "ruby", "rust")
 _OLD_HTTP = ("nodejs", "python")
-_RPC_INTERNAL, _RPC_UNAVAILABLE = 13, 14
+_RPC_UNAVAILABLE = 14
+_RPC_STATUS = {OK: 0, ERROR: 13, TIMED_OUT: 4}  # 13: internal, 4: deadline exceeded
+_RESENT = {"http": "http.request.resend_count"}  # protocol -> attribute of a retry
 
 
 class PodIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,15 +99,19 @@ def span_name(kind: int, operation: str, target: Service | None) -> str:
 
 
 def call_attributes(
-    config: ServiceConfiguration, *, kind: int, owner: str, target: str, operation: str, outcome: int
+    config: ServiceConfiguration, *, kind: int, owner: str, target: str, operation: str, outcome: int, attempt: int = 0
 ) -> dict[str, Attribute]:
     """Return the attributes of a SERVER or CLIENT span of a call.
 
     Args:
         owner: the service whose span it is.
         target: the service that is called.
-        outcome: of the call, as `state.OK`, `ERROR`, `REFUSED` or `LOST`.
+        outcome: of the call, as `state.OK`, `ERROR`, `REFUSED`, `LOST` or `TIMED_OUT`.
+        attempt: 0 for a call's first; a retry's CLIENT span tells which one it is.
     """
+    if attempt and kind == CLIENT:
+        first = call_attributes(config, kind=kind, owner=owner, target=target, operation=operation, outcome=outcome)
+        return first | {_RESENT.get(config.services[target].protocol, "rpc.previous_attempts"): attempt}
     settings, sdk = config.services[target], language(config.services[owner])
     match settings.protocol:
         case "grpc":
@@ -130,7 +136,7 @@ def call_attributes(
 
 
 def _rpc(settings: Service, operation: str, outcome: int) -> dict[str, Attribute]:
-    status = 0 if outcome == OK else _RPC_INTERNAL if outcome == ERROR else _RPC_UNAVAILABLE
+    status = _RPC_STATUS.get(outcome, _RPC_UNAVAILABLE)
     return {
         "rpc.system": "grpc",
         "rpc.service": settings.grpc_service,

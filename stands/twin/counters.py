@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.stands.twin.processor import PERIOD
-from otel_control_gym.stands.twin.state import ATTEMPTED, ERROR, LOST, OK, REFUSED, STOPPED, State
+from otel_control_gym.stands.twin.state import ATTEMPTED, ERROR, LOST, OK, REFUSED, STOPPED, TIMED_OUT, State
 from otel_control_gym.stands.twin.topology import Table
 
 __all__ = ("LoadCounters", "PodCounters", "SpanRow", "Statistics", "read_load", "read_only", "read_pods")
@@ -56,7 +56,7 @@ class LoadCounters(msgspec.Struct, frozen=True, kw_only=True):
     users_active: int  #: sessions in being: those that think, wait, or finish their last task
     scheduled: int  #: requests sent to the entry service
     served: int  #: answered without error
-    failed: int  #: answered with an error, refused or lost
+    failed: int  #: answered with an error, refused, lost or given up
     response_ms: float  #: sum over served and failed
     response_buckets: npt.NDArray[np.int64]  #: [17], not cumulative, bounds `recording.BOUNDS_MS`
     tasks_started: npt.NDArray[np.int64]  #: [flows]
@@ -109,7 +109,7 @@ def read_load(state: State, entry: Sequence[int]) -> LoadCounters:
         users_active=int(world["sessions_used"]),
         scheduled=int(counts[ATTEMPTED]),
         served=int(counts[OK]),
-        failed=int(counts[ERROR] + counts[REFUSED] + counts[LOST]),
+        failed=int(counts[ERROR] + counts[REFUSED] + counts[LOST] + counts[TIMED_OUT]),
         response_ms=float(state.edge_sums_ns[entry, :, 0].sum() / 1e6),
         response_buckets=state.edge_buckets[entry, :, 0].sum(axis=(0, 1)),
         tasks_started=state.flow_tasks[:, 0].copy(),

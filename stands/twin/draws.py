@@ -4,7 +4,7 @@ In: a key, built by `descend` from the seed, and a purpose and an index. Out: bi
 key alone, never of the draws before it, so that an action shifts no draw but those it causes.
 
 What is exogenous (the same in two runs of one seed whatever is done to the stand): per user and iteration the task, the number of
-additions, the products and the pause; per request and call path (call site, repetition) the CPU work, the jitter of each leg and
+additions, the products and the pause; per request and call path (call site, repetition, attempt) the CPU work, the jitter of each leg and
 the endpoint's *uniform*; the gaps of open arrivals; whether a trace is sampled; the phase of a pod's CFS periods. What isn't: the
 moments of a closed loop's requests (they follow the answers), how many iterations a user gets through, and which pod an endpoint's
 uniform means (that depends on who is ready).
@@ -22,6 +22,7 @@ from otel_control_gym.stands.twin.compilation import compiled
 __all__ = (
     "ADDITIONS",
     "ARRIVAL",
+    "BACKOFF",
     "CLIENT_SPAN",
     "CONNECTION",
     "ENDPOINT",
@@ -64,6 +65,7 @@ ROOT_SPAN: Final = 15
 CLIENT_SPAN: Final = 16
 SERVER_SPAN: Final = 17
 PHASE: Final = 18
+BACKOFF: Final = 19
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)

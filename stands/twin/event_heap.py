@@ -11,7 +11,20 @@ from typing import Final
 from otel_control_gym.stands.twin.compilation import compiled
 from otel_control_gym.stands.twin.state import State
 
-__all__ = ("ARRIVAL", "ARRIVE", "KINDS", "PROCESSOR", "REPORT", "SESSION", "SPAWN", "drop_earliest", "push")
+__all__ = (
+    "ARRIVAL",
+    "ARRIVE",
+    "KINDS",
+    "MEMORY",
+    "PROCESSOR",
+    "REPORT",
+    "RESEND",
+    "SESSION",
+    "SPAWN",
+    "TIMEOUT",
+    "drop_earliest",
+    "push",
+)
 
 ARRIVE: Final = 0  #: a request reaches its pod (index: hop)
 REPORT: Final = 1  #: an answer, or the news that there is none, reaches the caller (hop)
@@ -19,7 +32,10 @@ PROCESSOR: Final = 2  #: work ends, or a CFS quota does, or its period (pod)
 SESSION: Final = 3  #: a user stops thinking (session)
 SPAWN: Final = 4  #: a user comes or goes
 ARRIVAL: Final = 5  #: an open arrival
-KINDS: Final = 8  #: payload = index * KINDS + kind
+MEMORY: Final = 6  #: a stressor has grown (pod)
+TIMEOUT: Final = 7  #: a caller has waited long enough (hop)
+RESEND: Final = 8  #: a call is tried again (hop)
+KINDS: Final = 16  #: payload = index * KINDS + kind
 
 
 @compiled

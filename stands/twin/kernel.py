@@ -3,9 +3,10 @@
 In: a state, a moment to run to, and one command to carry out first. Out: how far it came and why it stopped.
 
 The loop takes the earliest event, lets it take place (`calls`, `processor`, `users`) and then lets every hop that can go on do so. It
-stops at `until`, all events of that moment included, or before an event for which an array might be too small: it then asks for
-room, and goes on later as if nothing had been (`simulation` grows the arrays). Control loops are Python and act between two runs, by
-commands, never inside one. Everything that changes physics comes in through `run`, so there is one function to compile and to load.
+stops at `until`, all events of that moment included, at the moment at which a pod outgrows its memory limit, or before an event for
+which an array might be too small: it then asks for room, and goes on later as if nothing had been (`simulation` grows the arrays).
+Control loops are Python and act between two runs, by commands, never inside one. Everything that changes physics comes in through `run`,
+so there is one function to compile and to load.
 
 What a run yields doesn't depend on how it was cut into runs.
 """
@@ -14,20 +15,31 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_control_gym.stands.twin.calls import abandon_hops, advance_next, handle_arrival, handle_report
+from otel_control_gym.stands.twin.calls import (
+    abandon_hops,
+    advance_next,
+    handle_arrival,
+    handle_report,
+    handle_resend,
+    handle_timeout,
+)
 from otel_control_gym.stands.twin.compilation import compiled, entry_point
 from otel_control_gym.stands.twin.event_heap import (
     ARRIVAL,
     ARRIVE,
     KINDS,
+    MEMORY,
     PROCESSOR,
     REPORT,
+    RESEND,
     SESSION,
     SPAWN,
+    TIMEOUT,
     drop_earliest,
 )
+from otel_control_gym.stands.twin.memory import grow_memory
 from otel_control_gym.stands.twin.processor import change_limit, change_stress, clear_work, handle_processor
-from otel_control_gym.stands.twin.state import DRAINING, STOPPED, State
+from otel_control_gym.stands.twin.state import DRAINING, STOPPED, TIMED_OUT, State
 from otel_control_gym.stands.twin.topology import Topology
 from otel_control_gym.stands.twin.users import (
     change_rate,
@@ -42,11 +54,14 @@ from otel_control_gym.stands.twin.users import (
 
 __all__ = (
     "DRAIN",
+    "GROW_MEMORY",
     "HAND_LOAD",
+    "KILL",
     "LIMIT",
     "NEEDS_ROOM",
     "NEEDS_ROOM_FIRST",
     "NOTHING",
+    "OUT_OF_MEMORY",
     "RATE",
     "REACHED",
     "READY",
@@ -66,11 +81,14 @@ STRESS: Final = 5  #: pod, busy threads
 USERS: Final = 6  #: target, nanoseconds between two comings or goings
 RATE: Final = 7  #: -, arrivals per nanosecond
 HAND_LOAD: Final = 8  #: pod: the users are in this one from now on
+KILL: Final = 9  #: pod: its process is dead, but nobody knows yet: it stays in the endpoints
+GROW_MEMORY: Final = 10  #: pod: its ramps or its memory limit have changed
 
 # Why a run stopped.
 REACHED: Final = 0
 NEEDS_ROOM: Final = 1
 NEEDS_ROOM_FIRST: Final = 2  #: before the command was carried out
+OUT_OF_MEMORY: Final = 3  #: `world.killed` is over its limit at this moment
 
 
 @entry_point
@@ -78,10 +96,12 @@ def run(topology: Topology, state: State, until: int, command: int, subject: int
     """Carry out a command at the present moment, then let everything up to `until` happen; return why it stopped."""
     world = state.world[0]
     if command != NOTHING:
-        if not _has_room(state, world.hops_used if command == STOP else 0):
+        if not _has_room(state, world.hops_used if command in (STOP, KILL) else 0):
             return NEEDS_ROOM_FIRST
         _carry_out(topology, state, command, subject, amount)
     while True:
+        if world.killed >= 0:
+            return OUT_OF_MEMORY
         if not _has_room(state, 0):
             return NEEDS_ROOM
         if world.todo > 0:
@@ -124,6 +144,16 @@ def _take_place(topology: Topology, state: State, kind: int, index: int) -> None
         pod = state.pods[index]
         if pod.due == world.now:
             handle_processor(state, index, topology.services[pod.service].threads)
+    elif kind == TIMEOUT:
+        task = state.hops[index].trace
+        session = handle_timeout(topology, state, index)
+        if session >= 0:
+            end_request(topology, state, session, task, TIMED_OUT)
+    elif kind == RESEND:
+        handle_resend(topology, state, index)
+    elif kind == MEMORY:
+        if state.pods[index].memory_due == world.now:
+            grow_memory(topology, state, index)
     elif kind == SESSION:
         handle_session(topology, state, index)
     elif kind == SPAWN:
@@ -146,13 +176,17 @@ def _carry_out(topology: Topology, state: State, command: int, subject: int, amo
         _set_ready(state, subject, amount > 0.0)
     elif command == DRAIN:
         pods[subject].life = DRAINING
-    elif command == STOP:
+    elif command in (STOP, KILL):
         if subject == state.world[0].load_pod:
             end_sessions(state)
-        _set_ready(state, subject, False)
+        if command == STOP:
+            _set_ready(state, subject, False)
+        state.world[0].killed = -1
         pods[subject].life = STOPPED
         abandon_hops(topology, state, subject)
         clear_work(state, subject)
+    elif command == GROW_MEMORY:
+        grow_memory(topology, state, subject)
     elif command == LIMIT:
         change_limit(state, subject, amount, topology.services[pods[subject].service].threads)
     elif command == STRESS:

@@ -4,7 +4,7 @@ In: the kernel's processor, memory and network counters; the control plane's obj
 
 The kubelet looks at its containers every ten seconds only (here on a grid that begins with the run). Prometheus scrapes more often, and
 then gets the same figure again: so these series have a resolution of ten seconds whatever the scrape interval is. The cluster
-receiver watches the API and is always up to date.
+receiver watches the API and is always up to date. A pod's own counters go on when its container restarts, the container's (CFS) begin anew.
 """
 
 from __future__ import annotations
@@ -34,40 +34,44 @@ class KubeletMetrics:
         self._world = world
         self._identity = identity
         self._series = series
-        self._blocks: dict[int, list[int]] = {}  # slot -> its series
+        self._blocks: dict[int, list[int]] = {}  # home slot -> its series
         self._values: Values = np.empty(0)
         self._cpu_before: dict[int, float] = {}
 
     def housekeep(self) -> None:
-        """Look at all containers that run; series of those that are gone end, without a last sample."""
+        """Look at the containers of all pods; series of pods that are gone end, without a last sample."""
         world = self._world
-        running = [container.slot for container in world.containers if container.running]
+        running = [
+            slot for slot, container in enumerate(world.containers) if container.home == slot and not container.gone
+        ]
         if running != list(self._blocks):
             self._follow(running)
         counters = world.simulation.pod_counters()
         values: list[float] = []
         for slot, block in self._blocks.items():
-            cpu = float(counters.cpu_seconds[slot])
+            slots, current = world.containers[slot].slots, world.containers[slot].slot
+            cpu = float(counters.cpu_seconds[slots].sum())
             usage = (cpu - self._cpu_before.get(slot, cpu)) / HOUSEKEEPING_SECONDS
             self._cpu_before[slot] = cpu
-            values += (cpu, usage, counters.memory_bytes[slot], counters.rx_bytes[slot], counters.tx_bytes[slot])
+            received, sent = counters.rx_bytes[slots].sum(), counters.tx_bytes[slots].sum()
+            values += (cpu, usage, counters.memory_bytes[current], received, sent)
             if len(block) > _KUBELET:
                 values += (
-                    counters.cfs_periods[slot],
-                    counters.cfs_throttled_periods[slot],
-                    counters.cfs_throttled_seconds[slot],
+                    counters.cfs_periods[current],
+                    counters.cfs_throttled_periods[current],
+                    counters.cfs_throttled_seconds[current],
                 )
         self._values = np.array(values, np.float64)
 
     def read(self, now: int) -> Values:
         """Return the values of `numbers`; pods that came or went make it another object."""
         containers = self._world.containers
-        if any(not containers[slot].running for slot in self._blocks):
+        if any(containers[slot].gone for slot in self._blocks):
             kept = np.concatenate(
-                [np.full(len(block), containers[slot].running) for slot, block in self._blocks.items()]
+                [np.full(len(block), not containers[slot].gone) for slot, block in self._blocks.items()]
             )
             self._values = self._values[kept]
-            self._end([slot for slot in self._blocks if not containers[slot].running], now)
+            self._end([slot for slot in self._blocks if containers[slot].gone], now)
         return self._values
 
     def _follow(self, running: list[int]) -> None:
@@ -145,7 +149,7 @@ class ClusterMetrics:
                 "memory_request_bytes": pod.resources.memory_request_bytes or None,
                 "memory_limit_bytes": pod.resources.memory_limit_bytes,
             }
-            if pod.started:
+            if pod.started or pod.restarts:
                 gauges |= {"restarts": pod.restarts, "ready": pod.ready}
             for name, value in gauges.items():
                 if value is not None:

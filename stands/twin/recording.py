@@ -24,7 +24,18 @@ from otel_control_gym.stands.twin.draws import (
     bits,
     uniform,
 )
-from otel_control_gym.stands.twin.state import ATTEMPTED, CLIENT, IN_FLIGHT, INTERNAL, LOST, OK, SERVER, Record, State
+from otel_control_gym.stands.twin.state import (
+    ATTEMPTED,
+    CLIENT,
+    IN_FLIGHT,
+    INTERNAL,
+    LOST,
+    OK,
+    RETRIED,
+    SERVER,
+    Record,
+    State,
+)
 from otel_control_gym.stands.twin.topology import Topology
 
 __all__ = ("BOUNDS_MS", "abandon_call", "bucket", "close_call", "close_server", "close_task", "open_call")
@@ -44,9 +55,11 @@ def bucket(duration: int) -> int:
 
 
 @compiled
-def open_call(state: State, edge: int) -> None:
+def open_call(state: State, edge: int, attempt: int) -> None:
     """Count a call that begins."""
     state.edge_counts[edge, ATTEMPTED] += 1
+    if attempt > 0:
+        state.edge_counts[edge, RETRIED] += 1
     state.edge_counts[edge, IN_FLIGHT] += 1
 
 
@@ -59,7 +72,7 @@ def abandon_call(state: State, edge: int) -> None:
 
 @compiled
 def close_call(topology: Topology, state: State, index: int) -> None:
-    """Count a call whose answer, or the news that there is none, has reached its caller."""
+    """Count a call whose answer, or the news that there is none, has reached its caller, or that its caller has given up."""
     hop, now = state.hops[index], state.world[0].now
     call = topology.calls[hop.call]
     edge, duration, failed = call.edge, now - hop.sent, 1 if hop.outcome != OK else 0
@@ -82,7 +95,7 @@ def close_call(topology: Topology, state: State, index: int) -> None:
                 parent_id = bits(state.hops[hop.parent].key, SERVER_SPAN, 0)
             _identify(span, hop.trace, bits(hop.key, CLIENT_SPAN, 0), parent_id, hop.sent, now)
             span.pod, span.peer, span.operation, span.edge = hop.client, hop.pod, call.operation, edge
-            span.kind, span.outcome = CLIENT, hop.outcome
+            span.kind, span.outcome, span.attempt = CLIENT, hop.outcome, hop.attempt
 
 
 @compiled
@@ -105,7 +118,7 @@ def close_server(topology: Topology, state: State, index: int) -> None:
             span_id, parent_id = bits(hop.key, SERVER_SPAN, 0), bits(hop.key, CLIENT_SPAN, 0)
             _identify(span, hop.trace, span_id, parent_id, hop.arrived, now)
             span.pod, span.peer, span.operation, span.edge = hop.pod, hop.client, call.operation, call.edge
-            span.kind, span.outcome = SERVER, hop.outcome
+            span.kind, span.outcome, span.attempt = SERVER, hop.outcome, hop.attempt
 
 
 @compiled
@@ -124,7 +137,7 @@ def close_task(state: State, session: Record, slot: int) -> None:
             span = state.spans[kept]
             _identify(span, session.key, bits(session.key, ROOT_SPAN, 0), np.uint64(0), session.started, now)
             span.pod, span.peer, span.operation, span.edge = slot, -1, session.flow, -1
-            span.kind, span.outcome = INTERNAL, OK
+            span.kind, span.outcome, span.attempt = INTERNAL, OK, 0
 
 
 @compiled

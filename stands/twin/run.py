@@ -51,6 +51,7 @@ class TwinRun:
             runtime=self.world,
         )
         self.control_plane.install()
+        self.world.warm_up()
         self.telemetry = Telemetry(self.world, self.control_plane)
         self.service_map = ServiceMap(self.simulation)
         self.at_scrape: Callable[[], None] | None = None  #: called at each scrape, after it
@@ -82,7 +83,8 @@ class TwinRun:
         moment = min(until, self._next_scrape, self._next_housekeeping, self._next_refresh)
         if due is not None:
             moment = max(self.now, min(moment, due))
-        self.simulation.run(moment)
+        if not self.simulation.run(moment):
+            moment = self.now  # a container was killed: the kubelet comes first
         self.control_plane.run_due(moment)
         if moment == self._next_housekeeping:
             self._next_housekeeping += self._housekeeping_interval

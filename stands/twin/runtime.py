@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = ("PodResources", "PodRuntime")
+__all__ = ("ContainerExit", "PodResources", "PodRuntime")
 
 
 class PodResources(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,11 +23,27 @@ class PodResources(msgspec.Struct, frozen=True, kw_only=True):
     memory_limit_bytes: int | None
 
 
+class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that ended without being told to."""
+
+    uid: str  #: of its pod
+    at: int  #: [ns]
+    exit_code: int
+    reason: str  #: as `state.terminated` has it
+
+
 class PodRuntime(Protocol):
     """The kubelet's, kube-proxy's and chaos daemon's view of the simulated machines."""
 
     def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
-        """The container runs from now on (start-up work included); it isn't sent any traffic yet."""
+        """The container runs from now on (start-up work included); it isn't sent any traffic yet.
+
+        After an exit the same pod may start again: a cold process with the pod's address, place in the endpoints and network rules.
+        """
+        ...
+
+    def take_exits(self) -> tuple[ContainerExit, ...]:
+        """Return the containers that ended by themselves since the last call, in the order of their ends."""
         ...
 
     def start_seconds(self, service: str) -> float:
@@ -47,11 +63,15 @@ class PodRuntime(Protocol):
         ...
 
     def stop_container(self, uid: str) -> None:
-        """The container is gone; what it still held is lost and fails at its callers."""
+        """The pod is gone, whether its container still ran or not; what it still held is lost and fails at its callers."""
         ...
 
     def set_cpu_stress(self, uid: str, chaos: str, *, workers: int, load: float) -> None:
         """Run `workers` busy threads at `load` (0..1 of a core each) in the pod's CPU quota; load 0 removes those of `chaos`."""
+        ...
+
+    def set_memory_stress(self, uid: str, chaos: str, *, size_bytes: int, ramp_seconds: float) -> None:
+        """Fill memory in the pod's container, linearly within `ramp_seconds`; size 0 frees that of `chaos`."""
         ...
 
     def set_network_delay(

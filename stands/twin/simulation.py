@@ -10,10 +10,11 @@ Data sheet
   that restarts is a new slot. A pod runs from `add_pod`, gets traffic from `set_ready(slot, True)` on; users live in the newest ready pod
   of the service of kind `workload`.
 - Counters are cumulative from the start of the simulation (edges, flows) or of the pod (span rows, CPU, network).
+- Memory: base + share per request in flight + what stressors hold; over the limit a container is killed and `run` stops there.
 - Same configuration, seed and commands: same counters and spans, bit for bit, however the time was cut into runs.
-- Simplifications: work is drawn per stage and independent of the pod; TCP and TLS handshakes, packet loss, timeouts and retries don't exist
-  here; CPU quotas have one period clock per pod (no slices, no carry-over); the node's cores are the pod's own (no noisy neighbours); a
-  delay rule delays each message once, not its acknowledgements.
+- Simplifications: work is drawn per stage and independent of the pod; TCP and TLS handshakes and packet loss don't exist here; CPU quotas
+  have one period clock per pod (no slices, no carry-over); the node's cores are the pod's own (no noisy neighbours); a delay rule delays
+  each message once, not its acknowledgements; a caller that gives up doesn't tell the called, whose work goes on.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from otel_control_gym.stands.twin.state import (
     NEVER,
     RUNNING,
     SERVER,
+    STOPPED,
     State,
     copy_state,
     empty_state,
@@ -56,6 +58,7 @@ __all__ = ("Simulation",)
 
 _MAX_LINES: Final = 10  #: order lines: the catalogue's products
 _SECOND: Final = 1e9
+_PROCESS: Final = "process"  #: the ramp of a process that grows while it starts
 _ROW_FIELDS: Final = ("server_rows", "client_rows", "internal_rows")
 
 
@@ -93,12 +96,15 @@ class Simulation:
         self._rows: list[SpanRow] = []
         self._services = {name: row for row, name in enumerate(self.names.services)}
         self._connections = 0
-        self._memory_limits: list[int | None] = []
+        self._ramps: dict[tuple[int, str], tuple[int, int, int]] = {}
+        self._exits: list[tuple[int, int]] = []
         self._rules: dict[tuple[int, int], tuple[int, int]] = {}
         world = self._state.world
         world["root_key"] = draw_bits(seed)
         world["now"] = start
-        world["margin"] = self.names.fan_out * _MAX_LINES + 8
+        world["margin"] = (
+            2 * self.names.fan_out * _MAX_LINES + 8
+        )  # a call brings an event, and another one for its deadline
         low, high = workload.think_seconds
         world["think_low_ns"], world["think_high_ns"] = low * _SECOND, high * _SECOND
         self.set_mix(workload.mix)
@@ -114,8 +120,10 @@ class Simulation:
         """Return the present moment."""
         return int(self._state.world["now"][0])
 
-    def run(self, until: int) -> None:
-        """Let everything up to and including `until` happen.
+    def run(self, until: int) -> bool:
+        """Let everything up to and including `until` happen, and return whether it was reached.
+
+        It isn't if a container outgrew its memory limit: time stands at that moment then, so that the cluster can act (`take_exits`).
 
         Raises:
             ValueError: `until` is in the past.
@@ -123,6 +131,15 @@ class Simulation:
         if until < self.now:
             raise ValueError(f"can't run back from {self.now} to {until}")
         self._execute(until, kernel.NOTHING)
+        return self.now == until
+
+    def take_exits(self) -> list[tuple[int, int]]:
+        """Return (moment, slot) of the containers that were killed for their memory since the last call, in their order.
+
+        What they held is lost. They stay in the endpoints until somebody takes them out: calls that still go there are reset.
+        """
+        exits, self._exits = self._exits, []
+        return exits
 
     # Pods.
 
@@ -153,7 +170,11 @@ class Simulation:
             pod["client_rows"] = self._add_rows(slot, CLIENT, self.names.called[row])
             if row == self.names.load_service:
                 pod["internal_rows"] = self._add_rows(slot, INTERNAL, range(len(self.names.flows)))
-        self._memory_limits.append(memory_limit_bytes)
+        pod["memory_limit"], pod["memory_due"] = memory_limit_bytes or 0, NEVER
+        if memory_limit_bytes is None or settings.memory_base_bytes <= memory_limit_bytes:
+            pod["memory_base"] = settings.memory_base_bytes
+        else:
+            self._set_ramp(slot, _PROCESS, settings.memory_base_bytes, round(settings.start_seconds * _SECOND))
         return slot
 
     def set_ready(self, slot: int, ready: bool) -> None:
@@ -171,6 +192,10 @@ class Simulation:
         if ready and row == self.names.load_service:
             self._execute(self.now, kernel.HAND_LOAD, slot)
 
+    def warm_up(self, slot: int) -> None:
+        """Take a pod for one that has been running for long: its caches are full and its code is compiled."""
+        self._state.pods["warm"][slot] = 1
+
     def drain(self, slot: int) -> None:
         """Let a pod close its connections: callers connect elsewhere with their next call, what is in flight goes on."""
         self._execute(self.now, kernel.DRAIN, slot)
@@ -185,7 +210,8 @@ class Simulation:
 
     def set_limits(self, slot: int, *, cpu_limit_cores: float | None, memory_limit_bytes: int | None) -> None:
         """Change a running pod's limits in place."""
-        self._memory_limits[slot] = memory_limit_bytes
+        self._state.pods["memory_limit"][slot] = memory_limit_bytes or 0
+        self._execute(self.now, kernel.GROW_MEMORY, slot)
         self._execute(self.now, kernel.LIMIT, slot, cpu_limit_cores or 0.0)
 
     # Faults.
@@ -193,6 +219,10 @@ class Simulation:
     def set_stress(self, slot: int, threads: float) -> None:
         """Run busy threads in the pod's CPU quota: workers × load, summed over all that stress it; 0: none."""
         self._execute(self.now, kernel.STRESS, slot, threads)
+
+    def set_memory_stress(self, slot: int, stressor: str, size_bytes: int, ramp_ns: int = 0) -> None:
+        """Let a stressor fill memory beside the process, linearly within `ramp_ns`; 0 bytes: it is gone, with what it held."""
+        self._set_ramp(slot, f"stressor {stressor}", size_bytes, ramp_ns)
 
     def set_egress_delay(
         self, slot: int, peer_slots: Sequence[int] | None, latency_ns: int, jitter_ns: int = 0
@@ -285,9 +315,9 @@ class Simulation:
 
     @property
     def edge_counts(self) -> npt.NDArray[np.int64]:
-        """Return calls per edge [edges, 6], columns `state.OK, ERROR, REFUSED, LOST, IN_FLIGHT, ATTEMPTED`.
+        """Return attempts per edge [edges, 8], columns `state.OK, ERROR, REFUSED, LOST, TIMED_OUT, IN_FLIGHT, ATTEMPTED, RETRIED`.
 
-        At every moment ATTEMPTED is the sum of the other five.
+        At every moment ATTEMPTED is the sum of the first six; RETRIED tells how many of them weren't their call's first.
         """
         return read_only(self._state.edge_counts)
 
@@ -295,7 +325,7 @@ class Simulation:
     def edge_buckets(self) -> npt.NDArray[np.int64]:
         """Return finished calls by duration [edges, 2 (ok, failed), 2 (client's view, server's view), 17], not cumulative.
 
-        Refused and lost calls are in the client's view only; calls whose caller died are in neither.
+        Refused, lost and timed out calls are in the client's view only; calls whose caller died are in neither.
         """
         return read_only(self._state.edge_buckets)
 
@@ -346,7 +376,7 @@ class Simulation:
         twin.__dict__.update(self.__dict__)
         twin._state = copy_state(self._state)
         twin._slots, twin._rows = self._slots.copy(), self._rows.copy()
-        twin._rules, twin._memory_limits = self._rules.copy(), self._memory_limits.copy()
+        twin._rules, twin._ramps, twin._exits = self._rules.copy(), self._ramps.copy(), self._exits.copy()
         twin.mix = self.mix.copy()
         return twin
 
@@ -358,6 +388,11 @@ class Simulation:
             reason = kernel.run(self._topology, self._state, until, command, subject, amount)
             if reason == kernel.REACHED:
                 return
+            if reason == kernel.OUT_OF_MEMORY:
+                slot = int(self._state.world["killed"][0])
+                self._exits.append((self.now, slot))
+                until, command, subject, amount = self.now, kernel.KILL, slot, 0.0
+                continue
             if reason == kernel.NEEDS_ROOM:
                 command = kernel.NOTHING  # it has been carried out
             self._make_room()
@@ -404,13 +439,24 @@ class Simulation:
         for slot, _ in self._rules:
             pods["rules"][slot] += 1
 
+    def _set_ramp(self, slot: int, name: str, size_bytes: int, ramp_ns: int) -> None:
+        """Put a ramp of memory in the place of the one of that name, from now on."""
+        self._ramps.pop((slot, name), None)
+        if size_bytes:
+            self._ramps[slot, name] = (self.now, ramp_ns, size_bytes)
+        # Ramps of the dead are dropped as well: the table holds what can still be felt.
+        life = self._state.pods["life"]
+        self._ramps = {key: ramp for key, ramp in self._ramps.items() if life[key[0]] != STOPPED}
+        table = self._room("ramps", len(self._ramps))
+        table[: len(self._ramps)] = [(key[0], *ramp) for key, ramp in self._ramps.items()]
+        self._state.world["ramps"] = len(self._ramps)
+        self._execute(self.now, kernel.GROW_MEMORY, slot)
+
     def _memory(self) -> npt.NDArray[np.int64]:
-        """Return each pod's memory: a base, and a share for every request in flight, up to the limit."""
-        used = np.zeros(len(self._slots), np.int64)
-        for slot, name in enumerate(self._slots):
-            settings, limit = self.config.services[name], self._memory_limits[slot]
-            wanted = settings.memory_base_bytes + settings.memory_per_request_bytes * self.in_flight(slot)
-            used[slot] = wanted if limit is None else min(wanted, limit)
+        """Return each pod's memory: its process, what its requests hold, what grew beside it."""
+        pods = self._state.pods[: len(self._slots)]
+        per_request = self._topology.services["memory_request"][pods["service"]]
+        used: npt.NDArray[np.int64] = pods["memory_base"] + pods["memory_ramped"] + per_request * pods["in_flight"]
         return used
 
     def _require(self, arrivals: str) -> None:

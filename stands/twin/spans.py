@@ -63,6 +63,9 @@ _SEVERITIES = {
 }
 
 
+_Key = tuple[int, int, int, int, int, float]  # pod, kind, operation, outcome, attempt, probability
+
+
 class Export(msgspec.Struct, frozen=True):
     """A serialised export request of a signal."""
 
@@ -89,7 +92,7 @@ class SpanExporter:
         self._simulation = simulation
         self._identity = identity
         self._resources: dict[int, Resource] = {}
-        self._templates: dict[tuple[int, int, int, int, float], _Template] = {}
+        self._templates: dict[_Key, _Template] = {}
 
     def export(self, spans: Table) -> Iterator[Export]:
         """Yield the requests that carry these spans and their logs, in batches of bounded size."""
@@ -106,12 +109,13 @@ class SpanExporter:
         scopes_of_spans: dict[int, ScopeSpans] = {}
         scopes_of_logs: dict[int, ScopeLogs] = {}
         columns = (
-            spans[name].tolist() for name in ("pod", "kind", "operation", "outcome", "probability", "start", "end")
+            spans[name].tolist()
+            for name in ("pod", "kind", "operation", "outcome", "attempt", "probability", "start", "end")
         )
-        for identifiers, (slot, kind, operation, outcome, probability, start, end) in zip(
+        for identifiers, (slot, kind, operation, outcome, attempt, probability, start, end) in zip(
             _identifiers(spans), zip(*columns, strict=True), strict=True
         ):
-            key = (slot, kind, operation, outcome, probability)
+            key = (slot, kind, operation, outcome, attempt, probability)
             template = self._templates.get(key) or self._make_template(key)
             scope = scopes_of_spans.get(slot)
             if scope is None:
@@ -139,8 +143,8 @@ class SpanExporter:
             found = self._resources[slot] = Resource(attributes=_attributes(attributes))
         return found
 
-    def _make_template(self, key: tuple[int, int, int, int, float]) -> _Template:
-        slot, kind, row, outcome, probability = key
+    def _make_template(self, key: _Key) -> _Template:
+        slot, kind, row, outcome, attempt, probability = key
         names, config = self._simulation.names, self._simulation.config
         owner = self._simulation.slots[slot]
         attributes: dict[str, Attribute]
@@ -151,7 +155,7 @@ class SpanExporter:
             target, operation = names.operations[row]
             name = span_name(kind, operation, config.services[target])
             attributes = call_attributes(
-                config, kind=kind, owner=owner, target=target, operation=operation, outcome=outcome
+                config, kind=kind, owner=owner, target=target, operation=operation, outcome=outcome, attempt=attempt
             )
             log = _log(kind, owner, target, operation, outcome)
         span = Span(

@@ -21,6 +21,7 @@ __all__ = (
     "ATTEMPTED",
     "BUCKETS",
     "CLIENT",
+    "COUNTS",
     "DRAINING",
     "ERROR",
     "INTERNAL",
@@ -29,10 +30,12 @@ __all__ = (
     "NEVER",
     "OK",
     "REFUSED",
+    "RETRIED",
     "RUNNING",
     "SERVER",
     "SPAN",
     "STOPPED",
+    "TIMED_OUT",
     "Record",
     "State",
     "copy_state",
@@ -51,8 +54,11 @@ OK: Final = 0
 ERROR: Final = 1  #: the server answered with an error
 REFUSED: Final = 2  #: no pod was ready
 LOST: Final = 3  #: the connection was reset, or the caller died
-IN_FLIGHT: Final = 4
-ATTEMPTED: Final = 5
+TIMED_OUT: Final = 4  #: the caller has given up; the work behind it may go on
+IN_FLIGHT: Final = 5
+ATTEMPTED: Final = 6
+RETRIED: Final = 7  #: of the attempted: those that weren't a call's first
+COUNTS: Final = 8
 
 # Kinds of spans and of counter rows.
 SERVER: Final = 0
@@ -92,6 +98,9 @@ HOP = np.dtype(
         ("client_open", "i8"),  # the caller still waits
         ("holding", "i8"),  # a worker
         ("reported", "i8"),  # the answer has reached the caller's side
+        ("told", "i8"),  # the caller knows what came of it
+        ("attempt", "i8"),  # 0: the call's first
+        ("deadline", "i8"),  # at which the caller gives up; 0: never
     ],
     align=True,
 )
@@ -135,11 +144,17 @@ POD = np.dtype(
         ("rx_bytes", "i8"),
         ("tx_bytes", "i8"),
         ("served", "i8"),  # requests that it answered
+        ("warm", "i8"),  # it has been running for long
+        ("memory_limit", "i8"),  # 0: none
+        ("memory_base", "i8"),  # of its process; 0 while a ramp stands for it
+        ("memory_ramped", "i8"),  # what its ramps have come to
+        ("memory_due", "i8"),  # its outstanding memory event
     ],
     align=True,
 )
 CONNECTION = np.dtype([("pod", "i8"), ("picks", "i8")], align=True)
 RULE = np.dtype([("pod", "i8"), ("peer", "i8"), ("latency_ns", "i8"), ("jitter_ns", "i8")], align=True)
+RAMP = np.dtype([("pod", "i8"), ("start", "i8"), ("duration", "i8"), ("bytes", "i8")], align=True)
 SESSION = np.dtype(
     [
         ("entity", "i8"),  # user, or number of the arrival
@@ -174,6 +189,7 @@ SPAN = np.dtype(
         ("edge", "i8"),  # -1: none
         ("kind", "i8"),
         ("outcome", "i8"),
+        ("attempt", "i8"),
     ],
     align=True,
 )
@@ -189,6 +205,8 @@ WORLD = np.dtype(
         ("hops_used", "i8"),
         ("todo", "i8"),
         ("rules", "i8"),
+        ("ramps", "i8"),
+        ("killed", "i8"),  # pod that has just outgrown its memory limit; -1: none
         ("load_pod", "i8"),
         ("free_session", "i8"),
         ("sessions_used", "i8"),
@@ -225,10 +243,11 @@ class State(NamedTuple):
     ready_count: npt.NDArray[np.int64]  #: [services]
     connections: Table
     rules: Table
+    ramps: Table  #: memory that grows
     sessions: Table
     weights: npt.NDArray[np.float64]  #: [flows]: cumulative shares of the mix, the last one is 1
     flow_tasks: npt.NDArray[np.int64]  #: [flows, 2]: started, finished
-    edge_counts: npt.NDArray[np.int64]  #: [edges, 6]: OK, ERROR, REFUSED, LOST, IN_FLIGHT, ATTEMPTED
+    edge_counts: npt.NDArray[np.int64]  #: [edges, COUNTS]
     edge_sums_ns: npt.NDArray[np.int64]  #: [edges, failed, side]: durations; side 0 is the client's, 1 the server's
     edge_buckets: npt.NDArray[np.int64]  #: [edges, failed, side, BUCKETS]: durations, not cumulative
     span_sums_ns: npt.NDArray[np.int64]  #: [rows, failed]
@@ -248,10 +267,11 @@ def empty_state(services: int, edges: int, flows: int) -> State:
         ready_count=np.zeros(services, np.int64),
         connections=np.zeros(32, CONNECTION),
         rules=np.zeros(4, RULE),
+        ramps=np.zeros(4, RAMP),
         sessions=np.zeros(64, SESSION),
         weights=np.ones(flows),
         flow_tasks=np.zeros((flows, 2), np.int64),
-        edge_counts=np.zeros((edges, 6), np.int64),
+        edge_counts=np.zeros((edges, COUNTS), np.int64),
         edge_sums_ns=np.zeros((edges, 2, 2), np.int64),
         edge_buckets=np.zeros((edges, 2, 2, BUCKETS), np.int64),
         span_sums_ns=np.zeros((32, 2), np.int64),
@@ -261,7 +281,7 @@ def empty_state(services: int, edges: int, flows: int) -> State:
     world = state.world
     world["free_hop"] = link_free_rows(state.hops, 0, -1)
     world["free_session"] = link_free_rows(state.sessions, 0, -1)
-    world["load_pod"] = -1
+    world["load_pod"] = world["killed"] = -1
     world["spawn_due"] = world["arrival_due"] = NEVER
     world["arrival_units"] = -1.0  # none drawn yet
     return state

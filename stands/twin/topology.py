@@ -36,6 +36,10 @@ SERVICE = np.dtype(
         ("workers", "i8"),  # 0: no bound
         ("holds", "i8"),  # 1: keeps its worker while it waits for answers
         ("threads", "i8"),  # cores that it can use at once; 0: no bound
+        ("cold_work", "f8"),  # extra share of a fresh pod's first request
+        ("cold_requests", "f8"),  # requests until it is down to 1/e
+        ("memory_base", "i8"),
+        ("memory_request", "i8"),  # for each request in flight
     ],
     align=True,
 )
@@ -67,7 +71,19 @@ CALL = np.dtype(
     ],
     align=True,
 )
-EDGE = np.dtype([("source", "i8"), ("target", "i8"), ("sticky", "i8"), ("latency_ns", "i8")], align=True)
+EDGE = np.dtype(
+    [
+        ("source", "i8"),
+        ("target", "i8"),
+        ("sticky", "i8"),
+        ("latency_ns", "i8"),
+        ("timeout_ns", "i8"),  # 0: none
+        ("retries", "i8"),
+        ("backoff_ns", "f8"),  # before the first retry
+        ("jitter", "f8"),  # share of it
+    ],
+    align=True,
+)
 FLOW = np.dtype([("first_call", "i8"), ("calls", "i8"), ("additions_low", "i8"), ("additions_high", "i8")], align=True)
 
 
@@ -160,6 +176,29 @@ class _Builder:
             sigma,
         )
 
+    def check(self) -> None:
+        """See to it that what has bounds keeps them.
+
+        Raises:
+            ConfigurationError: a number is out of its bounds.
+        """
+        for name, service in self.config.services.items():
+            if service.cold_work < 0 or service.cold_requests <= 0:
+                found = {"cold_work": service.cold_work, "cold_requests": service.cold_requests}
+                raise self._error(
+                    f"services.{name}", found, "a process can't be so cold", "use at least 0, and above 0"
+                )
+        for row, edge in enumerate(self.config.edges):
+            if min(edge.timeout_ms, edge.retries, edge.backoff_ms, edge.jitter) < 0 or edge.jitter > 1:
+                keys = ("timeout_ms", "retries", "backoff_ms", "jitter")
+                found = {key: getattr(edge, key) for key in keys}
+                raise self._error(
+                    f"edges[{row}]",
+                    found,
+                    "callers can't be so patient",
+                    "use numbers from 0 on, a jitter of at most 1",
+                )
+
     def load_service(self) -> int:
         """Return the row of the service that makes the flows' requests."""
         found = [name for name, service in self.config.services.items() if service.kind == "workload"]
@@ -177,10 +216,11 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
     """Return the rows of an application and their names.
 
     Raises:
-        ConfigurationError: a call names an operation or needs an edge that isn't there, or no service (or more than one)
-            makes the load.
+        ConfigurationError: a call names an operation or needs an edge that isn't there, no service (or more than one) makes the
+            load, or a number is out of its bounds.
     """
     builder = _Builder(config)
+    builder.check()
     load = builder.load_service()
     operations = [
         builder.operation(service, name, operation, rank)
@@ -199,6 +239,10 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
             builder.services[edge.target],
             edge.connection == "sticky",
             edge.latency_ms * _MS,
+            edge.timeout_ms * _MS,
+            edge.retries,
+            edge.backoff_ms * _MS,
+            edge.jitter,
         )
         for edge in config.edges
     ]
@@ -226,8 +270,16 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
     )
 
 
-def _service_row(service: Service) -> tuple[int, int, int]:
-    return service.workers, int(service.holds_worker), service.threads
+def _service_row(service: Service) -> tuple[int | float, ...]:
+    return (
+        service.workers,
+        int(service.holds_worker),
+        service.threads,
+        service.cold_work,
+        service.cold_requests,
+        service.memory_base_bytes,
+        service.memory_per_request_bytes,
+    )
 
 
 def _table(rows: Sequence[tuple[int | float, ...]], dtype: np.dtype[np.void]) -> Table:

@@ -2,39 +2,52 @@
 
 In: the calls of `PodRuntime`. Out: commands to the `Simulation`; for telemetry, which slot is which pod.
 
-What is decided here is small: a container is a slot for ever, several chaos objects on one pod add up to one load and one set of delay
-rules, and SIGTERM means something only to processes that handle it. All calls come while the kernel stands still.
+What is decided here is small: a container is a slot for ever (a pod whose container restarts has several, one after the other), several
+chaos objects on one pod add up to one load and one set of delay rules, and SIGTERM means something only to processes that handle it.
+All calls come while the kernel stands still.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.stands.twin.runtime import PodResources
+from otel_control_gym.engine.clock import SECOND, seconds
+from otel_control_gym.stands.twin.runtime import ContainerExit, PodResources
 from otel_control_gym.stands.twin.simulation import Simulation
 
 __all__ = ("Container", "World")
 
 _NS_PER_MS = SECOND // 1000
+_KILLED = 137  #: 128 + SIGKILL
 
 
 class Container(msgspec.Struct, kw_only=True):
-    """A pod's container in the simulation; it stays known after its end, as its counters do."""
+    """A pod's container in the simulation, through all its restarts; it stays known after its end, as its counters do."""
 
-    slot: int
+    slots: list[int]  #: of its runs
     uid: str
     name: str  #: of the pod
     service: str
     resources: PodResources
     running: bool = True
+    gone: bool = False  #: and so is its pod
     in_endpoints: bool = False
+
+    @property
+    def slot(self) -> int:
+        """Return the slot of the newest run."""
+        return self.slots[-1]
+
+    @property
+    def home(self) -> int:
+        """Return the slot of the first run: what tells the pod's series from others'."""
+        return self.slots[0]
 
 
 class _Delay(msgspec.Struct, frozen=True):
-    """A rule of one chaos object: pods' slots (None: all), nanoseconds."""
+    """A rule of one chaos object: pods' UIDs (None: all), nanoseconds."""
 
-    peers: tuple[int, ...] | None
+    peers: tuple[str, ...] | None
     latency_ns: int
     jitter_ns: int
 
@@ -45,7 +58,7 @@ class World:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.containers: list[Container] = []  #: by slot
-        self.stopped: list[int] = []  #: slots in the order of their end
+        self.stopped: list[int] = []  #: homes of the pods that are gone, in the order of their end
         self._by_uid: dict[str, Container] = {}
         self._ordinals: dict[str, int] = {}
         self._stress: dict[str, dict[str, float]] = {}
@@ -58,10 +71,15 @@ class World:
         """
         return self._by_uid[uid]
 
+    def warm_up(self) -> None:
+        """Take all containers for long running ones, as those are that the run begins with."""
+        for container in self.containers:
+            self.simulation.warm_up(container.slot)
+
     # --- PodRuntime ----------------------------------------------------------------------------------------------------
 
     def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
-        """Start a pod of the simulation; it gets no traffic yet."""
+        """Start a container: of a new pod, which gets no traffic yet, or of one whose container has died."""
         ordinal = self._ordinals.get(service, 0)
         self._ordinals[service] = ordinal + 1
         slot = self.simulation.add_pod(
@@ -71,9 +89,31 @@ class World:
             memory_limit_bytes=resources.memory_limit_bytes,
         )
         assert slot == len(self.containers), "slots are given in order"
-        container = Container(slot=slot, uid=uid, name=name, service=service, resources=resources)
+        container = self._by_uid.get(uid)
+        if container is None:
+            container = Container(slots=[slot], uid=uid, name=name, service=service, resources=resources)
+            self._by_uid[uid] = container
+            self.containers.append(container)
+            return
         self.containers.append(container)
-        self._by_uid[uid] = container
+        before = container.slot
+        container.slots.append(slot)
+        container.running = True
+        if container.in_endpoints:  # nobody has noticed yet: its address gets traffic again
+            self.simulation.set_ready(before, False)
+            self.simulation.set_ready(slot, True)
+        for ruled in self._delays:  # they belong to the pod, and its address is the old one
+            self._write_delays(self._by_uid[ruled])
+
+    def take_exits(self) -> tuple[ContainerExit, ...]:
+        """Return the containers that were killed for their memory; stress has died with them."""
+        exits = []
+        for moment, slot in self.simulation.take_exits():
+            container = self.containers[slot]
+            container.running = False
+            self._stress.pop(container.uid, None)
+            exits.append(ContainerExit(uid=container.uid, at=moment, exit_code=_KILLED, reason="OOMKilled"))
+        return tuple(exits)
 
     def start_seconds(self, service: str) -> float:
         """Return how long a service's process takes from container start to serving."""
@@ -82,14 +122,14 @@ class World:
     def set_endpoint(self, uid: str, *, ready: bool) -> None:
         """Offer a pod to new connections, or no more; a pod that is gone is in no endpoints already."""
         container = self._by_uid[uid]
-        if container.running:
+        if not container.gone:
             container.in_endpoints = ready
             self.simulation.set_ready(container.slot, ready)
 
     def begin_termination(self, uid: str) -> None:
         """Send SIGTERM; without a handler a process serves on until it is killed."""
         container = self._by_uid[uid]
-        if self.simulation.config.services[container.service].drains:
+        if container.running and self.simulation.config.services[container.service].drains:
             self.simulation.drain(container.slot)
 
     def in_flight(self, uid: str) -> int:
@@ -97,10 +137,11 @@ class World:
         return self.simulation.in_flight(self._by_uid[uid].slot)
 
     def stop_container(self, uid: str) -> None:
-        """End the container; stress and delay rules end with it."""
+        """End the container, if it runs, and the pod; stress and delay rules end with it."""
         container = self._by_uid[uid]
         container.running = container.in_endpoints = False
-        self.stopped.append(container.slot)
+        container.gone = True
+        self.stopped.append(container.home)
         self._stress.pop(uid, None)
         if self._delays.pop(uid, None):
             self.simulation.clear_egress_delay(container.slot)
@@ -118,17 +159,23 @@ class World:
             stress.pop(chaos, None)
         self.simulation.set_stress(container.slot, sum(stress.values()))
 
+    def set_memory_stress(self, uid: str, chaos: str, *, size_bytes: int, ramp_seconds: float) -> None:
+        """Fill memory beside the process; what several chaos objects fill adds up."""
+        container = self._by_uid[uid]
+        if container.running:
+            self.simulation.set_memory_stress(container.slot, chaos, size_bytes, seconds(ramp_seconds))
+
     def set_network_delay(
         self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
     ) -> None:
         """Delay the pod's egress; where rules of several chaos objects meet, the longest latency and jitter hold, as netem's merge."""
         container = self._by_uid[uid]
-        if not container.running:
+        if container.gone:
             return
         delays = self._delays.setdefault(uid, {})
         if latency_ms > 0:
-            slots = None if peers is None else tuple(self._by_uid[peer].slot for peer in peers if peer in self._by_uid)
-            delays[chaos] = _Delay(slots, round(latency_ms * _NS_PER_MS), round(jitter_ms * _NS_PER_MS))
+            known = None if peers is None else tuple(peer for peer in peers if peer in self._by_uid)
+            delays[chaos] = _Delay(known, round(latency_ms * _NS_PER_MS), round(jitter_ms * _NS_PER_MS))
         else:
             delays.pop(chaos, None)
         self._write_delays(container)
@@ -137,9 +184,11 @@ class World:
         """Give the simulation one rule per peer, merged over chaos objects."""
         merged: dict[int | None, tuple[int, int]] = {}
         for delay in self._delays[container.uid].values():
-            for peer in (None,) if delay.peers is None else delay.peers:
+            for uid in (None,) if delay.peers is None else delay.peers:
+                peer = None if uid is None else self._by_uid[uid].slot
                 latency, jitter = merged.get(peer, (0, 0))
                 merged[peer] = (max(latency, delay.latency_ns), max(jitter, delay.jitter_ns))
-        self.simulation.clear_egress_delay(container.slot)
+        for slot in container.slots:
+            self.simulation.clear_egress_delay(slot)
         for peer, (latency, jitter) in merged.items():
             self.simulation.set_egress_delay(container.slot, None if peer is None else (peer,), latency, jitter)

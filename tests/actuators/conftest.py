@@ -25,7 +25,7 @@ from otel_control_gym.engine.settings import (
     TwinSettings,
 )
 from otel_control_gym.stands.twin.control_plane import ControlPlane
-from otel_control_gym.stands.twin.runtime import PodResources
+from otel_control_gym.stands.twin.runtime import ContainerExit, PodResources
 from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
 
 START = TwinSettings().epoch_seconds * SECOND
@@ -54,6 +54,11 @@ class IdleMachines:
 
     def set_cpu_stress(self, uid: str, chaos: str, *, workers: int, load: float) -> None:
         self.stress.append((workers, load))
+
+    def take_exits(self) -> tuple[ContainerExit, ...]:
+        return ()
+
+    def set_memory_stress(self, uid: str, chaos: str, *, size_bytes: int, ramp_seconds: float) -> None: ...
 
     def set_network_delay(
         self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float

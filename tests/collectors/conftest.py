@@ -7,7 +7,7 @@ import pytest
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin.control_plane import ControlPlane
-from otel_control_gym.stands.twin.runtime import PodResources
+from otel_control_gym.stands.twin.runtime import ContainerExit, PodResources
 
 START = TwinSettings().epoch_seconds * SECOND
 
@@ -28,6 +28,11 @@ class IdleMachines:
     def stop_container(self, uid: str) -> None: ...
 
     def set_cpu_stress(self, uid: str, chaos: str, *, workers: int, load: float) -> None: ...
+
+    def take_exits(self) -> tuple[ContainerExit, ...]:
+        return ()
+
+    def set_memory_stress(self, uid: str, chaos: str, *, size_bytes: int, ramp_seconds: float) -> None: ...
 
     def set_network_delay(
         self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float

@@ -18,7 +18,18 @@ from otel_control_gym.engine.settings import (
     Workload,
 )
 from otel_control_gym.stands.twin.simulation import Simulation
-from otel_control_gym.stands.twin.state import ATTEMPTED, CLIENT, ERROR, IN_FLIGHT, LOST, OK, REFUSED, SERVER
+from otel_control_gym.stands.twin.state import (
+    ATTEMPTED,
+    CLIENT,
+    ERROR,
+    IN_FLIGHT,
+    LOST,
+    OK,
+    REFUSED,
+    RETRIED,
+    SERVER,
+    TIMED_OUT,
+)
 
 LAYERS = 4
 MOMENTS = [round(0.5 * number * SECOND) for number in range(1, 17)]
@@ -57,6 +68,10 @@ def applications(draw: st.DrawFn) -> ServiceConfiguration:
                     protocol="grpc",
                     connection=connection,  # type: ignore[arg-type]
                     latency_ms=draw(st.sampled_from([0.0, 0.2, 30.0])),
+                    timeout_ms=draw(st.sampled_from([0.0, 0.0, 25.0])),
+                    retries=draw(st.sampled_from([0, 0, 1])),
+                    backoff_ms=draw(st.sampled_from([0.0, 10.0])),
+                    jitter=draw(st.sampled_from([0.0, 0.5])),
                 )
             )
     return ServiceConfiguration(
@@ -110,10 +125,11 @@ def disturb(simulation: Simulation, kind: str, number: int) -> None:
 def assert_conserved(simulation: Simulation) -> None:
     counts = simulation.edge_counts
     assert (counts >= 0).all()
-    assert (counts[:, [OK, ERROR, REFUSED, LOST, IN_FLIGHT]].sum(axis=1) == counts[:, ATTEMPTED]).all()
+    assert (counts[:, [OK, ERROR, REFUSED, LOST, TIMED_OUT, IN_FLIGHT]].sum(axis=1) == counts[:, ATTEMPTED]).all()
+    assert (counts[:, RETRIED] <= counts[:, [ERROR, REFUSED, LOST, TIMED_OUT]].sum(axis=1)).all()
     finished = simulation.edge_buckets.sum(axis=-1)
     assert (finished[:, 0, 0] == counts[:, OK]).all()
-    assert (finished[:, 1, 0] <= counts[:, [ERROR, REFUSED, LOST]].sum(axis=1)).all()
+    assert (finished[:, 1, 0] <= counts[:, [ERROR, REFUSED, LOST, TIMED_OUT]].sum(axis=1)).all()
     assert (finished[:, :, 1] <= finished[:, :, 0]).all()
 
 
@@ -138,7 +154,7 @@ def test_calls_are_conserved_on_every_edge(
         simulation.set_users(0, 1000.0)
     else:
         simulation.set_rate(0.0)
-    simulation.run(5000 * SECOND)
+    simulation.run(200_000 * SECOND)  # a heavy graph on a fifth of a core leaves hours of backlog
 
     assert_conserved(simulation)
     assert simulation.edge_counts[:, IN_FLIGHT].sum() == 0
@@ -168,7 +184,7 @@ def test_span_rows_agree_with_edges_and_pods(config: ServiceConfiguration, workl
         outgoing = [i for i, edge in enumerate(simulation.names.edges) if edge[0] == name]
         if config.services[name].instrumented:
             assert calls[mine[SERVER]].sum() == served[slot]
-            expected = simulation.edge_counts[outgoing][:, [OK, ERROR, REFUSED, LOST]].sum()
+            expected = simulation.edge_counts[outgoing][:, [OK, ERROR, REFUSED, LOST, TIMED_OUT]].sum()
             assert calls[mine[CLIENT]].sum() == expected
     spans = simulation.take_spans()
     assert len(spans) == calls.sum() == simulation.statistics().spans_seen

@@ -10,7 +10,7 @@ import pytest
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin.control_plane import ControlPlane
-from otel_control_gym.stands.twin.runtime import PodResources
+from otel_control_gym.stands.twin.runtime import ContainerExit, PodResources
 
 START = TwinSettings().epoch_seconds * SECOND
 
@@ -25,7 +25,9 @@ class NotedRuntime:
         self.terminating: list[str] = []
         self.stress: dict[tuple[str, str], tuple[int, float]] = {}
         self.delays: dict[tuple[str, str], tuple[tuple[str, ...] | None, float, float]] = {}
+        self.memory: dict[tuple[str, str], tuple[int, float]] = {}
         self.requests: dict[str, int] = {}
+        self.exits: list[ContainerExit] = []
 
     def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
         assert uid not in self.running
@@ -36,7 +38,6 @@ class NotedRuntime:
         return self.services.services[service].start_seconds
 
     def set_endpoint(self, uid: str, *, ready: bool) -> None:
-        assert uid in self.running
         self.endpoints[uid] = ready
 
     def begin_termination(self, uid: str) -> None:
@@ -47,7 +48,7 @@ class NotedRuntime:
         return self.requests.get(uid, 0)
 
     def stop_container(self, uid: str) -> None:
-        del self.running[uid]
+        self.running.pop(uid, None)
         self.endpoints.pop(uid, None)
         self.stress = {key: value for key, value in self.stress.items() if key[0] != uid}
         self.delays = {key: value for key, value in self.delays.items() if key[0] != uid}
@@ -57,7 +58,23 @@ class NotedRuntime:
         if load:
             self.stress[uid, chaos] = (workers, load)
         else:
-            del self.stress[uid, chaos]
+            self.stress.pop((uid, chaos), None)
+
+    def take_exits(self) -> tuple[ContainerExit, ...]:
+        exits, self.exits = tuple(self.exits), []
+        for ended in exits:
+            del self.running[ended.uid]
+            for noted in (self.stress, self.memory):
+                for key in [key for key in noted if key[0] == ended.uid]:
+                    del noted[key]
+        return exits
+
+    def set_memory_stress(self, uid: str, chaos: str, *, size_bytes: int, ramp_seconds: float) -> None:
+        assert uid in self.running
+        if size_bytes:
+            self.memory[uid, chaos] = (size_bytes, ramp_seconds)
+        else:
+            self.memory.pop((uid, chaos), None)
 
     def set_network_delay(
         self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float

@@ -9,7 +9,7 @@ import pytest
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.api import MERGE_PATCH, Api
 from otel_control_gym.stands.twin.api_errors import ApiError
-from otel_control_gym.stands.twin.chaos_admission import go_duration, milliseconds
+from otel_control_gym.stands.twin.chaos_admission import go_duration, memory_bytes, milliseconds, ramp_seconds
 from otel_control_gym.stands.twin.objects import (
     EVENT,
     NETWORK_CHAOS,
@@ -303,7 +303,11 @@ def test_named_pods_override_every_other_selector(cluster: Cluster) -> None:
         ({"stressors": {"cpu": {"workers": 9000}}}, 422, "workers"),
         ({"stressors": {"cpu": {"workers": 1, "load": 101}}}, 422, "load"),
         ({"stressors": {"cpu": {"workers": 1, "time": "5s"}}}, 400, "unknown field"),
-        ({"stressors": {"memory": {"workers": 1, "size": "1MB"}}}, 403, "don't model"),
+        ({"stressors": {"memory": {"workers": 1, "size": "50%"}}}, 403, "don't model"),
+        ({"stressors": {"memory": {"workers": 1, "size": "much"}}}, 403, "incorrect bytes format"),
+        ({"stressors": {"memory": {"workers": 1, "size": "1MB", "options": ["--vm 2"]}}}, 403, "don't model"),
+        ({"stressors": {"memory": {"workers": 1, "size": "1MB", "time": "5s"}}}, 400, "unknown field"),
+        ({"stressors": {"disk": {"workers": 1}}}, 400, "unknown field"),
         ({"time": "5s"}, 400, "unknown field"),
     ],
 )
@@ -339,3 +343,26 @@ def test_durations_and_latencies_are_read_as_the_real_programs_read_them() -> No
     assert milliseconds("150ms") == 150.0
     assert milliseconds("2s") == 2000.0
     assert milliseconds("0.5s") == 0.0  # dropped: a fraction isn't recognised
+
+
+def test_memory_stress_is_sized_and_timed_as_mem_stress_reads_it(cluster: Cluster) -> None:
+    memory = {"workers": 2, "size": "100MB", "options": ["--time 90s"]}
+    stress(cluster, stressors={"memory": memory}, duration="60s")
+    cluster.live(5)
+    assert set(cluster.runtime.memory) == {(uid, f"{NAMESPACE}/ocg-1") for uid in uids(cluster, "cart")}
+    assert set(cluster.runtime.memory.values()) == {(104 * 2**20, 90.0)}, "the tool holds 4 MiB of its own"
+    assert cluster.runtime.stress == {}
+    instance = next(iter(read(cluster, STRESS_CHAOS)["status"]["instances"].values()))
+    assert set(instance) == {"memoryUid", "memoryStartTime"}
+    cluster.live(60)
+    assert cluster.runtime.memory == {}
+
+
+def test_sizes_and_growth_times_of_memory_stress() -> None:
+    assert memory_bytes("256MB") == memory_bytes("256MiB") == 256 * 2**20
+    assert memory_bytes("1.5g") == 1536 * 2**20
+    assert memory_bytes("256") is None
+    assert ramp_seconds(None) == ramp_seconds([]) == 0.0
+    assert ramp_seconds(["--time", "2m"]) == ramp_seconds(["--time=120s"]) == 120.0
+    assert ramp_seconds(["--time soon"]) is None
+    assert ramp_seconds("--time 90s") is None
