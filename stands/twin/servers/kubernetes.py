@@ -2,9 +2,9 @@
 
 In: requests of Kubernetes clients. Out: JSON objects, lists, tables, watch streams, discovery, Status objects.
 
-The server adds nothing to what `api` and `store` mean: `kubernetes_requests` reads what is asked for, `kubernetes_negotiation` in which form,
-and objects go out in bodies that the store has encoded already. Every refusal is a Status object with its HTTP code. Handlers run between two runs of the simulation, never during one: both share the event loop, and a
-handler that writes doesn't wait in between.
+The server adds nothing to what `api` and `store` mean: `kubernetes_requests` reads what is asked for, `kubernetes_negotiation` in which
+form, and objects go out in bodies that the store has encoded already. Every refusal is a Status object with its HTTP code. Handlers run
+between two runs of the simulation, never during one: both share the event loop, and a handler that writes doesn't wait in between.
 """
 
 from __future__ import annotations
