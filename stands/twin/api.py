@@ -10,15 +10,17 @@ Upstream: `servers.kubernetes`. Downstream: `store`, `deletion`.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from otel_control_gym.stands.twin import api_errors
-from otel_control_gym.stands.twin.admission import admit_deployment_update, admit_name, admit_pod_update
+from otel_control_gym.stands.twin.admission_chain import admit_change, admit_new
 from otel_control_gym.stands.twin.api_errors import ApiError
-from otel_control_gym.stands.twin.chaos_admission import admit_chaos, admit_chaos_update
 from otel_control_gym.stands.twin.controller import Context
 from otel_control_gym.stands.twin.deletion import delete, release
-from otel_control_gym.stands.twin.objects import DEPLOYMENT, NAMESPACE, POD, Kind, Object
+from otel_control_gym.stands.twin.objects import DEPLOYMENT, NAMESPACE, Kind, Object, timestamp
 from otel_control_gym.stands.twin.patches import (
     PatchError,
     UnprocessablePatch,
@@ -26,6 +28,7 @@ from otel_control_gym.stands.twin.patches import (
     merge_patch,
     strategic_merge_patch,
 )
+from otel_control_gym.stands.twin.schemas import decode
 from otel_control_gym.stands.twin.store import AlreadyExists, Conflict
 
 __all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
@@ -33,15 +36,32 @@ __all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-_SERVER_SIDE = ("name", "namespace", "uid", "creationTimestamp", "generateName", "deletionTimestamp", "generation")
+_SERVER_SIDE = (
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "generateName",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+)
 
 
 class Api:
-    """Reads and writes as a client may make them."""
+    """Reads and writes as a client may make them.
 
-    def __init__(self, context: Context) -> None:
+    Args:
+        context: the cluster.
+        validation: what becomes of fields that a kind doesn't have: they are dropped (Ignore), and told in `warnings` (Warn), or they
+            make the write fail (Strict).
+    """
+
+    def __init__(self, context: Context, *, validation: str = "Warn") -> None:
         self._context = context
         self._store = context.store
+        self._validation = validation
+        self.warnings: list[str] = []
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object:
         """Return an object.
@@ -59,8 +79,8 @@ class Api:
         Raises: ApiError: its body or its name is refused.
         """
         _check_type(kind, body)
-        item = {**body, "metadata": dict(body.get("metadata") or {})}
-        metadata = item["metadata"]
+        item = self._decoded(kind, body, _undecodable(kind))
+        item["metadata"] = metadata = dict(item.get("metadata") or {})
         if metadata.get("namespace", namespace) != namespace:
             raise api_errors.bad_request(
                 f"the namespace of the provided object does not match the namespace sent on the request ({namespace})"
@@ -70,12 +90,14 @@ class Api:
             raise api_errors.not_found(NAMESPACE, namespace)
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = metadata["generateName"][:58] + self._store.new_suffix()
-        admit_name(kind, metadata.get("name"))
-        item = admit_chaos(kind, item)
+        item = admit_new(self._context.services, kind, item)
         if self._store.get(kind, namespace, metadata["name"]) is not None:
             raise api_errors.already_exists(kind, metadata["name"])
         if dry_run:
-            return item
+            created = {"creationTimestamp": timestamp(self._context.now)} | (
+                {"generation": 1} if kind.generation else {}
+            )
+            return {**item, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata | created}
         try:
             return self._store.create(kind, item, self._context.now)
         except AlreadyExists:
@@ -90,11 +112,12 @@ class Api:
         """
         before = self.get(kind, namespace, name)
         _check_type(kind, body)
+        body = self._decoded(kind, body, _undecodable(kind))
         given = body.get("metadata") or {}
         if given.get("name", name) != name:
             raise api_errors.bad_request(f"the name of the object ({given['name']}) does not match the name on the URL")
         self._check_identity(kind, before, given)
-        item = copy.deepcopy(before)
+        item: Object = {"apiVersion": before["apiVersion"], "kind": before["kind"]}
         item["metadata"] = {key: value for key, value in before["metadata"].items() if key in _SERVER_SIDE}
         item["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
         for key in ("labels", "annotations", "ownerReferences", "finalizers"):
@@ -121,7 +144,7 @@ class Api:
         Raises: ApiError: not found, changed in between, of a type that the kind doesn't take, or refused.
         """
         before = self.get(kind, namespace, name)
-        item = apply_patch(kind, name, before, patch, content_type)
+        item = self._decoded(kind, apply_patch(kind, name, before, patch, content_type), _unfit(kind, name, patch))
         given = item.get("metadata")
         if not isinstance(given, dict):
             raise api_errors.bad_request("the patch removes the object's metadata")
@@ -185,18 +208,26 @@ class Api:
             item = {**before, "metadata": item["metadata"], "status": item.get("status", {})}
         elif kind.status and "status" in before:
             item["status"] = before["status"]
-        if kind is DEPLOYMENT:
-            item = admit_deployment_update(before, item)
-        elif kind is POD:
-            item = admit_pod_update(before, item)
-        elif not kind.built_in:
-            item = admit_chaos_update(kind, before, item)
+        item = admit_change(self._context.services, kind, before, item)
         if dry_run:
             return item
         try:
             return release(self._context, kind, item)
         except Conflict:
             raise api_errors.conflict(kind, before["metadata"]["name"]) from None
+
+    def _decoded(self, kind: Kind, item: Object, refuse: Callable[[str], ApiError]) -> Object:
+        """Return an object as its kind's structure holds it."""
+        try:
+            decoded, unknown = decode(kind, item)
+        except ValueError as error:
+            raise refuse(str(error)) from error
+        problems = [f'unknown field "{path}"' for path in unknown]
+        if problems and self._validation == "Strict":
+            raise refuse(f"strict decoding error: {', '.join(problems)}")
+        if self._validation == "Warn":
+            self.warnings += problems
+        return decoded
 
     def _check_identity(self, kind: Kind, before: Object, given: Object) -> None:
         """Compare what the writer believes to write to (UID, resourceVersion) with what is there."""
@@ -251,6 +282,18 @@ def apply_patch(kind: Kind, name: str, document: Object, patch: Any, content_typ
     if not isinstance(result, dict):
         raise api_errors.bad_request("the patch leaves no object")
     return result
+
+
+def _undecodable(kind: Kind) -> Callable[[str], ApiError]:
+    """Return how a body is refused that doesn't decode."""
+    about = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
+    return lambda problem: api_errors.bad_request(f"{about}: {problem}")
+
+
+def _unfit(kind: Kind, name: str, patch: Any) -> Callable[[str], ApiError]:
+    """Return how a patch is refused after which the object doesn't decode: 422, other than a whole body, as on the real server."""
+    text = msgspec.json.encode(patch).decode()
+    return lambda problem: api_errors.invalid(kind, name, "patch", f"Invalid value: {text}: {problem}")
 
 
 def _check_type(kind: Kind, body: Object) -> None:

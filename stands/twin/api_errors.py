@@ -15,6 +15,7 @@ __all__ = (
     "expired",
     "forbidden",
     "invalid",
+    "invalid_options",
     "method_not_allowed",
     "no_such_path",
     "not_found",
@@ -22,6 +23,9 @@ __all__ = (
     "too_new",
     "unsupported_media_type",
 )
+
+
+_OPTIONS = Kind(kind="ListOptions", plural="listoptions", group="meta.k8s.io")
 
 
 class ApiError(Exception):
@@ -102,6 +106,11 @@ def invalid(kind: Kind, name: str, field: str, problem: str, *, reason: str = "F
     causes = [{"reason": reason, "message": problem, "field": field}]
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.kind, "causes": causes}
     return ApiError(422, "Invalid", message, details)
+
+
+def invalid_options(field: str, problem: str, *, reason: str) -> ApiError:
+    """A parameter of the request breaks a rule."""
+    return invalid(_OPTIONS, "", field, problem, reason=reason)
 
 
 def too_new(asked: int, newest: int) -> ApiError:

@@ -29,11 +29,11 @@ from otel_control_gym.stands.twin.deployments import DeploymentController
 from otel_control_gym.stands.twin.endpoints import EndpointController
 from otel_control_gym.stands.twin.kubelet import Kubelet
 from otel_control_gym.stands.twin.kubernetes_events import EventRecorder
-from otel_control_gym.stands.twin.objects import DEPLOYMENT, POD, SERVICE, Object, condition
+from otel_control_gym.stands.twin.objects import DEPLOYMENT, NODE, POD, SERVICE, Object, condition, timestamp
 from otel_control_gym.stands.twin.quantities import pod_resources
 from otel_control_gym.stands.twin.replica_sets import ReplicaSetController
 from otel_control_gym.stands.twin.runtime import PodResources, PodRuntime
-from otel_control_gym.stands.twin.scheduler import Scheduler
+from otel_control_gym.stands.twin.scheduler import NODE_NAME, Scheduler
 from otel_control_gym.stands.twin.store import ObjectStore
 
 __all__ = ("ControlPlane", "DeploymentView", "PodView")
@@ -131,6 +131,7 @@ class ControlPlane:
         """
         for kind, item in manifests.cluster(self.services):
             self.store.create(kind, item, self.now)
+        self.store.create(NODE, manifests.node(NODE_NAME, self.context.settings, timestamp(self.now)), self.now)
         for name, service in self.services.services.items():
             self.store.create(SERVICE, manifests.service(self.services, name, service), self.now)
             self.store.create(DEPLOYMENT, manifests.deployment(self.services, name, service), self.now)

@@ -1,6 +1,6 @@
-"""The application as the demo's chart installs it, with our overlay: namespace, Deployments, Services.
+"""The application as the demo's chart installs it, with our overlay: namespaces, node, Deployments, Services.
 
-In: the `ServiceConfiguration`. Out: object bodies for the store.
+In: the `ServiceConfiguration`, the settings of the node. Out: object bodies for the store.
 
 Shape and names are those of chart 0.40.10 (demo 2.2.0): component = Deployment = Service = container, one selector label. What the
 chart lacks comes from our overlay, as on a cluster: CPU requests and limits, readiness probes. Environment variables name the
@@ -11,29 +11,81 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from otel_control_gym.engine.settings import Service, ServiceConfiguration
+from otel_control_gym.engine.settings import Service, ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin.admission import admit_deployment
-from otel_control_gym.stands.twin.objects import NAMESPACE, Kind, Object
+from otel_control_gym.stands.twin.objects import NAMESPACE, SECRET, Kind, Object
 from otel_control_gym.stands.twin.quantities import format_bytes, format_cores
 
-__all__ = ("NAME_LABEL", "cluster", "cluster_ip", "deployment", "service")
+__all__ = ("NAME_LABEL", "cluster", "cluster_ip", "deployment", "node", "service")
 
 NAME_LABEL = "opentelemetry.io/name"
+_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+_NODE_CONDITIONS = (
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+)
 _PROBE_SECONDS = 2
 _SPECIAL_ADDRESSES = {"postgresql": "DB_CONNECTION_STRING", "valkey-cart": "VALKEY_ADDR"}
 
 
 def cluster(application: ServiceConfiguration) -> Iterator[tuple[Kind, Object]]:
-    """Yield what is there before the application: its namespace."""
-    labels = {"kubernetes.io/metadata.name": application.namespace}
-    yield (
-        NAMESPACE,
-        {
-            "metadata": {"name": application.namespace, "labels": labels},
-            "spec": {"finalizers": ["kubernetes"]},
-            "status": {"phase": "Active"},
+    """Yield what is there before the application: the namespaces of every cluster and its own, and the note of its installation."""
+    for name in (*_NAMESPACES, application.namespace):
+        labels = {"kubernetes.io/metadata.name": name}
+        yield (
+            NAMESPACE,
+            {
+                "metadata": {"name": name, "labels": labels},
+                "spec": {"finalizers": ["kubernetes"]},
+                "status": {"phase": "Active"},
+            },
+        )
+    # Of Secrets the names alone are kept: there is nothing secret in the twin.
+    release = {"name": "otel-demo", "owner": "helm", "status": "deployed", "version": "1"}
+    metadata = {"name": "sh.helm.release.v1.otel-demo.v1", "namespace": application.namespace, "labels": release}
+    yield SECRET, {"metadata": metadata, "type": "helm.sh/release.v1"}
+
+
+def node(name: str, settings: TwinSettings, since: str) -> Object:
+    """Return the node, ready since a time stamp."""
+    capacity = {
+        "cpu": format_cores(settings.node_cores),
+        "memory": format_bytes(settings.node_memory_bytes),
+        "pods": "110",
+    }
+    conditions = [
+        {"type": type_, "status": status, "reason": reason, "message": message}
+        | {"lastHeartbeatTime": since, "lastTransitionTime": since}
+        for type_, status, reason, message in _NODE_CONDITIONS
+    ]
+    return {
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
+            | {"node-role.kubernetes.io/control-plane": ""},
         },
-    )
+        "spec": {"podCIDR": "10.244.0.0/16", "podCIDRs": ["10.244.0.0/16"]},
+        "status": {
+            "capacity": capacity,
+            "allocatable": capacity,
+            "conditions": conditions,
+            "addresses": [{"type": "InternalIP", "address": "172.18.0.2"}, {"type": "Hostname", "address": name}],
+            "nodeInfo": {
+                "architecture": "amd64",
+                "bootID": "",
+                "containerRuntimeVersion": "containerd://2.2.0",
+                "kernelVersion": "6.12.0",
+                "kubeProxyVersion": "",
+                "kubeletVersion": "v1.36.2",
+                "machineID": "",
+                "operatingSystem": "linux",
+                "osImage": "otel-control-gym twin",
+                "systemUUID": "",
+            },
+        },
+    }
 
 
 def deployment(application: ServiceConfiguration, name: str, settings: Service) -> Object:

@@ -18,14 +18,18 @@ import msgspec
 from otel_control_gym.engine.clock import SECOND
 
 __all__ = (
+    "CONFIG_MAP",
     "DEPLOYMENT",
     "EVENT",
     "KINDS",
+    "LEASE",
     "NAMESPACE",
     "NETWORK_CHAOS",
+    "NODE",
     "POD",
     "POD_NETWORK_CHAOS",
     "REPLICA_SET",
+    "SECRET",
     "SERVICE",
     "STRESS_CHAOS",
     "Kind",
@@ -54,6 +58,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     status: bool = True  #: status is a sub-resource, so writes to the main resource leave it alone
     scale: bool = False
     short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ("get", "list", "watch")
 
     @property
@@ -82,7 +87,8 @@ DEPLOYMENT = Kind(
     generation=True,
     scale=True,
     short_names=("deploy",),
-    verbs=_CHANGE,
+    categories=("all",),
+    verbs=("create", *_CHANGE),
 )
 REPLICA_SET = Kind(
     kind="ReplicaSet",
@@ -90,12 +96,21 @@ REPLICA_SET = Kind(
     group="apps",
     generation=True,
     short_names=("rs",),
-    verbs=(*_READ, "delete"),
+    categories=("all",),
+    verbs=_CHANGE,
 )
-POD = Kind(kind="Pod", plural="pods", generation=True, short_names=("po",), verbs=(*_READ, "patch", "delete"))
-SERVICE = Kind(kind="Service", plural="services", short_names=("svc",))
+POD = Kind(kind="Pod", plural="pods", generation=True, short_names=("po",), categories=("all",), verbs=_CHANGE)
+SERVICE = Kind(
+    kind="Service", plural="services", short_names=("svc",), categories=("all",), verbs=(*_READ, "patch", "update")
+)
 EVENT = Kind(kind="Event", plural="events", status=False, short_names=("ev",))
-NAMESPACE = Kind(kind="Namespace", plural="namespaces", namespaced=False, short_names=("ns",))
+NAMESPACE = Kind(
+    kind="Namespace", plural="namespaces", namespaced=False, short_names=("ns",), verbs=(*_READ, "patch", "update")
+)
+NODE = Kind(kind="Node", plural="nodes", namespaced=False, short_names=("no",))
+CONFIG_MAP = Kind(kind="ConfigMap", plural="configmaps", status=False, short_names=("cm",), verbs=("create", *_CHANGE))
+SECRET = Kind(kind="Secret", plural="secrets", status=False)
+LEASE = Kind(kind="Lease", plural="leases", group="coordination.k8s.io", status=False, verbs=("create", *_CHANGE))
 # Chaos kinds have no status sub-resource: the controller writes status with ordinary updates, and generation rises with each.
 STRESS_CHAOS = Kind(
     kind="StressChaos",
@@ -127,11 +142,15 @@ POD_NETWORK_CHAOS = Kind(
 )
 KINDS = (
     NAMESPACE,
+    NODE,
+    CONFIG_MAP,
+    SECRET,
     SERVICE,
     POD,
     EVENT,
     DEPLOYMENT,
     REPLICA_SET,
+    LEASE,
     STRESS_CHAOS,
     NETWORK_CHAOS,
     POD_NETWORK_CHAOS,

@@ -78,14 +78,16 @@ class Watch:
         """Show an object that existed before the watch began."""
         self._put(event_line("ADDED", body), self.announced)
 
+    def end_initial_events(self) -> None:
+        """Say that all there was has been shown, if the client asked for bookmarks."""
+        if self.bookmarks:
+            note = b'"annotations":{"k8s.io/initial-events-end":"true"},'
+            self._put(self._bookmark(self.announced, note), self.announced)
+
     def bookmark(self, version: int) -> None:
         """Tell the client that it has seen everything up to `version`; silent if it knows, or didn't ask for bookmarks."""
         if self.bookmarks and self.announced < version and not self._closed:
-            self._put(
-                b'{"type":"BOOKMARK","object":{"kind":"%b","apiVersion":"%b","metadata":{"resourceVersion":"%d",'
-                b'"creationTimestamp":null}}}\n' % (self.kind.kind.encode(), self.kind.api_version.encode(), version),
-                version,
-            )
+            self._put(self._bookmark(version), version)
 
     def close(self) -> None:
         """End the watch; what is pending can still be read."""
@@ -102,6 +104,18 @@ class Watch:
         lines = b"".join(self._pending)
         self._pending.clear()
         return lines
+
+    def _bookmark(self, version: int, note: bytes = b"") -> bytes:
+        return (
+            b'{"type":"BOOKMARK","object":{"kind":"%b","apiVersion":"%b","metadata":{"resourceVersion":"%d",%b%b}}}\n'
+            % (
+                self.kind.kind.encode(),
+                self.kind.api_version.encode(),
+                version,
+                note,
+                b'"creationTimestamp":null',
+            )
+        )
 
     def _line(self, change: Change) -> bytes | None:
         """Return the event as this watch shows it: an object that starts or stops matching appears or disappears."""

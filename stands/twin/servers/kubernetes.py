@@ -1,11 +1,10 @@
 """The Kubernetes API of the twin over HTTP.
 
-In: requests of Kubernetes clients. Out: JSON objects, lists, watch streams, Status objects.
+In: requests of Kubernetes clients. Out: JSON objects, lists, tables, watch streams, discovery, Status objects.
 
-The server adds nothing to what `api` and `store` mean: it finds kind, namespace, name and sub-resource in the path, reads parameters
-as the real server does (booleans in any spelling), and sends bodies that the store has encoded already. Every refusal is a Status
-object with its HTTP code. Handlers run between two runs of the simulation, never during one: both share the event loop, and a
-handler that writes doesn't wait in between.
+The server adds nothing to what `api` and `store` mean: `kubernetes_requests` reads what is asked for, `kubernetes_negotiation` in which
+form, and objects go out in bodies that the store has encoded already. Every refusal is a Status object with its HTTP code. Handlers run
+between two runs of the simulation, never during one: both share the event loop, and a handler that writes doesn't wait in between.
 """
 
 from __future__ import annotations
@@ -22,9 +21,22 @@ from otel_control_gym.stands.twin import api_errors
 from otel_control_gym.stands.twin.api import Api
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.control_plane import ControlPlane
-from otel_control_gym.stands.twin.objects import KINDS, Kind, Object
-from otel_control_gym.stands.twin.selectors import Predicate, field_predicate, label_predicate
-from otel_control_gym.stands.twin.servers.kubernetes_discovery import document, version
+from otel_control_gym.stands.twin.objects import Kind, Object
+from otel_control_gym.stands.twin.selectors import Predicate
+from otel_control_gym.stands.twin.servers.kubernetes_discovery import aggregated, document, openapi, version
+from otel_control_gym.stands.twin.servers.kubernetes_negotiation import DISCOVERY, JSON, PROTOBUF, form
+from otel_control_gym.stands.twin.servers.kubernetes_requests import (
+    Target,
+    body,
+    check_verb,
+    delete_options,
+    field_validation,
+    flag,
+    natural,
+    selector,
+    target,
+)
+from otel_control_gym.stands.twin.servers.kubernetes_tables import TableLines, table
 from otel_control_gym.stands.twin.store import Expired
 from otel_control_gym.stands.twin.watches import Watch
 
@@ -32,17 +44,6 @@ __all__ = ("KubernetesServer",)
 
 _BODY_LIMIT = 3 * 2**20
 _PLAIN = ("/readyz", "/livez", "/healthz")
-_JSON = "application/json"
-_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-
-
-class _Target(msgspec.Struct, frozen=True):
-    """What a path names; an empty name: the collection, a namespace of None: of all namespaces."""
-
-    kind: Kind
-    namespace: str | None
-    name: str
-    subresource: str
 
 
 class KubernetesServer:
@@ -50,7 +51,6 @@ class KubernetesServer:
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
-        self._kinds = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 
     @property
     def control_plane(self) -> ControlPlane:
@@ -104,75 +104,43 @@ class KubernetesServer:
         path = request.path
         if path in _PLAIN:
             return web.Response(text="ok")
-        if path == "/version":
-            return _json(version())
-        target = self._target(path)
-        if target is None:
-            found = document(path)
-            if found is None or request.method != "GET":
-                raise api_errors.no_such_path()
-            return _json(found)
-        self._check_verb(target, request.method)
+        found = target(path)
+        if found is None:
+            return _described(request, path.rstrip("/") or "/")
+        check_verb(found, request.method)
         if request.method == "GET":
-            return await self._read(request, target)
-        body = await _body(request)
-        return self._write(request, target, body)
+            return await self._read(request, found)
+        return self._write(request, found, await body(request))
 
-    def _target(self, path: str) -> _Target | None:
-        """Return what a path of a resource names; None: it names no resource."""
-        parts = [part for part in path.split("/") if part]
-        if parts[:1] == ["api"] and len(parts) > 2:
-            group, version_, rest = "", parts[1], parts[2:]
-        elif parts[:1] == ["apis"] and len(parts) > 3:
-            group, version_, rest = parts[1], parts[2], parts[3:]
-        else:
-            return None
-        namespace = None
-        if rest[0] == "namespaces" and len(rest) > 2:
-            namespace, rest = rest[1], rest[2:]
-        kind = self._kinds.get((group, version_, rest[0]))
-        if kind is None or len(rest) > 3 or (kind.namespaced is False and namespace is not None):
-            raise api_errors.no_such_path()
-        name, subresource = ([*rest[1:], "", ""])[:2]
-        if name and kind.namespaced and namespace is None:
-            raise api_errors.no_such_path()
-        offered = (*(("scale",) if kind.scale else ()), *(("status",) if kind.status else ()))
-        if subresource and subresource not in offered:
-            raise api_errors.no_such_path()
-        return _Target(kind, namespace, name, subresource)
-
-    def _check_verb(self, target: _Target, method: str) -> None:
-        verb = _VERBS.get(method)
-        of_collection = ("get", "create")
-        of_object = ("get", "update", "patch") if target.subresource else ("get", "update", "patch", "delete")
-        fits = verb in (of_object if target.name else of_collection)
-        if not fits or verb not in target.kind.verbs or (verb == "create" and target.namespace is None):
-            raise api_errors.method_not_allowed()
-
-    async def _read(self, request: web.Request, target: _Target) -> web.StreamResponse:
-        api, kind, query = Api(self._control_plane.context), target.kind, request.query
-        if target.name:
-            api.get(kind, target.namespace or "", target.name)
-            if target.subresource == "scale":
-                return _json(api.scale(target.namespace or "", target.name))
-            return _encoded(self._control_plane.store.body(kind, target.namespace or "", target.name))
+    async def _read(self, request: web.Request, found: Target) -> web.StreamResponse:
+        api, kind, query = Api(self._control_plane.context), found.kind, request.query
+        as_table = form(request.headers.get("Accept", ""), ("object", "table")) == "table"
+        if found.name:
+            item = api.get(kind, found.namespace or "", found.name)
+            if found.subresource == "scale":
+                return _json(api.scale(found.namespace or "", found.name))
+            if as_table:
+                return _json(self._table(kind, [item], query, item["metadata"]["resourceVersion"]))
+            return _encoded(self._control_plane.store.body(kind, found.namespace or "", found.name))
+        wanted, asked = selector(kind, query), self._asked_version(query)
+        if flag(query, "watch"):
+            return await self._watch(request, found, wanted, asked, as_table=as_table)
         if "sendInitialEvents" in query:
-            problem = "Forbidden: sendInitialEvents is not offered; list, then watch"
-            raise api_errors.invalid(
-                Kind(kind="ListOptions", plural="listoptions", group="meta.k8s.io"),
-                "",
-                "sendInitialEvents",
-                problem,
-                reason="FieldValueForbidden",
-            )
-        selector, asked = _selector(kind, query), self._asked_version(query)
-        if _flag(query, "watch"):
-            return await self._watch(request, target, selector, asked)
-        return self._list(target, selector)
+            problem = "Forbidden: sendInitialEvents is forbidden for list"
+            raise api_errors.invalid_options("sendInitialEvents", problem, reason="FieldValueForbidden")
+        if as_table:
+            listed = self._control_plane.store.objects(kind, found.namespace)
+            matching = [item for item in listed if wanted is None or wanted(item)]
+            return _json(self._table(kind, matching, query, self._control_plane.resource_version))
+        return self._list(found, wanted)
 
-    def _list(self, target: _Target, selector: Predicate | None) -> web.Response:
-        store, kind = self._control_plane.store, target.kind
-        bodies = store.bodies(kind, target.namespace, selector)
+    def _table(self, kind: Kind, items: list[Object], query: Mapping[str, str], version_: str) -> Object:
+        now, include = self._control_plane.now, query.get("includeObject", "")
+        return table(kind, items, now, version=version_, include=include)
+
+    def _list(self, found: Target, wanted: Predicate | None) -> web.Response:
+        store, kind = self._control_plane.store, found.kind
+        bodies = store.bodies(kind, found.namespace, wanted)
         head = b'{"kind":"%bList","apiVersion":"%b","metadata":{"resourceVersion":"%d"},"items":[' % (
             kind.kind.encode(),
             kind.api_version.encode(),
@@ -181,25 +149,29 @@ class KubernetesServer:
         return _encoded(head + b",".join(bodies) + b"]}\n")
 
     async def _watch(
-        self, request: web.Request, target: _Target, selector: Predicate | None, asked: int | None
+        self, request: web.Request, found: Target, wanted: Predicate | None, asked: int | None, *, as_table: bool
     ) -> web.StreamResponse:
-        store, query = self._control_plane.store, request.query
+        plane, query = self._control_plane, request.query
+        store, initial = plane.store, _initial_events(query)
+        render = TableLines(found.kind, query.get("includeObject", ""), lambda: plane.now) if as_table else None
         try:
             watch = store.watch(
-                target.kind,
-                target.namespace,
-                selector,
-                after=asked or None,
-                bookmarks=_flag(query, "allowWatchBookmarks"),
+                found.kind,
+                found.namespace,
+                wanted,
+                after=None if initial else asked or None,
+                bookmarks=flag(query, "allowWatchBookmarks"),
             )
         except Expired as error:
             raise api_errors.expired(str(error)) from error
-        response = web.StreamResponse(headers={"Content-Type": _JSON})
-        limit = _natural(query, "timeoutSeconds")
+        if initial:
+            watch.end_initial_events()
+        response = web.StreamResponse(headers={"Content-Type": JSON})
+        limit = natural(query, "timeoutSeconds")
         try:
             with anyio.move_on_after(limit or None):
                 await response.prepare(request)
-                await _stream(watch, response)
+                await _stream(watch, response, render)
             await response.write_eof()
         except ConnectionError:
             return response  # the client has gone; nothing is left to tell it
@@ -208,100 +180,77 @@ class KubernetesServer:
         return response
 
     def _asked_version(self, query: Mapping[str, str]) -> int | None:
-        asked = _natural(query, "resourceVersion")
+        asked = natural(query, "resourceVersion")
         newest = self._control_plane.store.version
         if asked is not None and asked > newest:
             raise api_errors.too_new(asked, newest)
         return asked
 
-    def _write(self, request: web.Request, target: _Target, body: Any) -> web.Response:
-        api, kind, namespace, name = (
-            Api(self._control_plane.context),
-            target.kind,
-            target.namespace or "",
-            target.name,
-        )
+    def _write(self, request: web.Request, found: Target, given: Any) -> web.Response:
+        query = request.query
+        api = Api(self._control_plane.context, validation=field_validation(query))
+        answer = self._written(request, api, found, given)
+        for warning in api.warnings:
+            escaped = warning.replace("\\", "\\\\").replace('"', '\\"')
+            answer.headers.add("Warning", f'299 - "{escaped}"')
+        return answer
+
+    def _written(self, request: web.Request, api: Api, found: Target, given: Any) -> web.Response:
+        kind, namespace, name = found.kind, found.namespace or "", found.name
         dry_run = request.query.get("dryRun") == "All"
-        status = target.subresource == "status"
+        status = found.subresource == "status"
         if request.method == "PATCH":
             content_type = request.content_type
-            if target.subresource == "scale":
-                return _json(api.patch_scale(namespace, name, body, content_type, dry_run=dry_run))
-            return _json(api.patch(kind, namespace, name, body, content_type, dry_run=dry_run, status=status))
+            if found.subresource == "scale":
+                return _json(api.patch_scale(namespace, name, given, content_type, dry_run=dry_run))
+            return _json(api.patch(kind, namespace, name, given, content_type, dry_run=dry_run, status=status))
         if request.method == "DELETE":
-            options = _delete_options(request.query, body or {})
+            options = delete_options(request.query, given or {})
             before = api.get(kind, namespace, name)
             after = api.delete(kind, namespace, name, options, dry_run=dry_run)
             gone = not dry_run and self._control_plane.store.get(kind, namespace, name) is None
             return _json(_deleted(kind, before) if gone and kind.plural != "pods" else after)
-        if request.content_type != _JSON:
-            raise api_errors.unsupported_media_type(request.content_type, (_JSON,))
-        if not isinstance(body, dict):
+        if "Content-Type" in request.headers and request.content_type not in (JSON, PROTOBUF):
+            raise api_errors.unsupported_media_type(request.content_type, (JSON,))
+        if not isinstance(given, dict):
             raise api_errors.bad_request("the body is no JSON object")
         if request.method == "POST":
-            return _json(api.create(kind, namespace, body, dry_run=dry_run), status=201)
-        if target.subresource == "scale":
-            return _json(api.write_scale(namespace, name, body, dry_run=dry_run))
-        return _json(api.replace(kind, namespace, name, body, dry_run=dry_run, status=status))
+            return _json(api.create(kind, namespace, given, dry_run=dry_run), status=201)
+        if found.subresource == "scale":
+            return _json(api.write_scale(namespace, name, given, dry_run=dry_run))
+        return _json(api.replace(kind, namespace, name, given, dry_run=dry_run, status=status))
 
 
-async def _stream(watch: Watch, response: web.StreamResponse) -> None:
+async def _stream(watch: Watch, response: web.StreamResponse, render: Callable[[bytes], bytes] | None) -> None:
     """Send a watch's events until it is over."""
     while (lines := await watch.read()) is not None:
-        await response.write(lines)
+        await response.write(lines if render is None else render(lines))
 
 
-async def _body(request: web.Request) -> Any:
-    raw = await request.read()
-    if not raw:
-        return None
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        raise api_errors.bad_request(f"the object provided is unrecognized: {error}") from error
+def _described(request: web.Request, path: str) -> web.Response:
+    """Answer a question about the server itself."""
+    if request.method != "GET":
+        raise api_errors.no_such_path()
+    everything = aggregated(path)
+    if everything is not None and form(request.headers.get("Accept", ""), ("object", "discovery")) == "discovery":
+        return web.Response(body=msgspec.json.encode(everything), headers={"Content-Type": DISCOVERY})
+    found = version() if path == "/version" else document(path) or openapi(path)
+    if found is None:
+        raise api_errors.no_such_path()
+    return _json(found)
 
 
-def _selector(kind: Kind, query: Mapping[str, str]) -> Predicate | None:
-    try:
-        labels = label_predicate(query.get("labelSelector", ""))
-        fields = field_predicate(kind, query.get("fieldSelector", ""))
-    except ValueError as error:
-        raise api_errors.bad_request(str(error)) from error
-    if labels is None or fields is None:
-        return labels or fields
-    return _both(labels, fields)
+def _initial_events(query: Mapping[str, str]) -> bool:
+    """Return whether a watch shall begin with what is there and say where that ends; its conditions are the real server's.
 
-
-def _both(first: Predicate, second: Predicate) -> Callable[[Object], bool]:
-    return lambda item: first(item) and second(item)
-
-
-def _flag(query: Mapping[str, str], name: str) -> bool:
-    """Read a boolean as the real server does: "0" and any spelling of "false" are false, everything else that is given is true."""
-    value = query.get(name)
-    return value is not None and value.lower() not in ("0", "false")
-
-
-def _natural(query: Mapping[str, str], name: str) -> int | None:
-    text = query.get(name)
-    if not text:
-        return None
-    if not text.isdigit():
-        raise api_errors.bad_request(f'invalid {name} "{text}": must be a natural number')
-    return int(text)
-
-
-def _delete_options(query: Mapping[str, str], body: Any) -> Object:
-    """Return DeleteOptions from body and query; the query wins, as on the real server when the body is empty."""
-    if not isinstance(body, dict):
-        raise api_errors.bad_request("the body is no DeleteOptions")
-    options = dict(body)
-    grace = _natural(query, "gracePeriodSeconds")
-    if grace is not None:
-        options["gracePeriodSeconds"] = grace
-    if "propagationPolicy" in query:
-        options["propagationPolicy"] = query["propagationPolicy"]
-    return options
+    Raises: ApiError: a parameter that goes with it is missing.
+    """
+    if "sendInitialEvents" not in query:
+        return False
+    if query.get("resourceVersionMatch") != "NotOlderThan":
+        problem = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise api_errors.invalid_options("resourceVersionMatch", problem, reason="FieldValueForbidden")
+    return flag(query, "sendInitialEvents")
 
 
 def _deleted(kind: Kind, before: Object) -> Object:
@@ -320,5 +269,5 @@ def _json(item: Object, status: int = 200) -> web.Response:
     return _encoded(msgspec.json.encode(item), status=status)
 
 
-def _encoded(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(body=body, status=status, content_type=_JSON)
+def _encoded(encoded: bytes, status: int = 200) -> web.Response:
+    return web.Response(body=encoded, status=status, content_type=JSON)

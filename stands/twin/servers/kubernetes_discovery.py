@@ -1,15 +1,22 @@
-"""What a Kubernetes client asks before anything else: version, groups, resources.
+"""What a Kubernetes client asks before anything else: version, groups, resources, and which parameters a patch takes.
 
-In: the kinds that are served. Out: JSON documents in the legacy form, which every client takes.
+In: the kinds that are served. Out: JSON documents. Discovery comes in two forms: one list of everything (aggregated, `/api` and `/apis` of
+clients that ask for it), and a document a group (legacy, which every client takes). The OpenAPI document is minimal: it says that writes
+take `fieldValidation`, so kubectl leaves the validation to the server, and holds no schemas (only `kubectl explain` reads them).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from otel_control_gym.stands.twin.objects import KINDS, Kind, Object
 
-__all__ = ("document", "version")
+__all__ = ("aggregated", "document", "openapi", "version")
 
 _HOUR = "1970-01-01T00:00:00Z"
+_OPENAPI = "/openapi/v3"
+_SUBRESOURCE_VERBS = ("get", "patch", "update")
+_SCALE = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
 
 
 def version() -> Object:
@@ -24,6 +31,33 @@ def version() -> Object:
         "goVersion": "go1.26",
         "compiler": "gc",
         "platform": "linux/amd64",
+    }
+
+
+def aggregated(path: str) -> Object | None:
+    """Return the list of all groups and resources under `/api` or `/apis`, or None for any other path."""
+    if path not in ("/api", "/apis"):
+        return None
+    kinds = [kind for kind in KINDS if bool(kind.group) is (path == "/apis")]
+    groups = {kind.group: kind.version for kind in kinds}
+    items = [
+        {
+            "metadata": {"name": group, "creationTimestamp": None},
+            "versions": [
+                {
+                    "version": version_,
+                    "freshness": "Current",
+                    "resources": [_aggregated_resource(kind) for kind in kinds if kind.group == group],
+                }
+            ],
+        }
+        for group, version_ in groups.items()
+    ]
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
     }
 
 
@@ -48,6 +82,66 @@ def document(path: str) -> Object | None:
             return None
 
 
+def openapi(path: str) -> Object | None:
+    """Return the index at `/openapi/v3`, or the document of a group and version under it, or None."""
+    places = {f"{'apis' if kind.group else 'api'}/{kind.api_version}": kind.api_version for kind in KINDS}
+    if path == _OPENAPI:
+        urls = {place: {"serverRelativeURL": f"{_OPENAPI}/{place}?hash=twin"} for place in places}
+        return {"paths": urls}
+    wanted = places.get(path.removeprefix(f"{_OPENAPI}/"))
+    if wanted is None or not path.startswith(_OPENAPI):
+        return None
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.36.2"},
+        "paths": dict(_openapi_path(kind) for kind in KINDS if kind.api_version == wanted),
+        "components": {"schemas": {}},
+    }
+
+
+def _openapi_path(kind: Kind) -> tuple[str, Object]:
+    """Return the path of a kind's objects, with the operation that clients look at to learn what writes take."""
+    names = ("fieldManager", "fieldValidation", "dryRun")
+    query = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]
+    patch = {
+        "x-kubernetes-action": "patch",
+        "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "parameters": query,
+        "responses": {"200": {"description": "OK"}},
+    }
+    place = "namespaces/{namespace}/" if kind.namespaced else ""
+    return f"/{'apis' if kind.group else 'api'}/{kind.api_version}/{place}{kind.plural}/{{name}}", {"patch": patch}
+
+
+def _subresources(kind: Kind) -> Iterator[tuple[str, Object]]:
+    """Yield name and type of a kind's sub-resources."""
+    if kind.scale:
+        yield "scale", _SCALE
+    if kind.status:
+        yield "status", {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def _subresource_verbs(kind: Kind) -> list[str]:
+    return [verb for verb in _SUBRESOURCE_VERBS if verb in kind.verbs]
+
+
+def _aggregated_resource(kind: Kind) -> Object:
+    described: Object = {
+        "resource": kind.plural,
+        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "singularResource": kind.kind.lower(),
+        "verbs": list(kind.verbs),
+        "shortNames": list(kind.short_names),
+        "categories": list(kind.categories),
+    }
+    subresources = [
+        {"subresource": name, "responseKind": type_, "verbs": _subresource_verbs(kind)}
+        for name, type_ in _subresources(kind)
+    ]
+    return described | ({"subresources": subresources} if subresources else {})
+
+
 def _group(kind: Kind) -> Object:
     named = {"groupVersion": kind.api_version, "version": kind.version}
     return {"name": kind.group, "versions": [named], "preferredVersion": named}
@@ -67,20 +161,12 @@ def _resources(group: str, version_: str) -> Object | None:
                 "kind": kind.kind,
                 "verbs": list(kind.verbs),
                 "shortNames": list(kind.short_names),
+                "categories": list(kind.categories),
             }
         )
-        if kind.scale:
-            entries.append(
-                {
-                    "name": f"{kind.plural}/scale",
-                    "singularName": "",
-                    "namespaced": True,
-                    "group": "autoscaling",
-                    "version": "v1",
-                    "kind": "Scale",
-                    "verbs": ["get", "patch", "update"],
-                }
-            )
+        for name, type_ in _subresources(kind):
+            entry = {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced}
+            entries.append(entry | type_ | {"verbs": _subresource_verbs(kind)})
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",

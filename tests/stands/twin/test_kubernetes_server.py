@@ -62,9 +62,9 @@ async def test_discovery_names_what_is_served(http: aiohttp.ClientSession) -> No
     assert (await get(http, "/version"))["gitVersion"] == "v1.36.2"
     assert (await get(http, "/api"))["versions"] == ["v1"]
     groups = {group["name"] for group in (await get(http, "/apis"))["groups"]}
-    assert groups == {"apps", "chaos-mesh.org"}
+    assert groups == {"apps", "chaos-mesh.org", "coordination.k8s.io"}
     names = {entry["name"] for entry in (await get(http, "/apis/chaos-mesh.org/v1alpha1"))["resources"]}
-    assert names == {"stresschaos", "networkchaos", "podnetworkchaos"}
+    assert names == {"stresschaos", "networkchaos", "podnetworkchaos", "podnetworkchaos/status"}
     assert "deployments/scale" in {entry["name"] for entry in (await get(http, "/apis/apps/v1"))["resources"]}
     async with http.get("/readyz") as answer:
         assert await answer.text() == "ok"
@@ -79,7 +79,8 @@ async def test_lists_and_objects_carry_what_the_store_holds(http: aiohttp.Client
     assert await get(http, f"{PODS}/{name}") == found["items"][0]
     (only,) = (await get(http, "/api/v1/pods", fieldSelector=f"metadata.name={name}"))["items"]
     assert only == found["items"][0]
-    assert (await get(http, "/api/v1/namespaces"))["items"][0]["metadata"]["name"] == "otel-demo"
+    namespaces = [item["metadata"]["name"] for item in (await get(http, "/api/v1/namespaces"))["items"]]
+    assert namespaces == ["default", "kube-node-lease", "kube-public", "kube-system", "otel-demo"]
     services = (await get(http, "/api/v1/namespaces/otel-demo/services"))["items"]
     assert [item["spec"]["clusterIP"] for item in services] == ["10.96.0.22", "10.96.0.21", "10.96.0.23"]
 

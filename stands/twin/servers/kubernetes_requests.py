@@ -1,0 +1,172 @@
+"""What a request of a Kubernetes client says: path, query parameters and body, read as the real server reads them.
+
+In: paths, queries, bodies. Out: a `Target`, selectors, flags, options, or an `ApiError` that the client is answered with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from otel_control_gym.stands.twin import api_errors
+from otel_control_gym.stands.twin.objects import KINDS, Kind, Object
+from otel_control_gym.stands.twin.selectors import Predicate, field_predicate, label_predicate
+from otel_control_gym.stands.twin.servers import kubernetes_protobuf
+from otel_control_gym.stands.twin.servers.kubernetes_negotiation import JSON, PROTOBUF
+
+__all__ = (
+    "Target",
+    "body",
+    "check_verb",
+    "delete_options",
+    "field_validation",
+    "flag",
+    "natural",
+    "selector",
+    "target",
+)
+
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
+_VALIDATIONS = ("Ignore", "Warn", "Strict")
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a path names; an empty name: the collection, a namespace of None: of all namespaces."""
+
+    kind: Kind
+    namespace: str | None
+    name: str
+    subresource: str
+
+
+def target(path: str) -> Target | None:
+    """Return what a path of a resource names; None: it names no resource.
+
+    Raises: ApiError: it names one that isn't served.
+    """
+    parts = [part for part in path.split("/") if part]
+    if parts[:1] == ["api"] and len(parts) > 2:
+        group, version, rest = "", parts[1], parts[2:]
+    elif parts[:1] == ["apis"] and len(parts) > 3:
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        return None
+    namespace = None
+    if rest[0] == "namespaces" and len(rest) > 2 and (group, version, rest[2]) in _BY_PATH:
+        namespace, rest = rest[1], rest[2:]
+    kind = _BY_PATH.get((group, version, rest[0]))
+    if kind is None or len(rest) > 3 or (kind.namespaced is False and namespace is not None):
+        raise api_errors.no_such_path()
+    name, subresource = ([*rest[1:], "", ""])[:2]
+    if name and kind.namespaced and namespace is None:
+        raise api_errors.no_such_path()
+    offered = (*(("scale",) if kind.scale else ()), *(("status",) if kind.status else ()))
+    if subresource and subresource not in offered:
+        raise api_errors.no_such_path()
+    return Target(kind, namespace, name, subresource)
+
+
+def check_verb(found: Target, method: str) -> None:
+    """Refuse a method that the resource doesn't know.
+
+    Raises: ApiError: 405.
+    """
+    verb = _VERBS.get(method)
+    of_collection = ("get", "create")
+    of_object = ("get", "update", "patch") if found.subresource else ("get", "update", "patch", "delete")
+    fits = verb in (of_object if found.name else of_collection)
+    if not fits or verb not in found.kind.verbs or (verb == "create" and found.namespace is None):
+        raise api_errors.method_not_allowed()
+
+
+async def body(request: web.Request) -> Any:
+    """Return the decoded body, None if there is none.
+
+    Raises: ApiError: 400, it is malformed. 415, it holds Protocol Buffers of a kind that isn't read in this form.
+    """
+    raw = await request.read()
+    if not raw:
+        return None
+    if raw.startswith(kubernetes_protobuf.MAGIC):
+        try:
+            item = kubernetes_protobuf.decode(raw)
+        except ValueError as error:
+            raise api_errors.bad_request(f"the object provided is unrecognized: {error}") from error
+        if item is None:
+            raise api_errors.unsupported_media_type(PROTOBUF, (JSON,))
+        return item
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise api_errors.bad_request(f"the object provided is unrecognized: {error}") from error
+
+
+def selector(kind: Kind, query: Mapping[str, str]) -> Predicate | None:
+    """Return the predicate of the label and field selectors; None: everything matches.
+
+    Raises: ApiError: one of them is malformed, or names a field that the kind doesn't offer.
+    """
+    try:
+        labels = label_predicate(query.get("labelSelector", ""))
+        fields = field_predicate(kind, query.get("fieldSelector", ""))
+    except ValueError as error:
+        raise api_errors.bad_request(str(error)) from error
+    if labels is None or fields is None:
+        return labels or fields
+    return _both(labels, fields)
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """Read a boolean as the real server does: "0" and any spelling of "false" are false, everything else that is given is true."""
+    value = query.get(name)
+    return value is not None and value.lower() not in ("0", "false")
+
+
+def natural(query: Mapping[str, str], name: str) -> int | None:
+    """Return a parameter that is a natural number, None if it isn't given.
+
+    Raises: ApiError: it is none.
+    """
+    text = query.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise api_errors.bad_request(f'invalid {name} "{text}": must be a natural number')
+    return int(text)
+
+
+def field_validation(query: Mapping[str, str]) -> str:
+    """Return what becomes of unknown fields: Ignore, Warn (the default) or Strict.
+
+    Raises: ApiError: it is none of them.
+    """
+    asked = query.get("fieldValidation") or "Warn"
+    if asked not in _VALIDATIONS:
+        supported = ", ".join(f'"{name}"' for name in _VALIDATIONS)
+        problem = f'Unsupported value: "{asked}": supported values: {supported}'
+        raise api_errors.invalid_options("fieldValidation", problem, reason="FieldValueNotSupported")
+    return asked
+
+
+def delete_options(query: Mapping[str, str], given: Any) -> Object:
+    """Return DeleteOptions from body and query; the query wins, as on the real server when the body is empty.
+
+    Raises: ApiError: the body is no object.
+    """
+    if not isinstance(given, dict):
+        raise api_errors.bad_request("the body is no DeleteOptions")
+    options = dict(given)
+    grace = natural(query, "gracePeriodSeconds")
+    if grace is not None:
+        options["gracePeriodSeconds"] = grace
+    if "propagationPolicy" in query:
+        options["propagationPolicy"] = query["propagationPolicy"]
+    return options
+
+
+def _both(first: Predicate, second: Predicate) -> Callable[[Object], bool]:
+    return lambda item: first(item) and second(item)
