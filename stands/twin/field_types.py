@@ -1,4 +1,4 @@
-"""The fields of the built-in kinds that clients write, and their types, as the models of kubernetes_asyncio 36.1.0 (Kubernetes 1.36) have them.
+"""The fields of the built-in kinds that clients write, and their types, as the models of kubernetes_asyncio 36.1.0 name them.
 
 In: nothing. Out: a table. A type is its fields, `name:type` each: `str`, `int`, `num`, `bool`, `any` (whatever JSON allows), another type
 of the table, `[type]` for a list, `{type}` for a map from text. `schemas` reads it.
