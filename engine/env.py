@@ -28,7 +28,7 @@ from otel_control_gym.engine.locks import forget_run, run_lock
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.observation import Observation, observe
 from otel_control_gym.engine.plain_values import checked_seed, plain
-from otel_control_gym.engine.protocols import ActionRecord
+from otel_control_gym.engine.protocols import ActionRecord, Endpoints
 from otel_control_gym.engine.recovery import recover
 from otel_control_gym.engine.runs import run_directory, store_run
 from otel_control_gym.engine.settings import RunConfig
@@ -128,6 +128,16 @@ class Env:
         if self.run_id is None:
             raise UsageError("there is no run yet: call `reset` first")
         return run_directory(self.data_dir, self.config.public, self.run_id)
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where the stand's own interfaces are while the environment is open, e.g. for `kubectl --server`.
+
+        Whoever looks there sees what is injected: a policy that does is privileged, not one that observes.
+
+        Raises: StandError: the environment isn't open.
+        """
+        return self._rooms.stand.endpoints
 
     # --- the gym API -----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
+import aiohttp
 import anyio
 import msgspec
 import numpy as np
@@ -231,6 +232,13 @@ def test_the_synchronous_face_gives_the_same_observation(tmp_path: Path) -> None
     with ocg.synchronous(ocg.make(short(), data_dir=tmp_path)) as env:
         observation = env.reset()
     assert np.array_equal(observation.nodes, anyio.run(asynchronous).nodes, equal_nan=True)
+
+
+async def test_the_stand_s_own_interfaces_can_be_reached_while_the_environment_is_open(env: ocg.Env) -> None:
+    await env.reset()
+    async with aiohttp.ClientSession(env.endpoints.kubernetes) as session, session.get("/version") as answer:
+        assert answer.status == 200
+        assert (await answer.json())["major"] == "1"
 
 
 async def test_truth_is_revealed_only_on_request_and_the_metadata_says_so(tmp_path: Path) -> None:
