@@ -149,12 +149,12 @@ class Episode:
         await self._live_until(since)
         await self._flush(since, decision_step=None)
         self._verify_availability()
-        self._verify_workload()
         granularity = self.config.public.granularity
         await self._enter("warmup")
         end = since + granularity.warmup_seconds * SECOND
         while self._stand.now < end:
             await self._pass(min(end, self._stand.now + granularity.control_step_seconds * SECOND), decision_step=None)
+        self._verify_workload()
         self._control_start = end
         await self._enter("control")
 
@@ -170,7 +170,7 @@ class Episode:
         reading = self.state.workload.last(self._stand.now)
         if reading is not None and reading.state not in ("running", "spawning"):
             raise StandError(
-                f"after reset, the load generator is {reading.state!r} instead of running\n"
+                f"after the warm-up, the load generator is {reading.state!r} instead of running\n"
                 "  start its test (POST /swarm), or look at its log"
             )
 
