@@ -17,10 +17,10 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from otel_control_gym.engine.archive import ARCHIVE_NAME, content_digest, export_archive, read_archive
+from otel_control_gym.engine.archive import ARCHIVE_NAME, export_archive, read_archive
 from otel_control_gym.engine.errors import DatasetError, UsageError, nearest
 from otel_control_gym.engine.events import Recorded
-from otel_control_gym.engine.log import RunReader
+from otel_control_gym.engine.log import RunLog
 from otel_control_gym.engine.settings import RunSettings
 
 __all__ = ("Run", "WriteDataset", "find_runs", "open_run", "rebuild", "run_directory", "store_run")
@@ -70,7 +70,7 @@ def run_directory(data_dir: Path, settings: RunSettings, run_id: str) -> Path:
     )
 
 
-async def store_run(log: RunReader, directory: Path, write_dataset: WriteDataset) -> None:
+async def store_run(log: RunLog, directory: Path, write_dataset: WriteDataset) -> None:
     """Export a log into a run directory and write its dataset from that archive, both in worker threads.
 
     Raises: LogError: the log can't be read. DatasetError: the files can't be written.
@@ -80,7 +80,7 @@ async def store_run(log: RunReader, directory: Path, write_dataset: WriteDataset
         await anyio.Path(directory).mkdir(parents=True, exist_ok=True)
         await export_archive(log, archive)
         await anyio.to_thread.run_sync(
-            lambda: write_dataset(read_archive(archive), directory, content_digest=content_digest(archive))
+            lambda: write_dataset(read_archive(archive), directory, content_digest=log.content_digest())
         )
     except OSError as error:
         raise DatasetError(f"{directory} can't be written: {error.strerror or error}") from error
