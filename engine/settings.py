@@ -12,10 +12,13 @@ import msgspec
 
 __all__ = (
     "Call",
+    "Consumer",
     "EdgeSettings",
     "Emergency",
     "EpisodeSettings",
     "FeatureSource",
+    "Flag",
+    "FlagEffect",
     "Flow",
     "Goal",
     "Granularity",
@@ -32,7 +35,9 @@ __all__ = (
     "Service",
     "ServiceConfiguration",
     "Step",
+    "Topic",
     "TwinSettings",
+    "Version",
     "Workload",
 )
 
@@ -56,12 +61,20 @@ class Granularity(_Record, frozen=True, kw_only=True):
     cooldown_seconds: int = 30
 
 
+Protocol = Literal["http", "grpc", "sql", "resp", "kafka"]
+
+
 class Call(_Record, frozen=True, kw_only=True):
     """One downstream call of an operation: whom, how often, and what its failure means."""
 
     target: str  #: `service:operation`
     repeat: Literal["once", "per_line"] = "once"  #: per_line: once for every order line of the request
     on_error: Literal["fail", "ignore"] = "fail"
+    error_status: int = 0  #: of the caller when this call fails; 0: its protocol's default; -1: the callee's
+    tolerates: int = 0  #: a status of the callee that the caller takes for an answer; 0: none
+    cache_hit_ratio: float = (
+        0.0  #: share of these calls that a warm process answers from its own memory; a fresh one sends all
+    )
 
 
 class Step(_Record, frozen=True, kw_only=True):
@@ -81,6 +94,19 @@ class Operation(_Record, frozen=True, kw_only=True):
     variation: float = 0.7  #: coefficient of variation of the work (lognormal)
     request_bytes: int = 300
     response_bytes: int = 1200
+    failure_ratio: float = 0.0  #: share of requests that fail by themselves (bugs), after their work
+    failure_status: int = 0  #: with this status of the service's protocol; 0: the protocol's default
+
+
+class Version(_Record, frozen=True, kw_only=True):
+    """Another build of a service, told by its image tag: how it differs from the one that the configuration describes."""
+
+    work_factor: float = 1.0  #: CPU work of every operation
+    failure_ratio: float = 0.0  #: share of requests that fail by themselves, besides the operation's own
+    failure_status: int = 0
+    memory_factor: float = 1.0  #: memory of its process
+    start_factor: float = 1.0
+    gets_ready: bool = True  #: False: its process runs and never serves
 
 
 class Service(_Record, frozen=True, kw_only=True):
@@ -88,8 +114,9 @@ class Service(_Record, frozen=True, kw_only=True):
 
     kind: Literal["service", "workload", "dependency"] = "service"
     runtime: str = ""
-    protocol: Literal["http", "grpc", "sql", "resp"] = "grpc"
+    protocol: Protocol = "grpc"
     port: int = 8080
+    listens: bool = True  #: False: a consumer of messages, without a port, a Service or a probe
     replicas: int = 1
     cpu_request_cores: float = 0.1
     cpu_limit_cores: float | None = None
@@ -113,6 +140,7 @@ class Service(_Record, frozen=True, kw_only=True):
     memory_base_bytes: int = 20_000_000
     memory_per_request_bytes: int = 20_000
     operations: dict[str, Operation] = {}
+    versions: dict[str, Version] = {}  #: image tag (before `-<service>`) -> what is different
 
 
 class EdgeSettings(_Record, frozen=True, kw_only=True):
@@ -120,7 +148,7 @@ class EdgeSettings(_Record, frozen=True, kw_only=True):
 
     source: str
     target: str
-    protocol: Literal["http", "grpc", "sql", "resp"]
+    protocol: Protocol
     connection: Literal["sticky", "per_request"] = "sticky"  #: sticky: one connection per client pod, as gRPC holds it
     latency_ms: float = 0.15  #: one-way network latency without faults
     timeout_ms: float = 0.0  #: the caller waits no longer than this for an attempt; 0: for ever
@@ -128,6 +156,11 @@ class EdgeSettings(_Record, frozen=True, kw_only=True):
     backoff_ms: float = 0.0  #: pause before the first retry, doubled before each further one
     jitter: float = (
         0.0  #: share of a pause (0..1) that is left to chance: it takes between 1 - jitter and 1 times its length
+    )
+    pool: int = 0  #: calls that a client pod has under way at once, further ones wait in line; 0: no bound
+    pool_timeout_ms: float = 0.0  #: how long a call waits in that line before it fails; 0: for ever
+    max_age_seconds: float = (
+        0.0  #: a sticky connection that is older is closed after its calls and dialled anew; 0: never
     )
 
 
@@ -137,6 +170,58 @@ class Flow(_Record, frozen=True, kw_only=True):
     weight: float
     requests: tuple[str, ...]  #: operations of the entry service
     additions: tuple[int, int] = (0, 0)  #: bounds of how often `requests[:-1]` is repeated (add to cart), uniform
+
+
+class Consumer(_Record, frozen=True, kw_only=True):
+    """A consumer group of a topic: the pods of a service, each partition read by one of them, one message after the other.
+
+    At least once: what was read after the last commit is read again when a pod goes.
+    """
+
+    group: str
+    service: str
+    operation: str  #: of that service: what it does for one message
+    start: Literal["earliest", "latest"] = "earliest"  #: where a group without offsets begins
+    poll_ms: float = 100.0  #: how long an empty partition is waited for before it is asked again
+    commit_seconds: float = 5.0  #: between two automatic commits
+
+
+class Topic(_Record, frozen=True, kw_only=True):
+    """A topic of a message broker; its messages are lost with the broker's pod."""
+
+    broker: str  #: service
+    operation: str  #: of the broker: whose success appends a message
+    partitions: int = 1
+    consumers: tuple[Consumer, ...] = ()
+
+
+class FlagEffect(_Record, frozen=True, kw_only=True):
+    """What a feature flag does to an operation, per unit of its value (true is 1): everything is multiplied by the value.
+
+    An effect on what the configuration doesn't have is none.
+    """
+
+    operation: str = ""  #: `service:operation`
+    call: str = ""  #: `service:operation` called by `operation`: the effect is on this call alone
+    failure_ratio: float = 0.0  #: of the requests (of the call: it fails without reaching anybody)
+    failure_status: int = 0
+    delay_ms: float = 0.0  #: waited without the CPU
+    serial: bool = False  #: the delay is behind a lock of the process: one request after the other
+    work_ms: float = 0.0  #: more CPU work per request
+    busy_threads: float = 0.0  #: of the process, from the next request on, until a request finds the flag off
+    leak_bytes: float = 0.0  #: memory that each request leaves behind
+    copies: float = 0.0  #: times that the call is made again, without anybody waiting for it
+    flow: str = ""  #: the requests of this flow are made this often, one after the other
+    unready: str = ""  #: this service's readiness probe fails
+
+
+class Flag(_Record, frozen=True, kw_only=True):
+    """A feature flag of the application, as flagd's file has it, and what the application does about it."""
+
+    description: str = ""
+    variants: dict[str, bool | int | float | str]
+    default: str = "off"
+    effects: tuple[FlagEffect, ...] = ()
 
 
 class ServiceConfiguration(_Record, frozen=True, kw_only=True):
@@ -151,6 +236,8 @@ class ServiceConfiguration(_Record, frozen=True, kw_only=True):
     services: dict[str, Service]
     edges: tuple[EdgeSettings, ...]
     flows: dict[str, Flow]
+    topics: dict[str, Topic] = {}
+    flags: dict[str, Flag] = {}
 
 
 class Workload(_Record, frozen=True, kw_only=True):

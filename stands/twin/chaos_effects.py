@@ -19,6 +19,7 @@ from typing import Protocol
 from otel_control_gym.stands.twin.chaos_admission import memory_bytes, milliseconds, ramp_seconds
 from otel_control_gym.stands.twin.controller import Context, workload_of
 from otel_control_gym.stands.twin.objects import POD, POD_NETWORK_CHAOS, Object, timestamp
+from otel_control_gym.stands.twin.runtime import NetworkRule
 
 __all__ = ("Effect", "FailedEffect", "NetworkEffect", "StressEffect")
 
@@ -144,7 +145,7 @@ class NetworkEffect:
         uid, wanted = pod["metadata"]["uid"], {rule["source"]: rule for rule in rules["spec"]["tcs"]}
         for source in self._applied.get(uid, ()):
             if source not in wanted:
-                self._context.runtime.set_network_delay(uid, source, peers=None, latency_ms=0.0, jitter_ms=0.0)
+                self._context.runtime.set_network_rule(uid, source, peers=None, rule=None)
         for source, rule in wanted.items():
             self._set_delay(pod, rules, source, rule)
         self._applied[uid] = tuple(wanted)
@@ -159,9 +160,8 @@ class NetworkEffect:
             if not peers:
                 return
         latency, jitter = milliseconds(rule["delay"]["latency"]), milliseconds(rule["delay"]["jitter"])
-        self._context.runtime.set_network_delay(
-            pod["metadata"]["uid"], source, peers=peers, latency_ms=latency, jitter_ms=jitter
-        )
+        effect = NetworkRule(latency_ms=latency, jitter_ms=jitter)
+        self._context.runtime.set_network_rule(pod["metadata"]["uid"], source, peers=peers, rule=effect)
 
     def _answered(self, pod: Object, addresses: list[str]) -> tuple[str, ...]:
         """Return the UIDs of the pods behind addresses that are clients of the ruled pod, and so get packets under their own IP."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = ("ContainerExit", "PodResources", "PodRuntime")
+__all__ = ("ContainerExit", "NetworkRule", "PodProcess", "PodResources", "PodRuntime")
 
 
 class PodResources(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +21,23 @@ class PodResources(msgspec.Struct, frozen=True, kw_only=True):
     cpu_limit_cores: float | None
     memory_request_bytes: int
     memory_limit_bytes: int | None
+
+
+class PodProcess(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pod's spec makes of its process: which build it is, and what of its environment is wrong."""
+
+    version: str = ""  #: key of `Service.versions`; empty: the build that the configuration describes
+    canary: bool = False  #: a pod of the second backend of a traffic split
+    unreachable: tuple[str, ...] = ()  #: services whose address in its environment is wrong
+
+
+class NetworkRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to packets on their way out of a pod; several rules of one pod and peer add up as netem's and iptables' do."""
+
+    latency_ms: float = 0.0
+    jitter_ms: float = 0.0
+    loss: float = 0.0  #: share of packets (0..1); TCP sends them again
+    blocked: bool = False  #: all are dropped (a partition): connections hang, new ones time out
 
 
 class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +52,9 @@ class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
 class PodRuntime(Protocol):
     """The kubelet's, kube-proxy's and chaos daemon's view of the simulated machines."""
 
-    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
+    def start_container(
+        self, uid: str, service: str, name: str, resources: PodResources, process: PodProcess = PodProcess()
+    ) -> None:
         """The container runs from now on (start-up work included); it isn't sent any traffic yet.
 
         After an exit the same pod may start again: a cold process with the pod's address, place in the endpoints and network rules.
@@ -46,8 +65,24 @@ class PodRuntime(Protocol):
         """Return the containers that ended by themselves since the last call, in the order of their ends."""
         ...
 
-    def start_seconds(self, service: str) -> float:
-        """Return how long a service's process takes from container start to serving."""
+    def start_seconds(self, service: str, process: PodProcess = PodProcess()) -> float:
+        """Return how long a service's process takes from container start to serving; infinity: it never does."""
+        ...
+
+    def answers_probe(self, uid: str) -> bool:
+        """Return whether a process that serves says that it is ready (a flag can make it say otherwise)."""
+        ...
+
+    def cpu_seconds(self, uid: str) -> float:
+        """Return the CPU time that the pod's containers have used so far, as the kubelet reports it to the metrics server."""
+        ...
+
+    def kill_container(self, uid: str, exit_code: int = 137) -> None:
+        """Kill the pod's process from outside (SIGKILL: 137); the end is heard of through `take_exits`, as Error."""
+        ...
+
+    def set_split(self, service: str, canary_share: float | None) -> None:
+        """Send this share of new connections and per-request calls to a service's canary pods; None: to any pod alike."""
         ...
 
     def set_endpoint(self, uid: str, *, ready: bool) -> None:
@@ -74,8 +109,8 @@ class PodRuntime(Protocol):
         """Fill memory in the pod's container, linearly within `ramp_seconds`; size 0 frees that of `chaos`."""
         ...
 
-    def set_network_delay(
-        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    def set_network_rule(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, rule: NetworkRule | None
     ) -> None:
-        """Delay the pod's egress packets towards the peers' pod IPs (None: all); latency 0 removes the rule of `chaos`."""
+        """Do this to what the pod sends towards the peers' pod IPs (None: all); rule None removes that of `chaos`."""
         ...

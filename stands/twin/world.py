@@ -9,10 +9,12 @@ All calls come while the kernel stands still.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND, seconds
-from otel_control_gym.stands.twin.runtime import ContainerExit, PodResources
+from otel_control_gym.stands.twin.runtime import ContainerExit, NetworkRule, PodProcess, PodResources
 from otel_control_gym.stands.twin.simulation import Simulation
 
 __all__ = ("Container", "World")
@@ -78,7 +80,9 @@ class World:
 
     # --- PodRuntime ----------------------------------------------------------------------------------------------------
 
-    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
+    def start_container(
+        self, uid: str, service: str, name: str, resources: PodResources, process: PodProcess = PodProcess()
+    ) -> None:
         """Start a container: of a new pod, which gets no traffic yet, or of one whose container has died."""
         ordinal = self._ordinals.get(service, 0)
         self._ordinals[service] = ordinal + 1
@@ -115,9 +119,13 @@ class World:
             exits.append(ContainerExit(uid=container.uid, at=moment, exit_code=_KILLED, reason="OOMKilled"))
         return tuple(exits)
 
-    def start_seconds(self, service: str) -> float:
-        """Return how long a service's process takes from container start to serving."""
-        return self.simulation.config.services[service].start_seconds
+    def start_seconds(self, service: str, process: PodProcess = PodProcess()) -> float:
+        """Return how long a service's process takes from container start to serving; infinity: it never does."""
+        settings = self.simulation.config.services[service]
+        version = settings.versions.get(process.version)
+        if version is None:
+            return settings.start_seconds
+        return settings.start_seconds * version.start_factor if version.gets_ready else math.inf
 
     def set_endpoint(self, uid: str, *, ready: bool) -> None:
         """Offer a pod to new connections, or no more; a pod that is gone is in no endpoints already."""
@@ -165,20 +173,28 @@ class World:
         if container.running:
             self.simulation.set_memory_stress(container.slot, chaos, size_bytes, seconds(ramp_seconds))
 
-    def set_network_delay(
-        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    def set_network_rule(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, rule: NetworkRule | None
     ) -> None:
         """Delay the pod's egress; where rules of several chaos objects meet, the longest latency and jitter hold, as netem's merge."""
         container = self._by_uid[uid]
         if container.gone:
             return
         delays = self._delays.setdefault(uid, {})
-        if latency_ms > 0:
+        if rule is not None:
             known = None if peers is None else tuple(peer for peer in peers if peer in self._by_uid)
-            delays[chaos] = _Delay(known, round(latency_ms * _NS_PER_MS), round(jitter_ms * _NS_PER_MS))
+            delays[chaos] = _Delay(known, round(rule.latency_ms * _NS_PER_MS), round(rule.jitter_ms * _NS_PER_MS))
         else:
             delays.pop(chaos, None)
         self._write_delays(container)
+
+    def answers_probe(self, uid: str) -> bool:
+        """Return whether the process says that it is ready."""
+        return self._by_uid[uid].running
+
+    def cpu_seconds(self, uid: str) -> float:
+        """Return the CPU time of all runs of the pod's container."""
+        return float(self.simulation.pod_counters().cpu_seconds[self._by_uid[uid].slots].sum())
 
     def _write_delays(self, container: Container) -> None:
         """Give the simulation one rule per peer, merged over chaos objects."""

@@ -25,7 +25,7 @@ from otel_control_gym.engine.settings import (
     TwinSettings,
 )
 from otel_control_gym.stands.twin.control_plane import ControlPlane
-from otel_control_gym.stands.twin.runtime import ContainerExit, PodResources
+from otel_control_gym.stands.twin.runtime import ContainerExit, NetworkRule, PodProcess, PodResources
 from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
 
 START = TwinSettings().epoch_seconds * SECOND
@@ -38,9 +38,11 @@ class IdleMachines:
         self.stress: list[tuple[int, float]] = []
         self.delays: list[tuple[float, float]] = []
 
-    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None: ...
+    def start_container(
+        self, uid: str, service: str, name: str, resources: PodResources, process: PodProcess = PodProcess()
+    ) -> None: ...
 
-    def start_seconds(self, service: str) -> float:
+    def start_seconds(self, service: str, process: PodProcess = PodProcess()) -> float:
         return 1.0
 
     def set_endpoint(self, uid: str, *, ready: bool) -> None: ...
@@ -60,10 +62,21 @@ class IdleMachines:
 
     def set_memory_stress(self, uid: str, chaos: str, *, size_bytes: int, ramp_seconds: float) -> None: ...
 
-    def set_network_delay(
-        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    def answers_probe(self, uid: str) -> bool:
+        return True
+
+    def cpu_seconds(self, uid: str) -> float:
+        return 0.0
+
+    def kill_container(self, uid: str, exit_code: int = 137) -> None: ...
+
+    def set_split(self, service: str, canary_share: float | None) -> None: ...
+
+    def set_network_rule(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, rule: NetworkRule | None
     ) -> None:
-        self.delays.append((latency_ms, jitter_ms))
+        if rule is not None:
+            self.delays.append((rule.latency_ms, rule.jitter_ms))
 
 
 class Stage:

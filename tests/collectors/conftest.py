@@ -7,15 +7,17 @@ import pytest
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin.control_plane import ControlPlane
-from otel_control_gym.stands.twin.runtime import ContainerExit, PodResources
+from otel_control_gym.stands.twin.runtime import ContainerExit, NetworkRule, PodProcess, PodResources
 
 START = TwinSettings().epoch_seconds * SECOND
 
 
 class IdleMachines:
-    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None: ...
+    def start_container(
+        self, uid: str, service: str, name: str, resources: PodResources, process: PodProcess = PodProcess()
+    ) -> None: ...
 
-    def start_seconds(self, service: str) -> float:
+    def start_seconds(self, service: str, process: PodProcess = PodProcess()) -> float:
         return 1.0
 
     def set_endpoint(self, uid: str, *, ready: bool) -> None: ...
@@ -34,8 +36,18 @@ class IdleMachines:
 
     def set_memory_stress(self, uid: str, chaos: str, *, size_bytes: int, ramp_seconds: float) -> None: ...
 
-    def set_network_delay(
-        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    def answers_probe(self, uid: str) -> bool:
+        return True
+
+    def cpu_seconds(self, uid: str) -> float:
+        return 0.0
+
+    def kill_container(self, uid: str, exit_code: int = 137) -> None: ...
+
+    def set_split(self, service: str, canary_share: float | None) -> None: ...
+
+    def set_network_rule(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, rule: NetworkRule | None
     ) -> None: ...
 
 

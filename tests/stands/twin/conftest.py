@@ -10,7 +10,7 @@ import pytest
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin.control_plane import ControlPlane
-from otel_control_gym.stands.twin.runtime import ContainerExit, PodResources
+from otel_control_gym.stands.twin.runtime import ContainerExit, NetworkRule, PodProcess, PodResources
 
 START = TwinSettings().epoch_seconds * SECOND
 
@@ -29,12 +29,14 @@ class NotedRuntime:
         self.requests: dict[str, int] = {}
         self.exits: list[ContainerExit] = []
 
-    def start_container(self, uid: str, service: str, name: str, resources: PodResources) -> None:
+    def start_container(
+        self, uid: str, service: str, name: str, resources: PodResources, process: PodProcess = PodProcess()
+    ) -> None:
         assert uid not in self.running
         assert name.startswith(service)
         self.running[uid] = (service, resources)
 
-    def start_seconds(self, service: str) -> float:
+    def start_seconds(self, service: str, process: PodProcess = PodProcess()) -> float:
         return self.services.services[service].start_seconds
 
     def set_endpoint(self, uid: str, *, ready: bool) -> None:
@@ -76,12 +78,22 @@ class NotedRuntime:
         else:
             self.memory.pop((uid, chaos), None)
 
-    def set_network_delay(
-        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, latency_ms: float, jitter_ms: float
+    def answers_probe(self, uid: str) -> bool:
+        return True
+
+    def cpu_seconds(self, uid: str) -> float:
+        return 0.0
+
+    def kill_container(self, uid: str, exit_code: int = 137) -> None: ...
+
+    def set_split(self, service: str, canary_share: float | None) -> None: ...
+
+    def set_network_rule(
+        self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, rule: NetworkRule | None
     ) -> None:
         assert uid in self.running
-        if latency_ms or jitter_ms:
-            self.delays[uid, chaos] = (peers, latency_ms, jitter_ms)
+        if rule is not None:
+            self.delays[uid, chaos] = (peers, rule.latency_ms, rule.jitter_ms)
         else:
             self.delays.pop((uid, chaos), None)
 
