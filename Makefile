@@ -31,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## print the targets
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-	  printf '%-14s %s\n' "  $$name" "$$text"; done
+	  printf '%-15s %s\n' "  $$name" "$$text"; done
 
 .PHONY: install
 install: $(INSTALLED)  ## create the environment and install the locked dependencies and the project
