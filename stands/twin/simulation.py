@@ -51,6 +51,7 @@ from otel_control_gym.stands.twin.state import (
     empty_state,
     grown,
     link_free_rows,
+    with_topics,
 )
 from otel_control_gym.stands.twin.topology import Names, Table, Topology, build_topology
 
@@ -91,7 +92,16 @@ class Simulation:
         self._seed = seed
         self._preference = span_error_preference
         self._node_cores = node_cores
-        self._state: State = empty_state(len(config.services), len(config.edges), max(1, len(config.flows)))
+        self._state: State = empty_state(
+            len(config.services),
+            len(config.edges),
+            max(1, len(config.flows)),
+            len(self._topology.operations),
+            len(self._topology.calls),
+        )
+        self._state = with_topics(
+            self._state, self.names.partitions, [self.names.topics.index(topic) for topic, _, _ in self.names.consumers]
+        )
         self._slots: list[str] = []
         self._rows: list[SpanRow] = []
         self._services = {name: row for row, name in enumerate(self.names.services)}
@@ -102,9 +112,9 @@ class Simulation:
         world = self._state.world
         world["root_key"] = draw_bits(seed)
         world["now"] = start
-        world["margin"] = (
-            2 * self.names.fan_out * _MAX_LINES + 8
-        )  # a call brings an event, and another one for its deadline
+        # A call brings an event, and another one for its deadline; a message or a rebalance one for each reader.
+        readers = len(self._state.readers)
+        world["margin"] = 2 * self.names.fan_out * _MAX_LINES + 2 * readers + len(self.names.consumers) + 8
         low, high = workload.think_seconds
         world["think_low_ns"], world["think_high_ns"] = low * _SECOND, high * _SECOND
         self.set_mix(workload.mix)
@@ -405,6 +415,7 @@ class Simulation:
         self._room("heap", int(world["heap_size"]) + int(world["hops_used"]) + margin)
         self._room("hops", int(world["hops_used"]) + margin)
         self._room("spans", int(world["spans"]) + margin)
+        self._room("messages", int(world["messages_used"]) + margin)
         self._room("sessions", int(world["sessions_used"]) + 1)
 
     def _room(self, name: str, rows: int) -> npt.NDArray[Any]:
@@ -421,6 +432,8 @@ class Simulation:
             self._state = self._state._replace(todo=grown(self._state.todo, len(table)))
         elif name == "sessions":
             world["free_session"] = link_free_rows(table, before, int(world["free_session"][0]))
+        elif name == "messages":
+            world["free_message"] = link_free_rows(table, before, int(world["free_message"][0]))
         return table
 
     def _add_rows(self, slot: int, kind: int, operations: Sequence[int]) -> int:
@@ -456,7 +469,8 @@ class Simulation:
         """Return each pod's memory: its process, what its requests hold, what grew beside it."""
         pods = self._state.pods[: len(self._slots)]
         per_request = self._topology.services["memory_request"][pods["service"]]
-        used: npt.NDArray[np.int64] = pods["memory_base"] + pods["memory_ramped"] + per_request * pods["in_flight"]
+        leaked = pods["leaked"].astype(np.int64)
+        used: npt.NDArray[np.int64] = pods["memory_base"] + pods["memory_ramped"] + leaked + per_request * pods["in_flight"]
         return used
 
     def _require(self, arrivals: str) -> None:
