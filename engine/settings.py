@@ -289,7 +289,7 @@ class Scenario(_Record, frozen=True, kw_only=True):
 class Objective(_Record, frozen=True, kw_only=True):
     """The service level that the user-facing flows owe: judged at the entry service, per reward bucket."""
 
-    service: str = "frontend"
+    service: str = ""  #: whose answers are judged; empty: the entry's (a resolved configuration names it)
     availability: float = 0.99  #: share of scheduled demand that is answered without error
     latency_ms: float = 500.0
     latency_share: float = 0.95  #: share of answers that must be faster
