@@ -14,8 +14,6 @@ messages, commits, partitions that change hands.
 
 from __future__ import annotations
 
-import numpy as np
-
 from otel_control_gym.stands.twin.calls import ATTEMPT, send_message
 from otel_control_gym.stands.twin.compilation import compiled
 from otel_control_gym.stands.twin.draws import MESSAGE, descend
@@ -25,6 +23,7 @@ from otel_control_gym.stands.twin.state import NEVER, NOBODY, RUNNING, State
 from otel_control_gym.stands.twin.topology import Topology
 
 __all__ = ("end_message", "handle_fetch", "handle_rebalance", "join", "leave", "open_logs", "vanish")
+
 
 @compiled
 def handle_fetch(topology: Topology, state: State, index: int) -> None:

@@ -1,7 +1,8 @@
 """What feature flags do to a process besides failing its requests: threads that spin, memory that leaks, a lock that is held.
 
-In: requests that find a flag on, or off again. Out: busy threads and leaked bytes of their pod, the time that a request has to wait. The rest
-of a flag's effects lies on the way of a request (`calls`); which flags are in force is decided outside of the kernel (`feature_flags`).
+In: requests that find a flag on, or off again. Out: busy threads and leaked bytes of their pod, the time that a request has to wait. The
+rest of a flag's effects lies on the way of a request (`calls`); which flags are in force is decided outside of the kernel
+(`feature_flags`).
 
 A request finds out in its first step, and the effects come after it: an operation's own call of flagd is made, what follows isn't if
 the request fails. Busy threads outlive their request: they begin with one that finds the flag on and end with one that finds it off.

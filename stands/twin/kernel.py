@@ -2,9 +2,9 @@
 
 In: a state, a moment to run to, and one command to carry out first. Out: how far it came and why it stopped.
 
-The loop takes the earliest event, lets it take place (`calls`, `processor`, `users`, `consumers`) and then lets every hop that can go on do so. It
-stops at `until`, all events of that moment included, at the moment at which a pod outgrows its memory limit, or before an event for
-which an array might be too small: it then asks for room, and goes on later as if nothing had been (`simulation` grows the arrays).
+The loop takes the earliest event, lets it take place (`calls`, `processor`, `users`, `consumers`) and then lets every hop that can go on
+do so. It stops at `until`, all events of that moment included, at the moment at which a pod outgrows its memory limit, or before an event
+for which an array might be too small: it then asks for room, and goes on later as if nothing had been (`simulation` grows the arrays).
 Control loops are Python and act between two runs, by commands, never inside one. Everything that changes physics comes in through `run`,
 so there is one function to compile and to load.
 

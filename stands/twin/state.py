@@ -192,7 +192,9 @@ SESSION = np.dtype(
     align=True,
 )
 MESSAGE = np.dtype([("key", "u8"), ("lines", "i8"), ("offset", "i8"), ("next", "i8")], align=True)
-LOG = np.dtype([("broker", "i8"), ("lost", "i8"), ("redelivered", "i8")], align=True)  # of a topic: its broker's pod or -1
+LOG = np.dtype(
+    [("broker", "i8"), ("lost", "i8"), ("redelivered", "i8")], align=True
+)  # of a topic: its broker's pod or -1
 PARTITION = np.dtype(
     [
         ("end", "i8"),  # offset of the next message

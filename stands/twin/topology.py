@@ -246,17 +246,15 @@ class _Builder:
                 self.call(topic.broker, target, f"{key}.consumers[{place}]")
                 times = (consumer.poll_ms * _MS, consumer.commit_seconds * _SECOND, consumer.session_seconds * _SECOND)
                 if min(times) <= 0:
-                    found = {"poll_ms": consumer.poll_ms, "commit_seconds": consumer.commit_seconds}
-                    found["session_seconds"] = consumer.session_seconds
-                    raise self._error(f"{key}.consumers[{place}]", found, "no such times", "use numbers above 0")
+                    keys = ("poll_ms", "commit_seconds", "session_seconds")
+                    times_found = {field: getattr(consumer, field) for field in keys}
+                    raise self._error(f"{key}.consumers[{place}]", times_found, "no such times", "use numbers above 0")
                 service, latest = self.services[consumer.service], consumer.start == "latest"
                 row = (number, service, len(self.call_rows) - 1, first_reader, latest, *times)
                 self.consumer_rows.append(row)
                 first_reader += topic.partitions
             broker = self.services[topic.broker]
-            self.topic_rows.append(
-                (broker, first_partition, topic.partitions, first_consumer, len(topic.consumers))
-            )
+            self.topic_rows.append((broker, first_partition, topic.partitions, first_consumer, len(topic.consumers)))
             first_partition += topic.partitions
 
     def _most_copies(self, operation: str, call: str) -> int:
@@ -264,7 +262,9 @@ class _Builder:
         copies = 0.0
         for flag in self.config.flags.values():
             values = [float(value) for value in flag.variants.values() if not isinstance(value, str)]
-            share = sum(effect.copies for effect in flag.effects if (effect.operation, effect.call) == (operation, call))
+            share = sum(
+                effect.copies for effect in flag.effects if (effect.operation, effect.call) == (operation, call)
+            )
             copies += share * max(0.0, *values)
         return math.ceil(copies)
 
