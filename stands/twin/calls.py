@@ -25,12 +25,11 @@ from typing import Final
 import numpy as np
 
 from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.connections import choose_pod
 from otel_control_gym.stands.twin.draws import (
     BACKOFF,
     CACHE,
-    CONNECTION,
     COPY,
-    ENDPOINT,
     FLAG,
     LEG,
     WORK,
@@ -45,7 +44,7 @@ from otel_control_gym.stands.twin.memory import check_memory
 from otel_control_gym.stands.twin.message_log import append_message
 from otel_control_gym.stands.twin.processor import add_work
 from otel_control_gym.stands.twin.recording import abandon_call, close_call, close_server, open_call
-from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, RUNNING, STOPPED, TIMED_OUT, Record, State
+from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, STOPPED, TIMED_OUT, Record, State
 from otel_control_gym.stands.twin.topology import EXPONENTIAL, LOGNORMAL, Topology
 
 __all__ = (
@@ -151,7 +150,7 @@ def _send(topology: Topology, state: State, index: int) -> None:
     if effect.failure_ratio > 0.0 and uniform(hop.key, FLAG, 1) < effect.failure_ratio:
         _end_server(state, index, REFUSED, edge.latency_ns)
         return
-    hop.pod = _pick_pod(topology, state, hop.client, call, hop.key)
+    hop.pod = choose_pod(topology, state, hop, call)
     if hop.pod < 0:
         _end_server(state, index, REFUSED, edge.latency_ns)
         return
@@ -161,35 +160,15 @@ def _send(topology: Topology, state: State, index: int) -> None:
 
 
 @compiled
-def _pick_pod(topology: Topology, state: State, client: int, call: Record, key: np.uint64) -> int:
-    """Return the pod that a call goes to: the connection's, or a ready one at random; -1 if none is ready."""
-    edge = topology.edges[call.edge]
-    count = state.ready_count[edge.target]
-    if not edge.sticky:
-        if count == 0:
-            return -1
-        return int(state.ready[edge.target, int(uniform(key, ENDPOINT, 0) * count)])
-    connection = state.connections[state.pods[client].connections + call.connection]
-    if connection.pod < 0 or state.pods[connection.pod].life != RUNNING:
-        if count == 0:
-            return -1
-        pod = state.pods[client]
-        owner = descend(descend(state.world[0].root_key, CONNECTION), pod.service * 2**32 + pod.ordinal)
-        connection.pod = state.ready[edge.target, int(uniform(owner, call.edge, connection.picks) * count)]
-        connection.picks += 1
-    return int(connection.pod)
-
-
-@compiled
 def _egress_delay(state: State, source: int, target: int, key: np.uint64, leg: int) -> int:
     """Return what the sender's egress rules add to a packet's way."""
     if state.pods[source].rules == 0:
         return 0
     delay = 0
-    for index in range(state.world[0].rules):
-        rule = state.rules[index]
+    for row in range(state.world[0].rules):
+        rule = state.rules[row]
         if rule.pod == source and (rule.peer < 0 or rule.peer == target):
-            spread = (2.0 * uniform(key, LEG + leg * 256, index) - 1.0) * rule.jitter_ns
+            spread = (2.0 * uniform(key, LEG + leg * 256, rule.peer >= 0) - 1.0) * rule.jitter_ns
             delay += max(0, rule.latency_ns + int(spread))
     return delay
 
@@ -269,7 +248,7 @@ def advance_next(topology: Topology, state: State) -> None:
         if hop.position == WORK_NEXT:
             hop.position = CALLS_NEXT
             if step.work_ns > 0.0:
-                work = _work(operation, hop.key, hop.stage, step.work_ns) * _coldness(service, state.pods[hop.pod])
+                work = _work(operation, hop.key, hop.stage, step.work_ns) * _slowness(service, state.pods[hop.pod])
                 add_work(state, hop.pod, index, work, service.threads)
                 return
         if hop.position == CALLS_NEXT:
@@ -295,7 +274,7 @@ def advance_next(topology: Topology, state: State) -> None:
             return
         hop.stage += 1
         if operation.tail_ns > 0.0:
-            work = _work(operation, hop.key, operation.steps, operation.tail_ns) * _coldness(
+            work = _work(operation, hop.key, operation.steps, operation.tail_ns) * _slowness(
                 service, state.pods[hop.pod]
             )
             add_work(state, hop.pod, index, work, service.threads)
@@ -387,12 +366,13 @@ def _work(operation: Record, key: np.uint64, stage: int, mean: float) -> float:
 
 
 @compiled
-def _coldness(service: Record, pod: Record) -> float:
-    """Return how much longer work takes at a pod that has served little: its code isn't compiled, its caches are empty."""
+def _slowness(service: Record, pod: Record) -> float:
+    """Return how much longer work takes at a pod of this version, and at one that has served little: its code isn't compiled yet."""
+    factor: float = pod.work_factor
     if service.cold_work == 0.0 or pod.warm:
-        return 1.0
-    extra: float = service.cold_work * math.exp(-pod.served / service.cold_requests)
-    return 1.0 + extra
+        return factor
+    factor *= 1.0 + service.cold_work * math.exp(-pod.served / service.cold_requests)
+    return factor
 
 
 @compiled

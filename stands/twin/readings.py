@@ -44,6 +44,11 @@ class Readings(Machine):
         """Return the counters of all slots, what is in progress included."""
         return read_pods(self._state.pods[: len(self._slots)], self.now, self._memory())
 
+    def cpu_seconds(self, slots: Sequence[int]) -> float:
+        """Return the CPU time of some slots, what is in progress included."""
+        pods = self._state.pods[list(slots)]
+        return float(read_pods(pods, self.now, np.zeros(len(pods), np.int64)).cpu_seconds.sum())
+
     @property
     def span_rows(self) -> Sequence[SpanRow]:
         """Return what each row of `span_buckets` and `span_ms` counts; rows are only ever added."""

@@ -122,6 +122,11 @@ POD = np.dtype(
         ("ordinal", "i8"),
         ("life", "i8"),
         ("ready", "i8"),
+        ("canary", "i8"),
+        ("misled", "i8"),  # some of its connections are unreachable
+        ("work_factor", "f8"),  # of its version
+        ("failure_ratio", "f8"),
+        ("failure_status", "i8"),
         ("in_flight", "i8"),
         ("queued", "i8"),
         ("queue_head", "i8"),
@@ -168,8 +173,26 @@ POD = np.dtype(
     ],
     align=True,
 )
-CONNECTION = np.dtype([("pod", "i8"), ("picks", "i8")], align=True)
-RULE = np.dtype([("pod", "i8"), ("peer", "i8"), ("latency_ns", "i8"), ("jitter_ns", "i8")], align=True)
+CONNECTION = np.dtype(
+    [
+        ("pod", "i8"),
+        ("picks", "i8"),
+        ("expires", "i8"),  # dialled anew from then on
+        ("unreachable", "i8"),  # its address is wrong
+    ],
+    align=True,
+)
+RULE = np.dtype(
+    [
+        ("pod", "i8"),
+        ("peer", "i8"),  # -1: all
+        ("latency_ns", "i8"),
+        ("jitter_ns", "i8"),
+        ("loss", "f8"),
+        ("blocked", "i8"),
+    ],
+    align=True,
+)
 RAMP = np.dtype([("pod", "i8"), ("start", "i8"), ("duration", "i8"), ("bytes", "i8")], align=True)
 SESSION = np.dtype(
     [
@@ -317,6 +340,7 @@ class State(NamedTuple):
     pods: Table
     ready: npt.NDArray[np.int64]  #: [services, capacity]: ready pods
     ready_count: npt.NDArray[np.int64]  #: [services]
+    splits: npt.NDArray[np.float64]  #: [services]: share of dials that go to canary pods; -1: they are pods like others
     connections: Table
     rules: Table
     ramps: Table  #: memory that grows
@@ -349,6 +373,7 @@ def empty_state(services: int, edges: int, flows: int, operations: int, calls: i
         pods=np.zeros(16, POD),
         ready=np.zeros((services, 4), np.int64),
         ready_count=np.zeros(services, np.int64),
+        splits=np.full(services, -1.0),
         connections=np.zeros(32, CONNECTION),
         rules=np.zeros(4, RULE),
         ramps=np.zeros(4, RAMP),

@@ -85,6 +85,7 @@ EDGE = np.dtype(
         ("retries", "i8"),
         ("backoff_ns", "f8"),  # before the first retry
         ("jitter", "f8"),  # share of it
+        ("max_age_ns", "f8"),  # of a sticky connection; 0: none
     ],
     align=True,
 )
@@ -342,6 +343,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
             edge.retries,
             edge.backoff_ms * _MS,
             edge.jitter,
+            edge.max_age_seconds * 1000 * _MS,
         )
         for edge in config.edges
     ]
