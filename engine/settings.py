@@ -185,7 +185,8 @@ class Consumer(_Record, frozen=True, kw_only=True):
     operation: str  #: of that service: what it does for one message
     start: Literal["earliest", "latest"] = "earliest"  #: where a group without offsets begins
     poll_ms: float = 100.0  #: how long an empty partition is waited for before it is asked again
-    commit_seconds: float = 5.0  #: between two automatic commits
+    commit_seconds: float = 5.0  #: from a message's processing to its automatic commit, at most
+    session_seconds: float = 45.0  #: how long the group holds on to a pod that died without leaving it
 
 
 class Topic(_Record, frozen=True, kw_only=True):

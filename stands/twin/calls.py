@@ -12,6 +12,9 @@ again as often as its edge says, after a pause that doubles each time: each atte
 
 An operation that fails answers at once, even if parallel calls are still under way (a rejected `Promise.all`): these report to a row
 that is done.
+
+Messages are processed as hops of the consumer's pod to itself (`consumers` starts them and hears of their ends). What feature flags do to a
+request is done once its first step is over; copies of a call that a flag asks for are hops of which nobody is told.
 """
 
 from __future__ import annotations
@@ -24,8 +27,11 @@ import numpy as np
 from otel_control_gym.stands.twin.compilation import compiled
 from otel_control_gym.stands.twin.draws import (
     BACKOFF,
+    CACHE,
     CONNECTION,
+    COPY,
     ENDPOINT,
+    FLAG,
     LEG,
     WORK,
     descend,
@@ -33,20 +39,25 @@ from otel_control_gym.stands.twin.draws import (
     normal,
     uniform,
 )
-from otel_control_gym.stands.twin.event_heap import ARRIVE, REPORT, RESEND, TIMEOUT, push
+from otel_control_gym.stands.twin.event_heap import ARRIVE, REPORT, RESEND, TIMEOUT, WAKE, push
+from otel_control_gym.stands.twin.flag_effects import lock_delay, mark_process
 from otel_control_gym.stands.twin.memory import check_memory
+from otel_control_gym.stands.twin.message_log import append_message
 from otel_control_gym.stands.twin.processor import add_work
 from otel_control_gym.stands.twin.recording import abandon_call, close_call, close_server, open_call
 from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, RUNNING, STOPPED, TIMED_OUT, Record, State
 from otel_control_gym.stands.twin.topology import EXPONENTIAL, LOGNORMAL, Topology
 
 __all__ = (
+    "ATTEMPT",
     "abandon_hops",
     "advance_next",
     "handle_arrival",
     "handle_report",
     "handle_resend",
     "handle_timeout",
+    "handle_wake",
+    "send_message",
     "start_call",
 )
 
@@ -58,6 +69,7 @@ ACTIVE: Final = 3
 WAITING: Final = 4
 DONE: Final = 5
 RESTING: Final = 6  #: not sent yet: the pause before a retry
+SLEEPING: Final = 7  #: held up by a flag, without the CPU
 
 ATTEMPT: Final = 2**40  #: part of an attempt's key, under that of the attempt before; call sites are smaller
 
@@ -66,6 +78,13 @@ WORK_NEXT: Final = 0
 CALLS_NEXT: Final = 1
 CALLING: Final = 2
 GATHERING: Final = 3
+
+# What flags do to an operation, in this order (`hop.flagged`).
+FLAGS_DELAY: Final = 0
+FLAGS_WORK: Final = 1
+FLAGS_FAIL: Final = 2
+FLAGS_DONE: Final = 3
+FLAG_STAGE: Final = 2**20  #: stage whose work a flag adds: part of the key of its draw
 
 # Legs of a hop.
 REQUEST_LEG: Final = 0
@@ -98,7 +117,22 @@ def _take_row(
     hop.next_call = hop.repeat = hop.pending = hop.stage = hop.position = 0
     hop.left = hop.right = hop.next = -1
     hop.client_open = hop.holding = hop.reported = hop.told = hop.attempt = hop.deadline = 0
+    hop.flagged = FLAGS_DELAY
     return index
+
+
+@compiled
+def send_message(
+    topology: Topology, state: State, site: int, slot: int, reader: int, key: np.uint64, lines: int, delay: int
+) -> None:
+    """Let a pod process a message of a reader, `delay` from now."""
+    index = _take_row(state, site, slot, -1, -2 - reader, key, lines, key)
+    world, hop = state.world[0], state.hops[index]
+    world.hops += 1
+    hop.sent, hop.outcome, hop.client_open = world.now, OK, 1
+    hop.pod, hop.phase = slot, WIRED
+    open_call(state, topology.calls[site].edge, 0)
+    push(state, world.now + delay, ARRIVE, index)
 
 
 @compiled
@@ -113,6 +147,10 @@ def _send(topology: Topology, state: State, index: int) -> None:
     if edge.timeout_ns > 0:
         hop.deadline = world.now + edge.timeout_ns
         push(state, hop.deadline, TIMEOUT, index)
+    effect = state.call_effects[hop.call]
+    if effect.failure_ratio > 0.0 and uniform(hop.key, FLAG, 1) < effect.failure_ratio:
+        _end_server(state, index, REFUSED, edge.latency_ns)
+        return
     hop.pod = _pick_pod(topology, state, hop.client, call, hop.key)
     if hop.pod < 0:
         _end_server(state, index, REFUSED, edge.latency_ns)
@@ -225,6 +263,8 @@ def advance_next(topology: Topology, state: State) -> None:
     operation = topology.operations[topology.calls[hop.call].operation]
     service = topology.services[operation.service]
     while hop.stage < operation.steps:
+        if hop.stage > 0 and hop.position == WORK_NEXT and _obey_flags(topology, state, index):
+            return
         step = topology.steps[operation.first_step + hop.stage]
         if hop.position == WORK_NEXT:
             hop.position = CALLS_NEXT
@@ -251,6 +291,8 @@ def advance_next(topology: Topology, state: State) -> None:
         hop.position = WORK_NEXT
         hop.stage += 1
     if hop.stage == operation.steps:
+        if _obey_flags(topology, state, index):
+            return
         hop.stage += 1
         if operation.tail_ns > 0.0:
             work = _work(operation, hop.key, operation.steps, operation.tail_ns) * _coldness(
@@ -259,6 +301,47 @@ def advance_next(topology: Topology, state: State) -> None:
             add_work(state, hop.pod, index, work, service.threads)
             return
     _answer(topology, state, index, OK)
+
+
+@compiled
+def _obey_flags(topology: Topology, state: State, index: int) -> bool:
+    """Let the flags in force act on a hop, once; return whether it is held up, computes or has failed."""
+    hop = state.hops[index]
+    row = topology.calls[hop.call].operation
+    effect = state.operation_effects[row]
+    if not effect.acts:
+        return False
+    operation, pod = topology.operations[row], state.pods[hop.pod]
+    service, world = topology.services[operation.service], state.world[0]
+    if hop.flagged == FLAGS_DELAY:
+        hop.flagged = FLAGS_WORK
+        mark_process(topology, state, hop.pod, effect)
+        delay = lock_delay(pod, effect, world.now)
+        if delay > 0:
+            hop.phase, hop.wake = SLEEPING, world.now + delay
+            push(state, hop.wake, WAKE, index)
+            if not service.holds:
+                _release(state, hop)
+            return True
+    if hop.flagged == FLAGS_WORK:
+        hop.flagged = FLAGS_FAIL
+        if effect.work_ns > 0.0:
+            add_work(state, hop.pod, index, _work(operation, hop.key, FLAG_STAGE, effect.work_ns), service.threads)
+            return True
+    if hop.flagged == FLAGS_FAIL:
+        hop.flagged = FLAGS_DONE
+        if effect.failure_ratio > 0.0 and uniform(hop.key, FLAG, 0) < effect.failure_ratio:
+            _answer(topology, state, index, ERROR)
+            return True
+    return False
+
+
+@compiled
+def handle_wake(topology: Topology, state: State, index: int) -> None:
+    """Let a hop that a flag held up go on."""
+    hop = state.hops[index]
+    if hop.phase == SLEEPING and hop.wake == state.world[0].now:
+        _admit(topology, state, index)
 
 
 @compiled
@@ -271,12 +354,26 @@ def _start_next_call(topology: Topology, state: State, index: int, step: Record)
         if hop.repeat < (hop.lines if call.per_line else 1):
             key = descend(descend(hop.key, call.site + 1), hop.repeat)
             hop.repeat += 1
+            if call.cache_hit_ratio > 0.0 and _is_cached(topology, state.pods[hop.pod], call, key):
+                continue
             hop.pending += 1
             start_call(topology, state, site, hop.pod, index, -1, key, hop.lines)
+            for number in range(state.call_effects[site].copies):
+                own = descend(descend(key, COPY), number)
+                _send(topology, state, _take_row(state, site, hop.pod, -1, -1, own, hop.lines, hop.trace))
             return True
         hop.next_call += 1
         hop.repeat = 0
     return False
+
+
+@compiled
+def _is_cached(topology: Topology, pod: Record, call: Record, key: np.uint64) -> bool:
+    """Return whether a pod knows the answer of a call already: the more it has served, the likelier."""
+    ratio = call.cache_hit_ratio
+    if not pod.warm:
+        ratio *= 1.0 - math.exp(-pod.served / topology.services[pod.service].cold_requests)
+    return bool(uniform(key, CACHE, 0) < ratio)
 
 
 @compiled
@@ -306,7 +403,14 @@ def _answer(topology: Topology, state: State, index: int, outcome: int) -> None:
     close_server(topology, state, index)
     state.pods[hop.pod].in_flight -= 1
     _release(state, hop)
-    latency = topology.edges[topology.calls[hop.call].edge].latency_ns
+    call = topology.calls[hop.call]
+    topic = topology.operations[call.operation].topic
+    if topic >= 0 and outcome == OK:
+        append_message(topology, state, topic, hop.pod, hop.key, hop.lines)
+    if hop.session < -1:
+        _end_server(state, index, outcome, 0)  # a message's: nobody waits for an answer
+        return
+    latency = topology.edges[call.edge].latency_ns
     _end_server(state, index, outcome, latency + _egress_delay(state, hop.pod, hop.client, hop.key, ANSWER_LEG))
 
 
@@ -346,12 +450,12 @@ def handle_timeout(topology: Topology, state: State, index: int) -> int:
 
 @compiled
 def _end_client(topology: Topology, state: State, index: int) -> int:
-    """Close the client end: the call is tried again, or its caller is told; return the session that is told, or -1."""
+    """Close the client end: the call is tried again, or its caller is told; return the session that is told (or -1)."""
     hop = state.hops[index]
     hop.client_open, hop.told = 0, 1
     close_call(topology, state, index)
     edge = topology.edges[topology.calls[hop.call].edge]
-    if hop.outcome != OK and hop.attempt < edge.retries:
+    if hop.outcome != OK and hop.attempt < edge.retries and hop.session >= -1:
         key = descend(hop.key, ATTEMPT)
         again = _take_row(state, hop.call, hop.client, hop.parent, hop.session, key, hop.lines, hop.trace)
         retry = state.hops[again]

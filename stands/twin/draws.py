@@ -5,9 +5,9 @@ key alone, never of the draws before it, so that an action shifts no draw but th
 
 What is exogenous (the same in two runs of one seed whatever is done to the stand): per user and iteration the task, the number of
 additions, the products and the pause; per request and call path (call site, repetition, attempt) the CPU work, the jitter of each leg and
-the endpoint's *uniform*; the gaps of open arrivals; whether a trace is sampled; the phase of a pod's CFS periods. What isn't: the
-moments of a closed loop's requests (they follow the answers), how many iterations a user gets through, and which pod an endpoint's
-uniform means (that depends on who is ready).
+the endpoint's *uniform*, a cache's and a flag's; a message's partition and the work for it; the gaps of open arrivals; whether a trace is
+sampled; the phase of a pod's CFS periods. What isn't: the moments of a closed loop's requests (they follow the answers), how many
+iterations a user gets through, and which pod an endpoint's uniform means (that depends on who is ready).
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ __all__ = (
     "ADDITIONS",
     "ARRIVAL",
     "BACKOFF",
+    "CACHE",
     "CLIENT_SPAN",
     "CONNECTION",
+    "COPY",
     "ENDPOINT",
+    "FLAG",
     "FLOW",
     "LEG",
+    "MESSAGE",
+    "PARTITION",
     "PHASE",
     "PRODUCT",
     "REQUEST",
@@ -66,6 +71,11 @@ CLIENT_SPAN: Final = 16
 SERVER_SPAN: Final = 17
 PHASE: Final = 18
 BACKOFF: Final = 19
+PARTITION: Final = 40
+MESSAGE: Final = 41
+CACHE: Final = 42
+FLAG: Final = 43
+COPY: Final = 44
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)

@@ -14,14 +14,18 @@ from otel_control_gym.stands.twin.state import State
 __all__ = (
     "ARRIVAL",
     "ARRIVE",
+    "COMMIT",
+    "FETCH",
     "KINDS",
     "MEMORY",
     "PROCESSOR",
+    "REBALANCE",
     "REPORT",
     "RESEND",
     "SESSION",
     "SPAWN",
     "TIMEOUT",
+    "WAKE",
     "drop_earliest",
     "push",
 )
@@ -35,6 +39,10 @@ ARRIVAL: Final = 5  #: an open arrival
 MEMORY: Final = 6  #: a stressor has grown (pod)
 TIMEOUT: Final = 7  #: a caller has waited long enough (hop)
 RESEND: Final = 8  #: a call is tried again (hop)
+WAKE: Final = 12  #: a flag's delay is over (hop)
+FETCH: Final = 13  #: a consumer asks for messages (reader)
+COMMIT: Final = 14  #: a consumer commits what it has processed (reader)
+REBALANCE: Final = 15  #: a group shares its partitions out (consumer)
 KINDS: Final = 16  #: payload = index * KINDS + kind
 
 

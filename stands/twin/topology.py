@@ -30,6 +30,7 @@ EXPONENTIAL: Final = 1
 LOGNORMAL: Final = 2
 _DISTRIBUTIONS: Final = {"constant": CONSTANT, "exponential": EXPONENTIAL, "lognormal": LOGNORMAL}
 _MS: Final = 1_000_000.0  #: nanoseconds
+_SECOND: Final = 1e9
 
 SERVICE = np.dtype(
     [
@@ -55,6 +56,8 @@ OPERATION = np.dtype(
         ("tail_ns", "f8"),
         ("mu", "f8"),  # lognormal, of a mean of 1
         ("sigma", "f8"),
+        ("topic", "i8"),  # that its success appends a message to; -1: none
+        ("consumed", "i8"),  # 1: its requests are messages
     ],
     align=True,
 )
@@ -68,6 +71,7 @@ CALL = np.dtype(
         ("connection", "i8"),  # rank of the edge among those of the calling service
         ("target", "i8"),  # rank of the operation among those that the calling service calls
         ("site", "i8"),  # rank of the call in its operation: part of the key of what it causes
+        ("cache_hit_ratio", "f8"),  # share of these calls that a warm pod doesn't have to make
     ],
     align=True,
 )
@@ -85,6 +89,29 @@ EDGE = np.dtype(
     align=True,
 )
 FLOW = np.dtype([("first_call", "i8"), ("calls", "i8"), ("additions_low", "i8"), ("additions_high", "i8")], align=True)
+TOPIC = np.dtype(
+    [
+        ("broker", "i8"),  # service
+        ("first_partition", "i8"),
+        ("partitions", "i8"),
+        ("first_consumer", "i8"),
+        ("consumers", "i8"),
+    ],
+    align=True,
+)
+CONSUMER = np.dtype(
+    [
+        ("topic", "i8"),
+        ("service", "i8"),
+        ("call", "i8"),
+        ("first_reader", "i8"),
+        ("latest", "i8"),  # 1: a group without offsets begins at the end
+        ("poll_ns", "i8"),
+        ("commit_ns", "i8"),
+        ("session_ns", "i8"),
+    ],
+    align=True,
+)
 
 
 class Topology(NamedTuple):
@@ -96,6 +123,8 @@ class Topology(NamedTuple):
     calls: Table
     edges: Table
     flows: Table
+    topics: Table
+    consumers: Table
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +138,11 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     served: tuple[tuple[int, ...], ...]  #: per service: its operations, in order of their rank
     called: tuple[tuple[int, ...], ...]  #: per service: the operations that it calls, in order of their rank
     outgoing: tuple[tuple[int, ...], ...]  #: per service: the edges that start there, in order of their rank
-    fan_out: int  #: most calls that one step starts at once, for one order line
+    fan_out: int  #: most calls that one step starts at once, for one order line, copies by flags included
+    topics: tuple[str, ...]
+    consumers: tuple[tuple[str, str, str], ...]  #: (topic, group, service)
+    partitions: tuple[int, ...]  #: per topic
+    calls: dict[tuple[str, str], tuple[int, ...]]  #: (operation, called operation), as configured -> rows of such calls
 
 
 class _Builder:
@@ -123,13 +156,28 @@ class _Builder:
             for operation in service.operations:
                 self.operations[name, operation] = len(self.operations)
         self.edges = {(edge.source, edge.target): row for row, edge in enumerate(config.edges)}
+        self.appending = {(topic.broker, topic.operation): row for row, topic in enumerate(config.topics.values())}
+        self.consuming = [(own.service, own.operation) for topic in config.topics.values() for own in topic.consumers]
         self.outgoing: list[list[int]] = [[] for _ in self.services]
         self.called: list[list[int]] = [[] for _ in self.services]
         self.step_rows: list[tuple[int | float, ...]] = []
         self.call_rows: list[tuple[int | float, ...]] = []
+        self.calls: dict[tuple[str, str], list[int]] = {}
+        self.topic_rows: list[tuple[int, ...]] = []
+        self.consumer_rows: list[tuple[int | float, ...]] = []
         self.fan_out = 1
 
-    def call(self, source: str, target: str, key: str, *, per_line: bool, fails: bool, site: int) -> None:
+    def call(
+        self,
+        source: str,
+        target: str,
+        key: str,
+        *,
+        per_line: bool = False,
+        fails: bool = False,
+        site: int = 0,
+        cache_hit_ratio: float = 0.0,
+    ) -> None:
         """Add a call from a service to `service:operation`."""
         service, _, operation = target.partition(":")
         if (service, operation) not in self.operations:
@@ -140,9 +188,8 @@ class _Builder:
         for known, item in ((self.outgoing[at], edge), (self.called[at], row)):
             if item not in known:
                 known.append(item)
-        self.call_rows.append(
-            (row, edge, per_line, fails, self.outgoing[at].index(edge), self.called[at].index(row), site)
-        )
+        connection, rank = self.outgoing[at].index(edge), self.called[at].index(row)
+        self.call_rows.append((row, edge, per_line, fails, connection, rank, site, cache_hit_ratio))
 
     def operation(self, service: str, name: str, operation: Operation, rank: int) -> tuple[int | float, ...]:
         """Add an operation's steps and calls, and return its row."""
@@ -158,10 +205,13 @@ class _Builder:
                     per_line=call.repeat == "per_line",
                     fails=call.on_error == "fail",
                     site=site,
+                    cache_hit_ratio=call.cache_hit_ratio,
                 )
+                self.calls.setdefault((f"{service}:{name}", call.target), []).append(len(self.call_rows) - 1)
                 site += 1
             self.step_rows.append((step.work_ms * _MS, first_call, len(step.calls), step.parallel))
-            self.fan_out = max(self.fan_out, len(step.calls))
+            copies = sum(self._most_copies(f"{service}:{name}", call.target) for call in step.calls)
+            self.fan_out = max(self.fan_out, len(step.calls) + copies)
         sigma = math.sqrt(math.log1p(operation.variation**2))
         return (
             self.services[service],
@@ -170,11 +220,53 @@ class _Builder:
             len(operation.steps),
             _DISTRIBUTIONS[operation.distribution],
             operation.request_bytes,
-            operation.response_bytes,
+            0 if (service, name) in self.consuming else operation.response_bytes,
             operation.tail_ms * _MS,
             -0.5 * sigma * sigma,
             sigma,
+            self.appending.get((service, name), -1),
+            (service, name) in self.consuming,
         )
+
+    def topics(self) -> None:
+        """Add the topics, their consumers, and the brokers' calls of what consumers do for a message."""
+        first_partition = first_reader = 0
+        for number, (name, topic) in enumerate(self.config.topics.items()):
+            key = f"topics.{name}"
+            if (topic.broker, topic.operation) not in self.operations:
+                found = f"{topic.broker}:{topic.operation}"
+                raise self._error(f"{key}.operation", found, "there is no such operation", "name one of the broker's")
+            if self.appending[topic.broker, topic.operation] != number:
+                raise self._error(f"{key}.operation", topic.operation, "two topics have it", "give each one its own")
+            if topic.partitions < 1:
+                raise self._error(f"{key}.partitions", topic.partitions, "a topic has partitions", "use at least 1")
+            first_consumer = len(self.consumer_rows)
+            for place, consumer in enumerate(topic.consumers):
+                target = f"{consumer.service}:{consumer.operation}"
+                self.call(topic.broker, target, f"{key}.consumers[{place}]")
+                times = (consumer.poll_ms * _MS, consumer.commit_seconds * _SECOND, consumer.session_seconds * _SECOND)
+                if min(times) <= 0:
+                    found = {"poll_ms": consumer.poll_ms, "commit_seconds": consumer.commit_seconds}
+                    found["session_seconds"] = consumer.session_seconds
+                    raise self._error(f"{key}.consumers[{place}]", found, "no such times", "use numbers above 0")
+                service, latest = self.services[consumer.service], consumer.start == "latest"
+                row = (number, service, len(self.call_rows) - 1, first_reader, latest, *times)
+                self.consumer_rows.append(row)
+                first_reader += topic.partitions
+            broker = self.services[topic.broker]
+            self.topic_rows.append(
+                (broker, first_partition, topic.partitions, first_consumer, len(topic.consumers))
+            )
+            first_partition += topic.partitions
+
+    def _most_copies(self, operation: str, call: str) -> int:
+        """Return how many copies of a call flags can ask for at most."""
+        copies = 0.0
+        for flag in self.config.flags.values():
+            values = [float(value) for value in flag.variants.values() if not isinstance(value, str)]
+            share = sum(effect.copies for effect in flag.effects if (effect.operation, effect.call) == (operation, call))
+            copies += share * max(0.0, *values)
+        return math.ceil(copies)
 
     def check(self) -> None:
         """See to it that what has bounds keeps them.
@@ -188,6 +280,12 @@ class _Builder:
                 raise self._error(
                     f"services.{name}", found, "a process can't be so cold", "use at least 0, and above 0"
                 )
+            for operation, settings in service.operations.items():
+                for step in settings.steps:
+                    for call in step.calls:
+                        if not 0 <= call.cache_hit_ratio <= 1:
+                            key = f"services.{name}.operations.{operation}: cache_hit_ratio of {call.target}"
+                            raise self._error(key, call.cache_hit_ratio, "not a share", "use a number from 0 to 1")
         for row, edge in enumerate(self.config.edges):
             if min(edge.timeout_ms, edge.retries, edge.backoff_ms, edge.jitter) < 0 or edge.jitter > 1:
                 keys = ("timeout_ms", "retries", "backoff_ms", "jitter")
@@ -217,7 +315,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
 
     Raises:
         ConfigurationError: a call names an operation or needs an edge that isn't there, no service (or more than one) makes the
-            load, or a number is out of its bounds.
+            load, a topic or consumer has no operation, or a number is out of its bounds.
     """
     builder = _Builder(config)
     builder.check()
@@ -232,7 +330,8 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         flows.append((len(builder.call_rows), len(flow.requests), *flow.additions))
         for request in flow.requests:
             target, source = f"{config.entry}:{request}", list(config.services)[load]
-            builder.call(source, target, f"flows.{name}.requests", per_line=False, fails=False, site=0)
+            builder.call(source, target, f"flows.{name}.requests")
+    builder.topics()
     edges = [
         (
             builder.services[edge.source],
@@ -253,6 +352,8 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         calls=_table(builder.call_rows, CALL),
         edges=_table(edges, EDGE),
         flows=_table(flows, FLOW),
+        topics=_table(builder.topic_rows, TOPIC),
+        consumers=_table(builder.consumer_rows, CONSUMER),
     )
     served: list[list[int]] = [[] for _ in config.services]
     for (service, _), row in builder.operations.items():
@@ -267,6 +368,12 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         called=tuple(map(tuple, builder.called)),
         outgoing=tuple(map(tuple, builder.outgoing)),
         fan_out=builder.fan_out,
+        topics=tuple(config.topics),
+        consumers=tuple(
+            (name, own.group, own.service) for name, topic in config.topics.items() for own in topic.consumers
+        ),
+        partitions=tuple(topic.partitions for topic in config.topics.values()),
+        calls={pair: tuple(rows) for pair, rows in builder.calls.items()},
     )
 
 
