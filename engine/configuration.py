@@ -7,6 +7,7 @@ effective configuration in full, so that nothing is looked up again once a run h
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,8 @@ from otel_control_gym.engine.settings import (
     RunConfig,
     RunSettings,
     Scenario,
+    ServiceConfiguration,
+    TwinSettings,
     Workload,
 )
 from otel_control_gym.engine.synthetic import is_synthetic
@@ -106,6 +109,7 @@ def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
         ),
         scenario=scenario,
         workload=workload,
+        twin=_node_for(services),
     )
     return config, Labels(
         scenario=label,
@@ -116,6 +120,17 @@ def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
         episode=episode_label,
         metrics=metrics_label,
         layers=layers,
+    )
+
+
+def _node_for(application: ServiceConfiguration) -> TwinSettings:
+    """Return the twin's settings with a node that has room for twice what the application requests, in multiples of the default one."""
+    usual = TwinSettings()
+    cores = sum(service.replicas * service.cpu_request_cores for service in application.services.values())
+    memory = sum(service.replicas * service.memory_request_bytes for service in application.services.values())
+    nodes = max(1, math.ceil(2 * cores / usual.node_cores), math.ceil(2 * memory / usual.node_memory_bytes))
+    return msgspec.structs.replace(
+        usual, node_cores=nodes * usual.node_cores, node_memory_bytes=nodes * usual.node_memory_bytes
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 from otel_control_gym.engine.configuration_layers import Layers
 from otel_control_gym.engine.errors import ConfigurationError, nearest
 from otel_control_gym.engine.plain_values import whole_number
+from otel_control_gym.engine.randomization import check_randomization
 from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
@@ -54,6 +55,8 @@ def check(config: RunConfig, labels: Labels) -> None:
     _check_granularity(public.granularity, labels.granularity)
     try:
         _check_services(public.services, labels.services)
+        if public.services.randomize is not None:
+            check_randomization(public.services.randomize, public.services, labels.services)
     except ConfigurationError as error:
         if labels.layers is None:
             raise
@@ -63,6 +66,8 @@ def check(config: RunConfig, labels: Labels) -> None:
     _check_episode(public.episode, labels.episode)
     _check_metrics(public.metrics, public.granularity, labels.metrics)
     _check_scenario(config.scenario, public, labels.scenario)
+    if config.scenario.randomize is not None:
+        check_randomization(config.scenario.randomize, public.services, labels.scenario)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------------

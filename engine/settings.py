@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = (
+    "Bounds",
     "Call",
     "Consumer",
     "EdgeSettings",
@@ -28,6 +29,7 @@ __all__ = (
     "Operation",
     "PlannedAction",
     "PolicySettings",
+    "Randomization",
     "RewardSettings",
     "RunConfig",
     "RunSettings",
@@ -225,6 +227,33 @@ class Flag(_Record, frozen=True, kw_only=True):
     effects: tuple[FlagEffect, ...] = ()
 
 
+Bounds = tuple[float, float]
+
+
+class Randomization(_Record, frozen=True, kw_only=True):
+    """What differs from run to run, within which bounds: drawn from the run's seed, independently for each service or edge.
+
+    Factors are log-uniform (half and double are equally likely) on a grid of a thousand steps, so that the values, which are public,
+    tell no more of the seed than they have to; [1, 1] changes nothing.
+    """
+
+    work: Bounds = (1.0, 1.0)  #: factor of the CPU work of a service's operations
+    cpu_limit: Bounds = (1.0, 1.0)
+    cpu_request: Bounds = (1.0, 1.0)  #: at most the limit, whatever was drawn; the same for memory
+    memory_limit: Bounds = (1.0, 1.0)
+    memory_request: Bounds = (1.0, 1.0)
+    start: Bounds = (1.0, 1.0)  #: factor of the time from container start to serving
+    latency: Bounds = (1.0, 1.0)  #: factor of an edge's network latency
+    load: Bounds = (1.0, 1.0)  #: factor of the workload's users, or of its rate
+    replicas: tuple[int, int] | None = (
+        None  #: pods of each service that is neither stateful nor protected; null: as configured
+    )
+    optional_calls_dropped: Bounds = (
+        0.0,
+        0.0,
+    )  #: share of the calls whose failure is ignored that nobody makes; edges stay declared
+
+
 class ServiceConfiguration(_Record, frozen=True, kw_only=True):
     """An application: its services, call edges and user flows (`configs/services/`)."""
 
@@ -239,6 +268,7 @@ class ServiceConfiguration(_Record, frozen=True, kw_only=True):
     flows: dict[str, Flow]
     topics: dict[str, Topic] = {}
     flags: dict[str, Flag] = {}
+    randomize: Randomization | None = None  #: in a log: null, because what was drawn is in the values
 
 
 class Workload(_Record, frozen=True, kw_only=True):
@@ -284,6 +314,7 @@ class Scenario(_Record, frozen=True, kw_only=True):
     horizon_seconds: int = 600
     interventions: tuple[PlannedAction, ...] = ()
     policy: PolicySettings = PolicySettings()
+    randomize: Randomization | None = None  #: instead of the service configuration's
 
 
 class Objective(_Record, frozen=True, kw_only=True):
