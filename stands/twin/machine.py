@@ -60,7 +60,9 @@ class Machine:
         self._seed = seed
         self._preference = span_error_preference
         self._node_cores = node_cores
-        self._state: State = empty_state(len(config.services), len(config.edges), max(1, len(config.flows)))
+        self._state: State = empty_state(
+            len(config.services), len(config.edges), max(1, len(config.flows)), len(self.names.statuses)
+        )
         self._slots: list[str] = []
         self._rows: list[SpanRow] = []
         self._services = {name: row for row, name in enumerate(self.names.services)}
