@@ -18,7 +18,7 @@ from otel_control_gym.stands.twin.draws import CONNECTION, ENDPOINT, SPLIT, desc
 from otel_control_gym.stands.twin.state import NEVER, RUNNING, Record, State
 from otel_control_gym.stands.twin.topology import Topology
 
-__all__ = ("choose_pod",)
+__all__ = ("choose_pod", "confirm_connection", "drop_connection")
 
 AGE_SPREAD: Final = 0.1  #: share by which a connection's greatest age is longer or shorter (gRPC's MAX_CONNECTION_AGE)
 
@@ -29,7 +29,8 @@ AGES: Final = 2**33
 
 @compiled
 def choose_pod(topology: Topology, state: State, hop: Record, call: Record) -> int:
-    """Return the pod that a call goes to, -1 if it is refused."""
+    """Return the pod that a call goes to, -1 if it is refused; `hop.dials` tells whether its connection isn't open yet."""
+    hop.dials = 1
     edge, pod = topology.edges[call.edge], state.pods[hop.client]
     if pod.misled and state.connections[pod.connections + call.connection].unreachable:
         return -1
@@ -37,16 +38,36 @@ def choose_pod(topology: Topology, state: State, hop: Record, call: Record) -> i
         return _draw(state, edge.target, hop.key, ENDPOINT, SPLIT, 0)
     connection, now = state.connections[pod.connections + call.connection], state.world[0].now
     if connection.pod >= 0 and state.pods[connection.pod].life == RUNNING and now < connection.expires:
+        hop.dials = 1 - connection.open
         return int(connection.pod)
     owner = descend(descend(state.world[0].root_key, CONNECTION), pod.service * 2**32 + pod.ordinal)
     chosen = _draw(state, edge.target, owner, call.edge, SPLITS + call.edge, connection.picks)
     if chosen >= 0:
         connection.pod, connection.expires = chosen, NEVER
+        connection.open = 1 if state.world[0].rules == 0 else 0  # a network without rules always lets it through
         if edge.max_age_ns > 0.0:
             spread = AGE_SPREAD * (2.0 * uniform(owner, AGES + call.edge, connection.picks) - 1.0)
             connection.expires = now + int(edge.max_age_ns * (1.0 + spread))
         connection.picks += 1
     return chosen
+
+
+@compiled
+def confirm_connection(topology: Topology, state: State, hop: Record) -> None:
+    """Note that the connection that a call dials is open."""
+    call = topology.calls[hop.call]
+    connection = state.connections[state.pods[hop.client].connections + call.connection]
+    if connection.pod == hop.pod:
+        connection.open = 1
+
+
+@compiled
+def drop_connection(topology: Topology, state: State, hop: Record) -> None:
+    """Let the caller dial anew next time: TCP has given up the connection that a call went over."""
+    call = topology.calls[hop.call]
+    connection = state.connections[state.pods[hop.client].connections + call.connection]
+    if connection.pod == hop.pod:
+        connection.pod = -1
 
 
 @compiled

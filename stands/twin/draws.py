@@ -23,6 +23,7 @@ from otel_control_gym.stands.twin.compilation import compiled
 __all__ = (
     "ADDITIONS",
     "ARRIVAL",
+    "ATTEMPT",
     "BACKOFF",
     "CACHE",
     "CLIENT_SPAN",
@@ -83,6 +84,8 @@ MESSAGE: Final = 41
 CACHE: Final = 42
 FLAG: Final = 43
 COPY: Final = 44
+
+ATTEMPT: Final = 2**40  #: part of an attempt's key, under that of the attempt before; call sites are smaller
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)

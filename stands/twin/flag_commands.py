@@ -63,6 +63,4 @@ class FlagCommands(Machine):
         for call in self.names.calls.get((effect.operation, effect.call), ()):
             row = self._state.call_effects[call : call + 1]
             row["failure_ratio"] = 1.0 - (1.0 - row["failure_ratio"]) * (1.0 - min(1.0, effect.failure_ratio * value))
-            if value and effect.failure_status:
-                row["failure_status"] = effect.failure_status
             row["copies"] += max(0, round(effect.copies * value))

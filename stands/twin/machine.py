@@ -64,8 +64,9 @@ class Machine:
             len(config.services),
             len(config.edges),
             max(1, len(config.flows)),
-            len(self._topology.operations),
-            len(self._topology.calls),
+            statuses=len(self.names.statuses),
+            operations=len(self._topology.operations),
+            calls=len(self._topology.calls),
         )
         consumed = [self.names.topics.index(topic) for topic, _, _ in self.names.consumers]
         self._state: State = with_topics(state, self.names.partitions, consumed)

@@ -70,11 +70,20 @@ class Readings(Machine):
 
     @property
     def edge_counts(self) -> npt.NDArray[np.int64]:
-        """Return attempts per edge [edges, 8], columns `state.OK, ERROR, REFUSED, LOST, TIMED_OUT, IN_FLIGHT, ATTEMPTED, RETRIED`.
+        """Return attempts per edge [edges, 9], columns `state.OK, ERROR, REFUSED, LOST, TIMED_OUT, IN_FLIGHT, ATTEMPTED, RETRIED,
+        LINE_TIMED_OUT`.
 
         At every moment ATTEMPTED is the sum of the first six; RETRIED tells how many of them weren't their call's first.
         """
         return read_only(self._state.edge_counts)
+
+    @property
+    def edge_statuses(self) -> npt.NDArray[np.int64]:
+        """Return finished calls by the status that their caller saw [edges, `names.statuses`]; see `statuses` for what they mean.
+
+        Summed over statuses: all that was attempted, but for what is in flight and what a caller didn't live to see.
+        """
+        return read_only(self._state.edge_statuses)
 
     @property
     def edge_buckets(self) -> npt.NDArray[np.int64]:

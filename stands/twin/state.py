@@ -28,6 +28,7 @@ __all__ = (
     "ERROR",
     "INTERNAL",
     "IN_FLIGHT",
+    "LINE_TIMED_OUT",
     "LOST",
     "NEVER",
     "NOBODY",
@@ -63,7 +64,8 @@ TIMED_OUT: Final = 4  #: the caller has given up; the work behind it may go on
 IN_FLIGHT: Final = 5
 ATTEMPTED: Final = 6
 RETRIED: Final = 7  #: of the attempted: those that weren't a call's first
-COUNTS: Final = 8
+LINE_TIMED_OUT: Final = 8  #: of the timed out: those that never left their caller, whose pool was in use
+COUNTS: Final = 9
 
 # Kinds of spans and of counter rows.
 SERVER: Final = 0
@@ -105,6 +107,10 @@ HOP = np.dtype(
         ("position", "i8"),  # within the stage
         ("phase", "i8"),
         ("outcome", "i8"),
+        ("status", "i8"),  # of the call's protocol; see `statuses`
+        ("dials", "i8"),  # its connection isn't open yet
+        ("transmission", "i8"),  # of the message on its way; 0: the first
+        ("pooled", "i8"),  # it has a place in its caller's pool
         ("client_open", "i8"),  # the caller still waits
         ("holding", "i8"),  # a worker
         ("reported", "i8"),  # the answer has reached the caller's side
@@ -179,6 +185,11 @@ CONNECTION = np.dtype(
         ("picks", "i8"),
         ("expires", "i8"),  # dialled anew from then on
         ("unreachable", "i8"),  # its address is wrong
+        ("open", "i8"),
+        ("under_way", "i8"),  # calls that have a place in the pool
+        ("waiting", "i8"),  # calls that wait for one
+        ("line_head", "i8"),
+        ("line_tail", "i8"),
     ],
     align=True,
 )
@@ -266,9 +277,7 @@ OPERATION_EFFECT = np.dtype(
     ],
     align=True,
 )
-CALL_EFFECT = np.dtype(
-    [("failure_ratio", "f8"), ("failure_status", "i8"), ("copies", "i8")], align=True
-)  # what they do to a call
+CALL_EFFECT = np.dtype([("failure_ratio", "f8"), ("copies", "i8")], align=True)  # what they do to a call
 SPAN = np.dtype(
     [
         ("start", "i8"),
@@ -284,6 +293,8 @@ SPAN = np.dtype(
         ("edge", "i8"),  # -1: none
         ("kind", "i8"),
         ("outcome", "i8"),
+        ("status", "i8"),
+        ("failed", "i8"),  # the span is an error
         ("attempt", "i8"),
     ],
     align=True,
@@ -348,6 +359,9 @@ class State(NamedTuple):
     weights: npt.NDArray[np.float64]  #: [flows]: cumulative shares of the mix, the last one is 1
     flow_tasks: npt.NDArray[np.int64]  #: [flows, 2]: started, finished
     edge_counts: npt.NDArray[np.int64]  #: [edges, COUNTS]
+    edge_statuses: npt.NDArray[
+        np.int64
+    ]  #: [edges, statuses]: how calls ended for their callers, columns as `names.statuses`
     edge_sums_ns: npt.NDArray[np.int64]  #: [edges, failed, side]: durations; side 0 is the client's, 1 the server's
     edge_buckets: npt.NDArray[np.int64]  #: [edges, failed, side, BUCKETS]: durations, not cumulative
     span_sums_ns: npt.NDArray[np.int64]  #: [rows, failed]
@@ -363,7 +377,7 @@ class State(NamedTuple):
     flow_rounds: npt.NDArray[np.int64]  #: [flows]: times that a task makes its requests
 
 
-def empty_state(services: int, edges: int, flows: int, operations: int, calls: int) -> State:
+def empty_state(services: int, edges: int, flows: int, *, statuses: int, operations: int, calls: int) -> State:
     """Return a state without pods, users, topics or events, at time 0."""
     state = State(
         world=np.zeros(1, WORLD),
@@ -381,6 +395,7 @@ def empty_state(services: int, edges: int, flows: int, operations: int, calls: i
         weights=np.ones(flows),
         flow_tasks=np.zeros((flows, 2), np.int64),
         edge_counts=np.zeros((edges, COUNTS), np.int64),
+        edge_statuses=np.zeros((edges, statuses), np.int64),
         edge_sums_ns=np.zeros((edges, 2, 2), np.int64),
         edge_buckets=np.zeros((edges, 2, 2, BUCKETS), np.int64),
         span_sums_ns=np.zeros((32, 2), np.int64),

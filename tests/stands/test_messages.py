@@ -263,5 +263,5 @@ def test_messages_are_forgotten_once_all_groups_have_committed_them() -> None:
 def test_an_operation_that_two_topics_claim_is_refused() -> None:
     config = queues()
     again = msgspec.structs.replace(config, topics={**config.topics, "bills": config.topics["orders"]})
-    with pytest.raises(ConfigurationError, match="two topics have it"):
+    with pytest.raises(ConfigurationError, match="has this operation of the broker too"):
         start(again, rate=1.0)
