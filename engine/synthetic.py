@@ -226,8 +226,11 @@ class _Generator:
             if node.layer != layer:
                 above, current, layer = current, [], node.layer
             for number, operation in enumerate(node.operations):
-                self._pick(above, "parent", index, number).calls.append(operation)
-            current += node.operations
+                # The gateway's operations get a call each, the popular ones first, before any gets another.
+                idle = len(current) if layer == 1 else len(above)
+                parent = above[idle] if idle < len(above) else self._pick(above, "parent", index, number)
+                parent.calls.append(operation)
+                current.append(operation)
 
     def _give_storage(self) -> None:
         """Let most operations of services use a cache or a database, the popular ones the most; each of them has a user."""
