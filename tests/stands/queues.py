@@ -48,7 +48,9 @@ def queues(
         entry="shop",
         services={
             "load": Service(kind="workload", protocol="http"),
-            "shop": Service(protocol="http", runtime="go", operations={"POST /buy": Operation(steps=(Step(calls=(publish,)),))}),
+            "shop": Service(
+                protocol="http", runtime="go", operations={"POST /buy": Operation(steps=(Step(calls=(publish,)),))}
+            ),
             "broker": Service(
                 kind="dependency", protocol="kafka", port=9092, instrumented=False, operations={"publish": Operation()}
             ),
@@ -61,7 +63,9 @@ def queues(
         ),
         flows={"buy": Flow(weight=1.0, requests=("POST /buy",))},
         topics={
-            "orders": Topic(broker="broker", operation="publish", partitions=partitions, consumers=consumers or (group,))
+            "orders": Topic(
+                broker="broker", operation="publish", partitions=partitions, consumers=consumers or (group,)
+            )
         },
         flags=flags or {},
     )

@@ -11,7 +11,17 @@ from otel_control_gym.engine.errors import ConfigurationError
 from otel_control_gym.engine.settings import Consumer
 from otel_control_gym.stands.twin.message_counters import GroupReading
 from otel_control_gym.stands.twin.simulation import Simulation
-from otel_control_gym.stands.twin.state import ATTEMPTED, CONSUMER, ERROR, IN_FLIGHT, LOST, OK, PRODUCER, REFUSED, TIMED_OUT
+from otel_control_gym.stands.twin.state import (
+    ATTEMPTED,
+    CONSUMER,
+    ERROR,
+    IN_FLIGHT,
+    LOST,
+    OK,
+    PRODUCER,
+    REFUSED,
+    TIMED_OUT,
+)
 from tests.stands.queues import BOOKS, BROKER, add, queues, start
 
 PUBLISH, DELIVER = 1, 2  #: edges
@@ -93,7 +103,9 @@ def test_what_a_dead_pod_had_read_since_its_last_commit_is_read_again() -> None:
     simulation.stop(BOOKS)
     successor = add(simulation, "books")
     simulation.run(40 * SECOND)
-    assert simulation.pod_counters().served[successor] == 0, "the group holds on to the dead one until its session times out"
+    assert simulation.pod_counters().served[successor] == 0, (
+        "the group holds on to the dead one until its session times out"
+    )
     assert only(simulation).lag > before.lag
     simulation.run(120 * SECOND)
     simulation.set_rate(0.0)
