@@ -5,7 +5,8 @@ expected and where (`$.services[...].replicas`); what it leaves out is put back 
 `...` was, what stood there, and what would have been accepted. `engine.configuration` puts records together and checks them.
 
 A name is looked for beside the scenario that mentions it (`<its folder>/workloads/<name>.yaml`), then among the packaged ones. A service
-configuration may say `extends: NAME`: `engine.configuration_layers` puts it on top of what it extends.
+configuration may say `extends: NAME`: `engine.configuration_layers` puts it on top of what it extends. Where its `flags` are a name, those
+of that file (`configs/flags/`) are taken, as if it extended it in this one key.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -29,9 +30,10 @@ from otel_control_gym.engine.synthetic import is_synthetic, synthetic_services
 
 __all__ = ("Kind", "is_path", "load", "load_services", "packaged_names", "read")
 
-Kind = Literal["episodes", "granularity", "metrics", "rewards", "scenarios", "services", "workloads"]
+Kind = Literal["episodes", "flags", "granularity", "metrics", "rewards", "scenarios", "services", "workloads"]
 RecordType = TypeVar("RecordType", bound=msgspec.Struct)
 
+_FLAGS: Final = "flags"  #: key of a service configuration, and a kind of file
 _SEGMENT = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _SUFFIXES = (".yaml", ".yml")
 
@@ -140,11 +142,12 @@ def _converted(label: str, document: Any, record: type[RecordType]) -> RecordTyp
 def _extended(file: Path | Traversable, extending: tuple[str, ...]) -> list[Layer]:
     """Return the documents of a service configuration and of all that it extends, itself first."""
     label, document = _label(file), _document(file)
+    flags = _flags(file, document)
     if not isinstance(document, dict) or EXTENDS not in document:
-        return [Layer(label, document)]
+        return [Layer(label, document), *flags]
     reference, chain = document.pop(EXTENDS), (*extending, label)
     if is_synthetic(reference):
-        return [Layer(label, document), _synthetic_layer(reference)]
+        return [Layer(label, document), *flags, _synthetic_layer(reference)]
     base = _base(file, str(reference))
     if base is None:
         problem, remedy = "no service configuration is called so", nearest(str(reference), packaged_names("services"))
@@ -152,7 +155,28 @@ def _extended(file: Path | Traversable, extending: tuple[str, ...]) -> list[Laye
     if _label(base) in chain:
         problem = f"extends itself: {' -> '.join((*chain, _label(base)))}"
         raise ConfigurationError(file=label, key=EXTENDS, found=reference, problem=problem, remedy="break the circle")
-    return [Layer(label, document), *_extended(base, chain)]
+    return [Layer(label, document), *flags, *_extended(base, chain)]
+
+
+def _flags(file: Path | Traversable, document: Any) -> list[Layer]:
+    """Return the layer of the flags that a service configuration names, and take the name away; nothing if it names none."""
+    if not isinstance(document, dict) or not isinstance(document.get(_FLAGS), str):
+        return []
+    reference = document.pop(_FLAGS)
+    beside = None
+    if isinstance(file, Path):
+        beside = file.parent.parent if file.parent.name == "services" else file.parent
+    try:
+        found = _find(_FLAGS, reference, beside)
+        named = _document(found)
+    except UsageError as error:
+        label = _label(file)
+        problem, remedy = "no file of flags is called so", nearest(reference, packaged_names(_FLAGS))
+        raise ConfigurationError(file=label, key=_FLAGS, found=reference, problem=problem, remedy=remedy) from error
+    if not isinstance(named, dict) or not isinstance(named.get(_FLAGS), dict):
+        problem, remedy = "doesn't hold flags", "write a mapping of flags under the key `flags`"
+        raise ConfigurationError(file=_label(found), key=_FLAGS, found=named, problem=problem, remedy=remedy)
+    return [Layer(_label(found), {_FLAGS: named[_FLAGS]})]
 
 
 def _base(file: Path | Traversable, reference: str) -> Path | Traversable | None:

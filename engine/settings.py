@@ -206,8 +206,8 @@ class FlagEffect(_Record, frozen=True, kw_only=True):
 
     operation: str = ""  #: `service:operation`
     call: str = ""  #: `service:operation` called by `operation`: the effect is on this call alone
-    failure_ratio: float = 0.0  #: of the requests (of the call: it fails without reaching anybody)
-    failure_status: int = 0
+    failure_ratio: float = 0.0  #: of the requests (of the call: it is refused, without reaching anybody)
+    failure_status: int = 0  #: of requests that fail so; 0: the protocol's default
     delay_ms: float = 0.0  #: waited without the CPU
     serial: bool = False  #: the delay is behind a lock of the process: one request after the other
     work_ms: float = 0.0  #: more CPU work per request

@@ -14,17 +14,17 @@ messages, commits, partitions that change hands.
 
 from __future__ import annotations
 
-import numpy as np
-
-from otel_control_gym.stands.twin.calls import ATTEMPT, send_message
 from otel_control_gym.stands.twin.compilation import compiled
-from otel_control_gym.stands.twin.draws import MESSAGE, descend
-from otel_control_gym.stands.twin.event_heap import REBALANCE, push
+from otel_control_gym.stands.twin.draws import ATTEMPT, MESSAGE, descend
+from otel_control_gym.stands.twin.event_heap import ARRIVE, REBALANCE, push
+from otel_control_gym.stands.twin.hops import WIRED, take_row
 from otel_control_gym.stands.twin.message_log import advance_reader, commit, lose_log, plan_look, rewind
-from otel_control_gym.stands.twin.state import NEVER, NOBODY, RUNNING, State
+from otel_control_gym.stands.twin.recording import open_call
+from otel_control_gym.stands.twin.state import NEVER, NOBODY, OK, RUNNING, State
 from otel_control_gym.stands.twin.topology import Topology
 
 __all__ = ("end_message", "handle_fetch", "handle_rebalance", "join", "leave", "open_logs", "vanish")
+
 
 @compiled
 def handle_fetch(topology: Topology, state: State, index: int) -> None:
@@ -75,7 +75,14 @@ def _hand_over(topology: Topology, state: State, index: int, delay: int) -> None
     if broker >= 0:
         operation = topology.operations[topology.calls[settings.call].operation]
         state.pods[broker].tx_bytes += operation.request_bytes
-    send_message(topology, state, settings.call, reader.pod, index, key, message.lines, delay)
+    site, world = settings.call, state.world[0]
+    row = take_row(state, site, reader.pod, -1, -2 - index, key, message.lines, key)
+    hop = state.hops[row]
+    world.hops += 1
+    hop.sent, hop.outcome, hop.client_open = world.now, OK, 1
+    hop.pod, hop.phase = reader.pod, WIRED
+    open_call(state, topology.calls[site].edge, 0)
+    push(state, world.now + delay, ARRIVE, row)
 
 
 @compiled

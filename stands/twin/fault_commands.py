@@ -6,10 +6,10 @@ objects do to one pod.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from otel_control_gym.stands.twin import kernel
-from otel_control_gym.stands.twin.machine import Machine
+from otel_control_gym.stands.twin.machine import EgressRule, Machine
 
 __all__ = ("FaultCommands",)
 
@@ -25,28 +25,20 @@ class FaultCommands(Machine):
         """Let a stressor fill memory beside the process, linearly within `ramp_ns`; 0 bytes: it is gone, with what it held."""
         self._set_ramp(slot, f"stressor {stressor}", size_bytes, ramp_ns)
 
-    def set_egress_delay(
-        self, slot: int, peer_slots: Sequence[int] | None, latency_ns: int, jitter_ns: int = 0
-    ) -> None:
-        """Delay what a pod sends towards each peer (None: towards all, besides what single peers have) by latency ± jitter.
+    def set_egress_rules(self, slot: int, rules: Mapping[int | None, EgressRule]) -> None:
+        """Do this to what a pod sends towards peers' slots (None: towards all, besides what a single peer has), requests and answers.
 
-        A rule replaces the one for the same pod and peer; latency and jitter 0 remove it. Requests and answers alike.
+        The rules take the place of all that the pod had.
         """
-        for peer in (-1,) if peer_slots is None else peer_slots:
-            if latency_ns or jitter_ns:
-                self._rules[slot, peer] = (latency_ns, jitter_ns)
-            else:
-                self._rules.pop((slot, peer), None)
-        self._write_rules()
-
-    def clear_egress_delay(self, slot: int) -> None:
-        """Remove all delay rules of a pod."""
         self._rules = {key: rule for key, rule in self._rules.items() if key[0] != slot}
+        self._rules |= {(slot, -1 if peer is None else peer): rule for peer, rule in rules.items()}
         self._write_rules()
 
     def _write_rules(self) -> None:
         rules = self._room("rules", len(self._rules))
-        rules[: len(self._rules)] = [(*key, *rule) for key, rule in self._rules.items()]
+        rules[: len(self._rules)] = [
+            (*key, rule.latency_ns, rule.jitter_ns, rule.loss, rule.blocked) for key, rule in self._rules.items()
+        ]
         self._state.world["rules"] = len(self._rules)
         pods = self._state.pods
         pods["rules"] = 0

@@ -3,8 +3,8 @@
 In: the values of flags. Out: the rows of `State` that say what they do to operations, calls and flows, read by requests from now on.
 Upstream: `feature_flags`. Downstream: `calls`, `flag_effects`, `users`.
 
-Effects of several flags on one operation add up (of failures, the shares that each leaves over are multiplied); effects on operations, calls
-or flows that the configuration hasn't got are left out. Requests that have passed their first step keep what they found there.
+Effects of several flags on one operation add up (of failures, the shares that each leaves over are multiplied); effects on operations,
+calls or flows that the configuration hasn't got are left out. Requests that have passed their first step keep what they found there.
 """
 
 from __future__ import annotations
@@ -63,6 +63,4 @@ class FlagCommands(Machine):
         for call in self.names.calls.get((effect.operation, effect.call), ()):
             row = self._state.call_effects[call : call + 1]
             row["failure_ratio"] = 1.0 - (1.0 - row["failure_ratio"]) * (1.0 - min(1.0, effect.failure_ratio * value))
-            if value and effect.failure_status:
-                row["failure_status"] = effect.failure_status
             row["copies"] += max(0, round(effect.copies * value))

@@ -2,9 +2,9 @@
 
 In: a state, a moment to run to, and one command to carry out first. Out: how far it came and why it stopped.
 
-The loop takes the earliest event, lets it take place (`calls`, `processor`, `users`, `consumers`) and then lets every hop that can go on do so. It
-stops at `until`, all events of that moment included, at the moment at which a pod outgrows its memory limit, or before an event for
-which an array might be too small: it then asks for room, and goes on later as if nothing had been (`simulation` grows the arrays).
+The loop takes the earliest event, lets it take place (`calls`, `processor`, `users`, `consumers`) and then lets every hop that can go on
+do so. It stops at `until`, all events of that moment included, at the moment at which a pod outgrows its memory limit, or before an event
+for which an array might be too small: it then asks for room, and goes on later as if nothing had been (`simulation` grows the arrays).
 Control loops are Python and act between two runs, by commands, never inside one. Everything that changes physics comes in through `run`,
 so there is one function to compile and to load.
 
@@ -48,11 +48,13 @@ from otel_control_gym.stands.twin.event_heap import (
     SESSION,
     SPAWN,
     TIMEOUT,
+    TRANSMIT,
     WAKE,
     drop_earliest,
 )
 from otel_control_gym.stands.twin.memory import grow_memory
 from otel_control_gym.stands.twin.message_log import handle_commit
+from otel_control_gym.stands.twin.network import handle_transmission
 from otel_control_gym.stands.twin.processor import change_limit, change_stress, clear_work, handle_processor
 from otel_control_gym.stands.twin.state import DRAINING, NOBODY, STOPPED, TIMED_OUT, State
 from otel_control_gym.stands.twin.topology import Topology
@@ -169,6 +171,8 @@ def _take_place(topology: Topology, state: State, kind: int, index: int) -> None
             end_request(topology, state, session, task, TIMED_OUT)
     elif kind == RESEND:
         handle_resend(topology, state, index)
+    elif kind == TRANSMIT:
+        handle_transmission(topology, state, index)
     elif kind == MEMORY:
         if state.pods[index].memory_due == world.now:
             grow_memory(topology, state, index)

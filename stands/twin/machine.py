@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 import numpy.typing as npt
 
 from otel_control_gym.engine.randomness import draw_bits
@@ -18,10 +19,19 @@ from otel_control_gym.stands.twin.counters import SpanRow
 from otel_control_gym.stands.twin.state import STOPPED, State, empty_state, grown, link_free_rows, with_topics
 from otel_control_gym.stands.twin.topology import Names, Topology, build_topology
 
-__all__ = ("NS_PER_SECOND", "Machine")
+__all__ = ("NS_PER_SECOND", "EgressRule", "Machine")
 
 NS_PER_SECOND: Final = 1e9
 _MAX_LINES: Final = 10  #: order lines: the catalogue's products
+
+
+class EgressRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to what a pod sends."""
+
+    latency_ns: int = 0
+    jitter_ns: int = 0  #: latency ± jitter, uniform
+    loss: float = 0.0  #: share of packets
+    blocked: bool = False  #: none gets through
 
 
 class Machine:
@@ -54,8 +64,9 @@ class Machine:
             len(config.services),
             len(config.edges),
             max(1, len(config.flows)),
-            len(self._topology.operations),
-            len(self._topology.calls),
+            statuses=len(self.names.statuses),
+            operations=len(self._topology.operations),
+            calls=len(self._topology.calls),
         )
         consumed = [self.names.topics.index(topic) for topic, _, _ in self.names.consumers]
         self._state: State = with_topics(state, self.names.partitions, consumed)
@@ -66,7 +77,7 @@ class Machine:
         self._connections = 0
         self._ramps: dict[tuple[int, str], tuple[int, int, int]] = {}
         self._exits: list[tuple[int, int]] = []
-        self._rules: dict[tuple[int, int], tuple[int, int]] = {}
+        self._rules: dict[tuple[int, int], EgressRule] = {}
         world = self._state.world
         world["root_key"] = draw_bits(seed)
         world["now"] = start

@@ -7,16 +7,19 @@ Upstream: `world`, which knows which pod is which slot.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from otel_control_gym.engine.randomness import draw_bits
+from otel_control_gym.engine.settings import Version
 from otel_control_gym.stands.twin import kernel
 from otel_control_gym.stands.twin.counters import SpanRow
 from otel_control_gym.stands.twin.draws import PHASE
 from otel_control_gym.stands.twin.machine import NS_PER_SECOND, Machine
 from otel_control_gym.stands.twin.processor import PERIOD
+from otel_control_gym.stands.twin.runtime import PodProcess
 from otel_control_gym.stands.twin.state import CLIENT, CONSUMER, INTERNAL, NEVER, PRODUCER, RUNNING, SERVER, grown
 
 __all__ = ("PodCommands",)
@@ -29,7 +32,7 @@ class PodCommands(Machine):
     """Pods have slots 0, 1, 2, ... in the order of `add_pod`; a slot is never used again."""
 
     def take_exits(self) -> list[tuple[int, int]]:
-        """Return (moment, slot) of the containers that were killed for their memory since the last call, in their order.
+        """Return (moment, slot) of the containers that were killed since the last call, for their memory or by `kill`, in their order.
 
         What they held is lost. They stay in the endpoints until somebody takes them out: calls that still go there are reset.
         """
@@ -37,14 +40,21 @@ class PodCommands(Machine):
         return exits
 
     def add_pod(
-        self, service: str, *, ordinal: int, cpu_limit_cores: float | None, memory_limit_bytes: int | None
+        self,
+        service: str,
+        *,
+        ordinal: int,
+        cpu_limit_cores: float | None,
+        memory_limit_bytes: int | None,
+        process: PodProcess = PodProcess(),
     ) -> int:
-        """Start a pod and return its slot. It isn't ready yet.
+        """Start a pod and return its slot. It isn't ready yet. A version that the service doesn't list is the one described.
 
         `ordinal` numbers the pods of a service (0, 1, ... as they are made); draws that belong to a pod are keyed by it.
         """
         row, slot = self._services[service], len(self._slots)
         settings = self.config.services[service]
+        version = settings.versions.get(process.version, Version())
         self._slots.append(service)
         pods = self._room("pods", slot + 1)
         pod = pods[slot]
@@ -55,19 +65,21 @@ class PodCommands(Machine):
         pod["last"], pod["due"] = self.now, NEVER
         pod["phase"] = draw_bits(self._seed, PHASE, row, ordinal) % PERIOD
         pod["budget"] = pod["limit"] * PERIOD
-        pod["connections"] = self._connections
-        self._connections += len(self.names.outgoing[row])
-        self._room("connections", self._connections)["pod"][pod["connections"] : self._connections] = -1
+        pod["canary"], pod["work_factor"] = process.canary, version.work_factor
+        pod["failure_ratio"], pod["failure_status"] = version.failure_ratio, version.failure_status
+        self._add_connections(pod, row, process.unreachable)
         if settings.instrumented:
             pod["server_rows"] = self._add_rows(slot, SERVER, self.names.served[row])
             pod["client_rows"] = self._add_rows(slot, CLIENT, self.names.called[row])
             if row == self.names.load_service:
                 pod["internal_rows"] = self._add_rows(slot, INTERNAL, range(len(self.names.flows)))
         pod["memory_limit"], pod["memory_due"] = memory_limit_bytes or 0, NEVER
-        if memory_limit_bytes is None or settings.memory_base_bytes <= memory_limit_bytes:
-            pod["memory_base"] = settings.memory_base_bytes
+        base = round(settings.memory_base_bytes * version.memory_factor)
+        if memory_limit_bytes is None or base <= memory_limit_bytes:
+            pod["memory_base"] = base
         else:
-            self._set_ramp(slot, _PROCESS, settings.memory_base_bytes, round(settings.start_seconds * NS_PER_SECOND))
+            start_seconds = settings.start_seconds * version.start_factor
+            self._set_ramp(slot, _PROCESS, base, round(start_seconds * NS_PER_SECOND))
         return slot
 
     def set_ready(self, slot: int, ready: bool) -> None:
@@ -97,6 +109,21 @@ class PodCommands(Machine):
         """End a pod: what it holds is lost and fails at its callers. It leaves the endpoints too. Its counters stay."""
         self._execute(self.now, kernel.STOP, slot)
 
+    def kill(self, slot: int) -> None:
+        """Kill a pod's process: what it holds is lost. It stays in the endpoints, and `take_exits` tells of it."""
+        self._exits.append((self.now, slot))
+        self._execute(self.now, kernel.KILL, slot)
+
+    def set_split(self, service: str, canary_share: float | None) -> None:
+        """Let this share of dials go to a service's canary pods, the others to the rest; None: to all alike. Open connections stay.
+
+        Raises:
+            ValueError: the share isn't one.
+        """
+        if canary_share is not None and not 0 <= canary_share <= 1:
+            raise ValueError(f"{canary_share} of {service}'s connections to its canary pods: must be between 0 and 1")
+        self._state.splits[self._services[service]] = -1.0 if canary_share is None else canary_share
+
     def in_flight(self, slot: int) -> int:
         """Return how many requests the pod holds, queued ones included."""
         return int(self._state.pods["in_flight"][slot])
@@ -106,6 +133,15 @@ class PodCommands(Machine):
         self._state.pods["memory_limit"][slot] = memory_limit_bytes or 0
         self._execute(self.now, kernel.GROW_MEMORY, slot)
         self._execute(self.now, kernel.LIMIT, slot, cpu_limit_cores or 0.0)
+
+    def _add_connections(self, pod: npt.NDArray[Any], row: int, unreachable: Sequence[str]) -> None:
+        """Give a pod a row for each edge that starts at its service; none leads anywhere yet."""
+        edges = self.names.outgoing[row]
+        first, self._connections = self._connections, self._connections + len(edges)
+        connections = self._room("connections", self._connections)[first : self._connections]
+        connections["pod"] = -1
+        connections["unreachable"] = [self.names.edges[edge][1] in unreachable for edge in edges]
+        pod["connections"], pod["misled"] = first, connections["unreachable"].any()
 
     def _add_rows(self, slot: int, kind: int, operations: Sequence[int]) -> int:
         first = len(self._rows)

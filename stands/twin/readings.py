@@ -44,6 +44,11 @@ class Readings(Machine):
         """Return the counters of all slots, what is in progress included."""
         return read_pods(self._state.pods[: len(self._slots)], self.now, self._memory())
 
+    def cpu_seconds(self, slots: Sequence[int]) -> float:
+        """Return the CPU time of some slots, what is in progress included."""
+        pods = self._state.pods[list(slots)]
+        return float(read_pods(pods, self.now, np.zeros(len(pods), np.int64)).cpu_seconds.sum())
+
     @property
     def span_rows(self) -> Sequence[SpanRow]:
         """Return what each row of `span_buckets` and `span_ms` counts; rows are only ever added."""
@@ -65,11 +70,20 @@ class Readings(Machine):
 
     @property
     def edge_counts(self) -> npt.NDArray[np.int64]:
-        """Return attempts per edge [edges, 8], columns `state.OK, ERROR, REFUSED, LOST, TIMED_OUT, IN_FLIGHT, ATTEMPTED, RETRIED`.
+        """Return attempts per edge [edges, 9], columns `state.OK, ERROR, REFUSED, LOST, TIMED_OUT, IN_FLIGHT, ATTEMPTED, RETRIED,
+        LINE_TIMED_OUT`.
 
         At every moment ATTEMPTED is the sum of the first six; RETRIED tells how many of them weren't their call's first.
         """
         return read_only(self._state.edge_counts)
+
+    @property
+    def edge_statuses(self) -> npt.NDArray[np.int64]:
+        """Return finished calls by the status that their caller saw [edges, `names.statuses`]; see `statuses` for what they mean.
+
+        Summed over statuses: all that was attempted, but for what is in flight and what a caller didn't live to see.
+        """
+        return read_only(self._state.edge_statuses)
 
     @property
     def edge_buckets(self) -> npt.NDArray[np.int64]:

@@ -30,6 +30,7 @@ from otel_control_gym.stands.twin.state import (
     CONSUMER,
     IN_FLIGHT,
     INTERNAL,
+    LINE_TIMED_OUT,
     LOST,
     NOBODY,
     OK,
@@ -39,9 +40,19 @@ from otel_control_gym.stands.twin.state import (
     Record,
     State,
 )
+from otel_control_gym.stands.twin.statuses import blames_server
 from otel_control_gym.stands.twin.topology import Topology
 
-__all__ = ("BOUNDS_MS", "abandon_call", "bucket", "close_call", "close_server", "close_task", "open_call")
+__all__ = (
+    "BOUNDS_MS",
+    "abandon_call",
+    "bucket",
+    "close_call",
+    "close_server",
+    "close_task",
+    "count_line_timeout",
+    "open_call",
+)
 
 #: Upper bounds of the histograms, inclusive: the defaults of the spanmetrics and servicegraph connectors.
 BOUNDS_MS: Final = (2, 4, 6, 8, 10, 50, 100, 200, 400, 800, 1000, 1400, 2000, 5000, 10_000, 15_000)
@@ -74,6 +85,12 @@ def abandon_call(state: State, edge: int) -> None:
 
 
 @compiled
+def count_line_timeout(state: State, edge: int) -> None:
+    """Count a call that is given up before it could leave its caller."""
+    state.edge_counts[edge, LINE_TIMED_OUT] += 1
+
+
+@compiled
 def close_call(topology: Topology, state: State, index: int) -> None:
     """Count a call whose answer, or the news that there is none, has reached its caller, or that its caller has given up."""
     hop, now = state.hops[index], state.world[0].now
@@ -82,6 +99,7 @@ def close_call(topology: Topology, state: State, index: int) -> None:
     slot = bucket(duration)
     state.edge_counts[edge, IN_FLIGHT] -= 1
     state.edge_counts[edge, hop.outcome] += 1
+    state.edge_statuses[edge, topology.status_columns[hop.status]] += 1
     if hop.parent < 0 and hop.session == NOBODY:
         return  # a copy: nobody has waited for it, and the demo's SDKs don't see it
     state.edge_sums_ns[edge, failed, 0] += duration
@@ -101,7 +119,8 @@ def close_call(topology: Topology, state: State, index: int) -> None:
             _identify(span, hop.trace, bits(hop.key, CLIENT_SPAN, 0), parent_id, hop.sent, now)
             span.pod, span.peer, span.operation, span.edge = hop.client, hop.pod, call.operation, edge
             span.kind = PRODUCER if topology.operations[call.operation].topic >= 0 else CLIENT
-            span.outcome, span.attempt = hop.outcome, hop.attempt
+            span.attempt = hop.attempt
+            span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 
 @compiled
@@ -110,7 +129,9 @@ def close_server(topology: Topology, state: State, index: int) -> None:
     hop, now = state.hops[index], state.world[0].now
     pod, call = state.pods[hop.pod], topology.calls[hop.call]
     operation = topology.operations[call.operation]
-    failed = 1 if hop.outcome != OK else 0
+    failed = 0
+    if hop.outcome != OK and blames_server(topology.edges[call.edge].protocol, hop.status):
+        failed = 1
     hop.server_ns = now - hop.arrived
     pod.served += 1
     pod.tx_bytes += operation.response_bytes
@@ -127,7 +148,8 @@ def close_server(topology: Topology, state: State, index: int) -> None:
             _identify(span, hop.trace, span_id, parent_id, hop.arrived, now)
             span.pod, span.peer, span.operation, span.edge = hop.pod, hop.client, call.operation, call.edge
             span.kind = CONSUMER if operation.consumed else SERVER
-            span.outcome, span.attempt = hop.outcome, hop.attempt
+            span.attempt = hop.attempt
+            span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 
 @compiled
@@ -146,7 +168,8 @@ def close_task(state: State, session: Record, slot: int) -> None:
             span = state.spans[kept]
             _identify(span, session.key, bits(session.key, ROOT_SPAN, 0), np.uint64(0), session.started, now)
             span.pod, span.peer, span.operation, span.edge = slot, -1, session.flow, -1
-            span.kind, span.outcome, span.attempt = INTERNAL, OK, 0
+            span.kind, span.attempt = INTERNAL, 0
+            span.outcome, span.status, span.failed = OK, 0, 0
 
 
 @compiled

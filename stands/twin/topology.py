@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.engine.errors import ConfigurationError
-from otel_control_gym.engine.settings import Operation, Service, ServiceConfiguration
+from otel_control_gym.engine.settings import Call, Operation, Service, ServiceConfiguration
+from otel_control_gym.stands.twin.statuses import DEFAULTS, LARGEST, PROTOCOLS
+from otel_control_gym.stands.twin.topology_checks import check_application, known_statuses
 
 __all__ = ("CONSTANT", "EXPONENTIAL", "LOGNORMAL", "Names", "Table", "Topology", "build_topology")
 
@@ -56,6 +58,8 @@ OPERATION = np.dtype(
         ("tail_ns", "f8"),
         ("mu", "f8"),  # lognormal, of a mean of 1
         ("sigma", "f8"),
+        ("failure_ratio", "f8"),
+        ("failure_status", "i8"),  # 0: the protocol's for errors
         ("topic", "i8"),  # that its success appends a message to; -1: none
         ("consumed", "i8"),  # 1: its requests are messages
     ],
@@ -70,6 +74,8 @@ CALL = np.dtype(
         ("fails", "i8"),  # 1: its failure is the caller's
         ("connection", "i8"),  # rank of the edge among those of the calling service
         ("target", "i8"),  # rank of the operation among those that the calling service calls
+        ("error_status", "i8"),  # of the caller if it fails; 0: its protocol's; -1: the callee's
+        ("tolerates", "i8"),  # a status that is an answer
         ("site", "i8"),  # rank of the call in its operation: part of the key of what it causes
         ("cache_hit_ratio", "f8"),  # share of these calls that a warm pod doesn't have to make
     ],
@@ -85,6 +91,14 @@ EDGE = np.dtype(
         ("retries", "i8"),
         ("backoff_ns", "f8"),  # before the first retry
         ("jitter", "f8"),  # share of it
+        ("max_age_ns", "f8"),  # of a sticky connection; 0: none
+        ("pool", "i8"),  # calls that a pod has under way at once; 0: no bound
+        ("pool_timeout_ns", "i8"),  # 0: none
+        ("protocol", "i8"),  # see `statuses`
+        ("ok_status", "i8"),
+        ("error_status", "i8"),
+        ("gone_status", "i8"),
+        ("late_status", "i8"),
     ],
     align=True,
 )
@@ -123,6 +137,7 @@ class Topology(NamedTuple):
     calls: Table
     edges: Table
     flows: Table
+    status_columns: npt.NDArray[np.int64]  #: status -> column of `State.edge_statuses`
     topics: Table
     consumers: Table
 
@@ -138,6 +153,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     served: tuple[tuple[int, ...], ...]  #: per service: its operations, in order of their rank
     called: tuple[tuple[int, ...], ...]  #: per service: the operations that it calls, in order of their rank
     outgoing: tuple[tuple[int, ...], ...]  #: per service: the edges that start there, in order of their rank
+    statuses: tuple[int, ...]  #: that calls can end with, ascending
     fan_out: int  #: most calls that one step starts at once, for one order line, copies by flags included
     topics: tuple[str, ...]
     consumers: tuple[tuple[str, str, str], ...]  #: (topic, group, service)
@@ -167,18 +183,9 @@ class _Builder:
         self.consumer_rows: list[tuple[int | float, ...]] = []
         self.fan_out = 1
 
-    def call(
-        self,
-        source: str,
-        target: str,
-        key: str,
-        *,
-        per_line: bool = False,
-        fails: bool = False,
-        site: int = 0,
-        cache_hit_ratio: float = 0.0,
-    ) -> None:
-        """Add a call from a service to `service:operation`."""
+    def call(self, source: str, settings: Call, key: str, *, site: int) -> None:
+        """Add a call from a service."""
+        target = settings.target
         service, _, operation = target.partition(":")
         if (service, operation) not in self.operations:
             raise self._error(key, target, "there is no such operation", "name one as service:operation")
@@ -188,8 +195,20 @@ class _Builder:
         for known, item in ((self.outgoing[at], edge), (self.called[at], row)):
             if item not in known:
                 known.append(item)
-        connection, rank = self.outgoing[at].index(edge), self.called[at].index(row)
-        self.call_rows.append((row, edge, per_line, fails, connection, rank, site, cache_hit_ratio))
+        self.call_rows.append(
+            (
+                row,
+                edge,
+                settings.repeat == "per_line",
+                settings.on_error == "fail",
+                self.outgoing[at].index(edge),
+                self.called[at].index(row),
+                settings.error_status,
+                settings.tolerates,
+                site,
+                settings.cache_hit_ratio,
+            )
+        )
 
     def operation(self, service: str, name: str, operation: Operation, rank: int) -> tuple[int | float, ...]:
         """Add an operation's steps and calls, and return its row."""
@@ -198,15 +217,7 @@ class _Builder:
             first_call = len(self.call_rows)
             for call in step.calls:
                 key = f"services.{service}.operations.{name}.steps[{number}]"
-                self.call(
-                    service,
-                    call.target,
-                    key,
-                    per_line=call.repeat == "per_line",
-                    fails=call.on_error == "fail",
-                    site=site,
-                    cache_hit_ratio=call.cache_hit_ratio,
-                )
+                self.call(service, call, key, site=site)
                 self.calls.setdefault((f"{service}:{name}", call.target), []).append(len(self.call_rows) - 1)
                 site += 1
             self.step_rows.append((step.work_ms * _MS, first_call, len(step.calls), step.parallel))
@@ -224,6 +235,8 @@ class _Builder:
             operation.tail_ms * _MS,
             -0.5 * sigma * sigma,
             sigma,
+            operation.failure_ratio,
+            operation.failure_status,
             self.appending.get((service, name), -1),
             (service, name) in self.consuming,
         )
@@ -236,27 +249,16 @@ class _Builder:
             if (topic.broker, topic.operation) not in self.operations:
                 found = f"{topic.broker}:{topic.operation}"
                 raise self._error(f"{key}.operation", found, "there is no such operation", "name one of the broker's")
-            if self.appending[topic.broker, topic.operation] != number:
-                raise self._error(f"{key}.operation", topic.operation, "two topics have it", "give each one its own")
-            if topic.partitions < 1:
-                raise self._error(f"{key}.partitions", topic.partitions, "a topic has partitions", "use at least 1")
             first_consumer = len(self.consumer_rows)
             for place, consumer in enumerate(topic.consumers):
-                target = f"{consumer.service}:{consumer.operation}"
-                self.call(topic.broker, target, f"{key}.consumers[{place}]")
+                call = Call(target=f"{consumer.service}:{consumer.operation}")
+                self.call(topic.broker, call, f"{key}.consumers[{place}]", site=0)
                 times = (consumer.poll_ms * _MS, consumer.commit_seconds * _SECOND, consumer.session_seconds * _SECOND)
-                if min(times) <= 0:
-                    found = {"poll_ms": consumer.poll_ms, "commit_seconds": consumer.commit_seconds}
-                    found["session_seconds"] = consumer.session_seconds
-                    raise self._error(f"{key}.consumers[{place}]", found, "no such times", "use numbers above 0")
                 service, latest = self.services[consumer.service], consumer.start == "latest"
-                row = (number, service, len(self.call_rows) - 1, first_reader, latest, *times)
-                self.consumer_rows.append(row)
+                self.consumer_rows.append((number, service, len(self.call_rows) - 1, first_reader, latest, *times))
                 first_reader += topic.partitions
             broker = self.services[topic.broker]
-            self.topic_rows.append(
-                (broker, first_partition, topic.partitions, first_consumer, len(topic.consumers))
-            )
+            self.topic_rows.append((broker, first_partition, topic.partitions, first_consumer, len(topic.consumers)))
             first_partition += topic.partitions
 
     def _most_copies(self, operation: str, call: str) -> int:
@@ -264,38 +266,11 @@ class _Builder:
         copies = 0.0
         for flag in self.config.flags.values():
             values = [float(value) for value in flag.variants.values() if not isinstance(value, str)]
-            share = sum(effect.copies for effect in flag.effects if (effect.operation, effect.call) == (operation, call))
+            share = sum(
+                effect.copies for effect in flag.effects if (effect.operation, effect.call) == (operation, call)
+            )
             copies += share * max(0.0, *values)
         return math.ceil(copies)
-
-    def check(self) -> None:
-        """See to it that what has bounds keeps them.
-
-        Raises:
-            ConfigurationError: a number is out of its bounds.
-        """
-        for name, service in self.config.services.items():
-            if service.cold_work < 0 or service.cold_requests <= 0:
-                found = {"cold_work": service.cold_work, "cold_requests": service.cold_requests}
-                raise self._error(
-                    f"services.{name}", found, "a process can't be so cold", "use at least 0, and above 0"
-                )
-            for operation, settings in service.operations.items():
-                for step in settings.steps:
-                    for call in step.calls:
-                        if not 0 <= call.cache_hit_ratio <= 1:
-                            key = f"services.{name}.operations.{operation}: cache_hit_ratio of {call.target}"
-                            raise self._error(key, call.cache_hit_ratio, "not a share", "use a number from 0 to 1")
-        for row, edge in enumerate(self.config.edges):
-            if min(edge.timeout_ms, edge.retries, edge.backoff_ms, edge.jitter) < 0 or edge.jitter > 1:
-                keys = ("timeout_ms", "retries", "backoff_ms", "jitter")
-                found = {key: getattr(edge, key) for key in keys}
-                raise self._error(
-                    f"edges[{row}]",
-                    found,
-                    "callers can't be so patient",
-                    "use numbers from 0 on, a jitter of at most 1",
-                )
 
     def load_service(self) -> int:
         """Return the row of the service that makes the flows' requests."""
@@ -318,7 +293,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
             load, a topic or consumer has no operation, or a number is out of its bounds.
     """
     builder = _Builder(config)
-    builder.check()
+    check_application(config)
     load = builder.load_service()
     operations = [
         builder.operation(service, name, operation, rank)
@@ -329,8 +304,8 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
     for name, flow in config.flows.items():
         flows.append((len(builder.call_rows), len(flow.requests), *flow.additions))
         for request in flow.requests:
-            target, source = f"{config.entry}:{request}", list(config.services)[load]
-            builder.call(source, target, f"flows.{name}.requests")
+            call = Call(target=f"{config.entry}:{request}", on_error="ignore")
+            builder.call(list(config.services)[load], call, f"flows.{name}.requests", site=0)
     builder.topics()
     edges = [
         (
@@ -342,9 +317,15 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
             edge.retries,
             edge.backoff_ms * _MS,
             edge.jitter,
+            edge.max_age_seconds * 1000 * _MS,
+            edge.pool,
+            edge.pool_timeout_ms * _MS,
+            PROTOCOLS[edge.protocol],
+            *msgspec.structs.astuple(DEFAULTS[PROTOCOLS[edge.protocol]]),
         )
         for edge in config.edges
     ]
+    statuses = known_statuses(config)
     topology = Topology(
         services=_table([_service_row(service) for service in config.services.values()], SERVICE),
         operations=_table(operations, OPERATION),
@@ -354,6 +335,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         flows=_table(flows, FLOW),
         topics=_table(builder.topic_rows, TOPIC),
         consumers=_table(builder.consumer_rows, CONSUMER),
+        status_columns=_columns(statuses),
     )
     served: list[list[int]] = [[] for _ in config.services]
     for (service, _), row in builder.operations.items():
@@ -367,6 +349,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         served=tuple(map(tuple, served)),
         called=tuple(map(tuple, builder.called)),
         outgoing=tuple(map(tuple, builder.outgoing)),
+        statuses=statuses,
         fan_out=builder.fan_out,
         topics=tuple(config.topics),
         consumers=tuple(
@@ -387,6 +370,12 @@ def _service_row(service: Service) -> tuple[int | float, ...]:
         service.memory_base_bytes,
         service.memory_per_request_bytes,
     )
+
+
+def _columns(statuses: Sequence[int]) -> npt.NDArray[np.int64]:
+    columns = np.full(LARGEST + 1, -1, np.int64)
+    columns[list(statuses)] = np.arange(len(statuses))
+    return columns
 
 
 def _table(rows: Sequence[tuple[int | float, ...]], dtype: np.dtype[np.void]) -> Table:

@@ -2,10 +2,10 @@
 
 In: targets and rates, ends of requests. Out: calls of the load generator's pod.
 
-A session is one user of the closed loop, or one open arrival. A task is a flow drawn from the mix: its requests one after the other,
-the leading ones repeated as often as the flow's additions say, and all of it as often as a feature flag says if one rules the flow. Then a user thinks; an arrival is gone. Users are numbered, and the
-highest number leaves first (after its task), so the others keep their draws. All of them live in the load generator's pod: without
-it nobody asks.
+A session is one user of the closed loop, or one open arrival. A task is a flow drawn from the mix: its requests one after the other, the
+leading ones repeated as often as the flow's additions say, and all of it as often as a feature flag says if one rules the flow. Then a
+user thinks; an arrival is gone. Users are numbered, and the highest number leaves first (after its task), so the others keep their draws.
+All of them live in the load generator's pod: without it nobody asks.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _send(topology: Topology, state: State, index: int) -> None:
 @compiled
 def end_request(topology: Topology, state: State, index: int, task: np.uint64, outcome: int) -> None:
     """Let a session go on after an answer: next request, or the task is over. A failed request doesn't end a task."""
-    session, world = state.sessions[index], state.world[0]
+    session = state.sessions[index]
     if session.phase != BUSY or session.key != task:
         return  # the users have moved to another pod since
     if outcome != OK:

@@ -1,14 +1,15 @@
-"""Messages are read at least once, in order, by one pod per partition; what a group hasn't committed is its lag, or lost with the broker."""
+"""Messages are read at least once, by one pod per partition; what a group hasn't committed is its lag, or lost with the broker."""
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import ConfigurationError
-from otel_control_gym.engine.settings import Consumer
+from otel_control_gym.engine.settings import Consumer, ServiceConfiguration, Workload
 from otel_control_gym.stands.twin.message_counters import GroupReading
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import (
@@ -64,7 +65,9 @@ def test_lag_grows_while_producers_are_faster_and_drains_after() -> None:
     for minute in (1, 2, 3):
         simulation.run(minute * 60 * SECOND)
         lags.append(only(simulation).lag)
-    assert lags[0] > 1000 and lags[1] > 2 * lags[0] * 0.9 and lags[2] > lags[1] + 1000
+    assert lags[0] > 1000
+    assert lags[1] > lags[0] + 1000
+    assert lags[2] > lags[1] + 1000
     served = simulation.pod_counters().served[BOOKS]
     assert served == pytest.approx(1800, abs=5)
 
@@ -166,14 +169,7 @@ def test_a_group_that_starts_at_the_end_reads_only_what_comes_after_it_began() -
         Consumer(group=name, service="books", operation="enter", start=name)  # type: ignore[arg-type]
         for name in ("earliest", "latest")
     )
-    simulation = Simulation.__new__(Simulation)
     config = queues(consumers=groups)
-    simulation = start(config, rate=10.0)
-    simulation.stop(BOOKS)
-    assert simulation.pod_counters().served[BOOKS] == 0
-    late = start(config, rate=10.0)
-    assert [group.readers[0].started for group in late.groups()] == [True, True]
-
     fresh = start_without_books(config)
     fresh.run(30 * SECOND)
     assert [group.lag for group in fresh.groups()] == [fresh.topics()[0].appended] * 2
@@ -187,10 +183,7 @@ def test_a_group_that_starts_at_the_end_reads_only_what_comes_after_it_began() -
     assert [group.lag for group in fresh.groups()] == [0, 0]
 
 
-def start_without_books(config: object) -> Simulation:
-    from otel_control_gym.engine.settings import ServiceConfiguration, Workload
-
-    assert isinstance(config, ServiceConfiguration)
+def start_without_books(config: ServiceConfiguration) -> Simulation:
     simulation = Simulation(config, Workload(name="open", arrivals="open", rate_per_s=10.0), 1, 0)
     for name in config.services:
         simulation.add_pod(name, ordinal=0, cpu_limit_cores=None, memory_limit_bytes=None)
@@ -268,9 +261,7 @@ def test_messages_are_forgotten_once_all_groups_have_committed_them() -> None:
 
 
 def test_an_operation_that_two_topics_claim_is_refused() -> None:
-    import msgspec
-
     config = queues()
     again = msgspec.structs.replace(config, topics={**config.topics, "bills": config.topics["orders"]})
-    with pytest.raises(ConfigurationError, match="two topics have it"):
+    with pytest.raises(ConfigurationError, match="has this operation of the broker too"):
         start(again, rate=1.0)
