@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from otel_control_gym.engine.configuration_flags import check_flags
 from otel_control_gym.engine.configuration_layers import Layers
+from otel_control_gym.engine.configuration_topics import check_topics
 from otel_control_gym.engine.errors import ConfigurationError, nearest
 from otel_control_gym.engine.plain_values import whole_number
 from otel_control_gym.engine.randomization import check_randomization
@@ -210,6 +212,8 @@ def _check_services(services: ServiceConfiguration, file: str) -> None:
         pairs[edge.source, edge.target] = number
         _positive(edge.latency_ms, file, f"{key}.latency_ms", zero=True)
     _check_calls(services, pairs, file)
+    check_topics(services, file)
+    check_flags(services, file)
     entry = services.services[services.entry]
     for name, flow in services.flows.items():
         _positive(flow.weight, file, f"flows.{name}.weight", zero=True)
