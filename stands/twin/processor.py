@@ -3,7 +3,7 @@
 In: work that starts, limits and stress that change, the processor event. Out: hops whose work is done, on the list `todo`; CPU time
 and throttling in the pod's counters.
 
-Running requests get equal shares. With n of them, `threads` of the runtime and `stress` busy threads beside them, they use min(n,
+Running requests get equal shares. With n of them, `threads` of the runtime and busy threads (stress, a flag's) beside them, they use min(n,
 threads) cores between them, scaled down together with the stress where the node has too few. Each advances a *virtual time* at the
 same rate, so a request is done when virtual time reaches a mark that was known when it came: nothing has to be touched in between.
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.event_heap import PROCESSOR, push
 from otel_control_gym.stands.twin.state import NEVER, Record, State
 from otel_control_gym.stands.twin.topology import Table
@@ -26,6 +26,7 @@ __all__ = (
     "BATCH",
     "PERIOD",
     "add_work",
+    "change_busy_threads",
     "change_limit",
     "change_stress",
     "clear_work",
@@ -38,7 +39,7 @@ PERIOD: Final = 100_000_000  #: CFS period in nanoseconds, the kernel's and Kube
 BATCH: Final = 64  #: most hops that one processor event ends, so that what follows is bounded; the rest is due at once
 
 
-@compiled
+@inlined
 def settle(pod: Record, now: int) -> None:
     """Account for the time since the pod was last settled, in which nothing changed."""
     elapsed = now - pod.last
@@ -64,17 +65,17 @@ def settle(pod: Record, now: int) -> None:
     pod.last = now
 
 
-@compiled
+@inlined
 def plan(state: State, slot: int, threads: int) -> None:
     """Work out rates anew after a change, and see to it that the next processor event isn't late."""
     pod, now = state.pods[slot], state.world[0].now
     wanted = float(pod.running)
     if 0 < threads < pod.running:
         wanted = float(threads)
-    total = wanted + pod.stress
+    total = wanted + pod.stress + pod.busy_threads
     scale = 1.0 if total <= pod.cores else pod.cores / total
     pod.demand = total * scale
-    pod.stress_demand = pod.stress * scale
+    pod.stress_demand = (pod.stress + pod.busy_threads) * scale
     pod.rate = wanted * scale / pod.running if pod.running > 0 else 0.0
     due = NEVER
     if pod.throttled:
@@ -91,7 +92,7 @@ def plan(state: State, slot: int, threads: int) -> None:
         push(state, due, PROCESSOR, slot)
 
 
-@compiled
+@inlined
 def _exhaustion(pod: Record, now: int) -> int:
     """Return when the quota will be used up if nothing changes."""
     edge: int = _period_end(pod, now)
@@ -104,13 +105,13 @@ def _exhaustion(pod: Record, now: int) -> int:
     return NEVER
 
 
-@compiled
+@inlined
 def _period_end(pod: Record, now: int) -> int:
     end: int = now + PERIOD - (now + pod.phase) % PERIOD
     return end
 
 
-@compiled
+@inlined
 def handle_processor(state: State, slot: int, threads: int) -> None:
     """Let the processor event take place: hops whose work is done go to `todo`."""
     pod, world, hops = state.pods[slot], state.world[0], state.hops
@@ -140,7 +141,7 @@ def handle_processor(state: State, slot: int, threads: int) -> None:
     plan(state, slot, threads)
 
 
-@compiled
+@inlined
 def add_work(state: State, slot: int, hop: int, work_ns: float, threads: int) -> None:
     """Start CPU work of a hop."""
     pod, record = state.pods[slot], state.hops[hop]
@@ -173,18 +174,27 @@ def change_stress(state: State, slot: int, stress: float, threads: int) -> None:
 
 
 @compiled
+def change_busy_threads(state: State, slot: int, threads_busy: float, threads: int) -> None:
+    """Change how many threads of the process itself spin beside its requests."""
+    pod = state.pods[slot]
+    settle(pod, state.world[0].now)
+    pod.busy_threads = threads_busy
+    plan(state, slot, threads)
+
+
+@compiled
 def clear_work(state: State, slot: int) -> None:
     """Drop all work of a pod that stops; its counters stay."""
     pod = state.pods[slot]
     settle(pod, state.world[0].now)
     pod.running = 0
     pod.work_root = -1
-    pod.virtual = pod.stress = pod.demand = pod.stress_demand = pod.rate = 0.0
+    pod.virtual = pod.stress = pod.busy_threads = pod.demand = pod.stress_demand = pod.rate = 0.0
     pod.throttled = 0
     pod.due = NEVER
 
 
-@compiled
+@inlined
 def _meld(hops: Table, first: int, second: int) -> int:
     """Return the root of two skew heaps put together, by `finish` (Sleator and Tarjan, 1986, top down)."""
     if first < 0:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.draws import (
     CLIENT_SPAN,
     ROOT_SPAN,
@@ -27,25 +27,39 @@ from otel_control_gym.stands.twin.draws import (
 from otel_control_gym.stands.twin.state import (
     ATTEMPTED,
     CLIENT,
+    CONSUMER,
     IN_FLIGHT,
     INTERNAL,
+    LINE_TIMED_OUT,
     LOST,
+    NOBODY,
     OK,
+    PRODUCER,
     RETRIED,
     SERVER,
     Record,
     State,
 )
+from otel_control_gym.stands.twin.statuses import blames_server
 from otel_control_gym.stands.twin.topology import Topology
 
-__all__ = ("BOUNDS_MS", "abandon_call", "bucket", "close_call", "close_server", "close_task", "open_call")
+__all__ = (
+    "BOUNDS_MS",
+    "abandon_call",
+    "bucket",
+    "close_call",
+    "close_server",
+    "close_task",
+    "count_line_timeout",
+    "open_call",
+)
 
 #: Upper bounds of the histograms, inclusive: the defaults of the spanmetrics and servicegraph connectors.
 BOUNDS_MS: Final = (2, 4, 6, 8, 10, 50, 100, 200, 400, 800, 1000, 1400, 2000, 5000, 10_000, 15_000)
 _BOUNDS_NS: Final = np.array(BOUNDS_MS, np.int64) * 1_000_000
 
 
-@compiled
+@inlined
 def bucket(duration: int) -> int:
     """Return the histogram bucket of a duration in nanoseconds."""
     found = 0
@@ -54,7 +68,7 @@ def bucket(duration: int) -> int:
     return found
 
 
-@compiled
+@inlined
 def open_call(state: State, edge: int, attempt: int) -> None:
     """Count a call that begins."""
     state.edge_counts[edge, ATTEMPTED] += 1
@@ -63,14 +77,20 @@ def open_call(state: State, edge: int, attempt: int) -> None:
     state.edge_counts[edge, IN_FLIGHT] += 1
 
 
-@compiled
+@inlined
 def abandon_call(state: State, edge: int) -> None:
     """Count a call whose caller died: nobody will see its answer."""
     state.edge_counts[edge, IN_FLIGHT] -= 1
     state.edge_counts[edge, LOST] += 1
 
 
-@compiled
+@inlined
+def count_line_timeout(state: State, edge: int) -> None:
+    """Count a call that is given up before it could leave its caller."""
+    state.edge_counts[edge, LINE_TIMED_OUT] += 1
+
+
+@inlined
 def close_call(topology: Topology, state: State, index: int) -> None:
     """Count a call whose answer, or the news that there is none, has reached its caller, or that its caller has given up."""
     hop, now = state.hops[index], state.world[0].now
@@ -79,13 +99,16 @@ def close_call(topology: Topology, state: State, index: int) -> None:
     slot = bucket(duration)
     state.edge_counts[edge, IN_FLIGHT] -= 1
     state.edge_counts[edge, hop.outcome] += 1
+    state.edge_statuses[edge, topology.status_columns[hop.status]] += 1
+    if hop.parent < 0 and hop.session == NOBODY:
+        return  # a copy: nobody has waited for it, and the demo's SDKs don't see it
     state.edge_sums_ns[edge, failed, 0] += duration
     state.edge_buckets[edge, failed, 0, slot] += 1
     if hop.server_ns >= 0:
         state.edge_sums_ns[edge, failed, 1] += hop.server_ns
         state.edge_buckets[edge, failed, 1, bucket(hop.server_ns)] += 1
     rows = state.pods[hop.client].client_rows
-    if rows >= 0:
+    if rows >= 0 and hop.session >= NOBODY:
         state.span_sums_ns[rows + call.target, failed] += duration
         state.span_buckets[rows + call.target, failed, slot] += 1
         kept = _keep(state, hop.trace, failed)
@@ -95,16 +118,20 @@ def close_call(topology: Topology, state: State, index: int) -> None:
                 parent_id = bits(state.hops[hop.parent].key, SERVER_SPAN, 0)
             _identify(span, hop.trace, bits(hop.key, CLIENT_SPAN, 0), parent_id, hop.sent, now)
             span.pod, span.peer, span.operation, span.edge = hop.client, hop.pod, call.operation, edge
-            span.kind, span.outcome, span.attempt = CLIENT, hop.outcome, hop.attempt
+            span.kind = PRODUCER if topology.operations[call.operation].topic >= 0 else CLIENT
+            span.attempt = hop.attempt
+            span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 
-@compiled
+@inlined
 def close_server(topology: Topology, state: State, index: int) -> None:
     """Count a hop that its server has answered."""
     hop, now = state.hops[index], state.world[0].now
     pod, call = state.pods[hop.pod], topology.calls[hop.call]
     operation = topology.operations[call.operation]
-    failed = 1 if hop.outcome != OK else 0
+    failed = 0
+    if hop.outcome != OK and blames_server(topology.edges[call.edge].protocol, hop.status):
+        failed = 1
     hop.server_ns = now - hop.arrived
     pod.served += 1
     pod.tx_bytes += operation.response_bytes
@@ -115,10 +142,14 @@ def close_server(topology: Topology, state: State, index: int) -> None:
         kept = _keep(state, hop.trace, failed)
         if kept >= 0:
             span = state.spans[kept]
-            span_id, parent_id = bits(hop.key, SERVER_SPAN, 0), bits(hop.key, CLIENT_SPAN, 0)
+            span_id = bits(hop.key, SERVER_SPAN, 0)
+            # A message is the beginning of a trace.
+            parent_id = bits(hop.key, CLIENT_SPAN, 0) if hop.session >= NOBODY else np.uint64(0)
             _identify(span, hop.trace, span_id, parent_id, hop.arrived, now)
             span.pod, span.peer, span.operation, span.edge = hop.pod, hop.client, call.operation, call.edge
-            span.kind, span.outcome, span.attempt = SERVER, hop.outcome, hop.attempt
+            span.kind = CONSUMER if operation.consumed else SERVER
+            span.attempt = hop.attempt
+            span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 
 @compiled
@@ -137,10 +168,11 @@ def close_task(state: State, session: Record, slot: int) -> None:
             span = state.spans[kept]
             _identify(span, session.key, bits(session.key, ROOT_SPAN, 0), np.uint64(0), session.started, now)
             span.pod, span.peer, span.operation, span.edge = slot, -1, session.flow, -1
-            span.kind, span.outcome, span.attempt = INTERNAL, OK, 0
+            span.kind, span.attempt = INTERNAL, 0
+            span.outcome, span.status, span.failed = OK, 0, 0
 
 
-@compiled
+@inlined
 def _keep(state: State, trace: np.uint64, failed: int) -> int:
     """Return the row for a span if its trace is sampled, else -1."""
     world = state.world[0]
@@ -157,7 +189,7 @@ def _keep(state: State, trace: np.uint64, failed: int) -> int:
     return row
 
 
-@compiled
+@inlined
 def _identify(span: Record, trace: np.uint64, span_id: np.uint64, parent_id: np.uint64, start: int, end: int) -> None:
     span.start, span.end = start, end
     span.trace_high, span.trace_low = bits(trace, TRACE_HIGH, 0), bits(trace, TRACE_LOW, 0)

@@ -9,6 +9,7 @@ Rows of pods and of span counters are never used twice within one simulation, so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,14 +22,18 @@ __all__ = (
     "ATTEMPTED",
     "BUCKETS",
     "CLIENT",
+    "CONSUMER",
     "COUNTS",
     "DRAINING",
     "ERROR",
     "INTERNAL",
     "IN_FLIGHT",
+    "LINE_TIMED_OUT",
     "LOST",
     "NEVER",
+    "NOBODY",
     "OK",
+    "PRODUCER",
     "REFUSED",
     "RETRIED",
     "RUNNING",
@@ -42,6 +47,7 @@ __all__ = (
     "empty_state",
     "grown",
     "link_free_rows",
+    "with_topics",
 )
 
 Record = Any  #: a row of a structured array: numba knows its fields, mypy can't
@@ -58,12 +64,18 @@ TIMED_OUT: Final = 4  #: the caller has given up; the work behind it may go on
 IN_FLIGHT: Final = 5
 ATTEMPTED: Final = 6
 RETRIED: Final = 7  #: of the attempted: those that weren't a call's first
-COUNTS: Final = 8
+LINE_TIMED_OUT: Final = 8  #: of the timed out: those that never left their caller, whose pool was in use
+COUNTS: Final = 9
 
 # Kinds of spans and of counter rows.
 SERVER: Final = 0
 CLIENT: Final = 1
 INTERNAL: Final = 2
+PRODUCER: Final = 3  #: a CLIENT's call that appends a message
+CONSUMER: Final = 4  #: a SERVER's processing of a message
+
+# Whose a hop without a calling hop is (`hop.session`): a session's from 0 on, a message's below -1.
+NOBODY: Final = -1
 
 # Life of a pod.
 ABSENT: Final = 0
@@ -80,7 +92,7 @@ HOP = np.dtype(
         ("arrived", "i8"),
         ("server_ns", "i8"),  # arrival to answer; -1: never answered
         ("parent", "i8"),  # calling hop; -1: a session
-        ("session", "i8"),
+        ("session", "i8"),  # of a user; -1: nobody's; -2 - n: it processes a message of reader n
         ("call", "i8"),
         ("client", "i8"),  # pod
         ("pod", "i8"),  # -1: refused
@@ -95,12 +107,18 @@ HOP = np.dtype(
         ("position", "i8"),  # within the stage
         ("phase", "i8"),
         ("outcome", "i8"),
+        ("status", "i8"),  # of the call's protocol; see `statuses`
+        ("dials", "i8"),  # its connection isn't open yet
+        ("transmission", "i8"),  # of the message on its way; 0: the first
+        ("pooled", "i8"),  # it has a place in its caller's pool
         ("client_open", "i8"),  # the caller still waits
         ("holding", "i8"),  # a worker
         ("reported", "i8"),  # the answer has reached the caller's side
         ("told", "i8"),  # the caller knows what came of it
         ("attempt", "i8"),  # 0: the call's first
         ("deadline", "i8"),  # at which the caller gives up; 0: never
+        ("flagged", "i8"),  # how many of the things that flags do to an operation it has behind it
+        ("wake", "i8"),  # end of its sleep
     ],
     align=True,
 )
@@ -110,6 +128,11 @@ POD = np.dtype(
         ("ordinal", "i8"),
         ("life", "i8"),
         ("ready", "i8"),
+        ("canary", "i8"),
+        ("misled", "i8"),  # some of its connections are unreachable
+        ("work_factor", "f8"),  # of its version
+        ("failure_ratio", "f8"),
+        ("failure_status", "i8"),
         ("in_flight", "i8"),
         ("queued", "i8"),
         ("queue_head", "i8"),
@@ -149,11 +172,38 @@ POD = np.dtype(
         ("memory_base", "i8"),  # of its process; 0 while a ramp stands for it
         ("memory_ramped", "i8"),  # what its ramps have come to
         ("memory_due", "i8"),  # its outstanding memory event
+        ("leaked", "f8"),  # bytes that requests have left behind
+        ("busy_threads", "f8"),  # that a flag has started
+        ("lock_free", "i8"),  # when the lock that a flag's delay is behind will be free
+        ("member", "i8"),  # it has joined the groups of its service's consumers
     ],
     align=True,
 )
-CONNECTION = np.dtype([("pod", "i8"), ("picks", "i8")], align=True)
-RULE = np.dtype([("pod", "i8"), ("peer", "i8"), ("latency_ns", "i8"), ("jitter_ns", "i8")], align=True)
+CONNECTION = np.dtype(
+    [
+        ("pod", "i8"),
+        ("picks", "i8"),
+        ("expires", "i8"),  # dialled anew from then on
+        ("unreachable", "i8"),  # its address is wrong
+        ("open", "i8"),
+        ("under_way", "i8"),  # calls that have a place in the pool
+        ("waiting", "i8"),  # calls that wait for one
+        ("line_head", "i8"),
+        ("line_tail", "i8"),
+    ],
+    align=True,
+)
+RULE = np.dtype(
+    [
+        ("pod", "i8"),
+        ("peer", "i8"),  # -1: all
+        ("latency_ns", "i8"),
+        ("jitter_ns", "i8"),
+        ("loss", "f8"),
+        ("blocked", "i8"),
+    ],
+    align=True,
+)
 RAMP = np.dtype([("pod", "i8"), ("start", "i8"), ("duration", "i8"), ("bytes", "i8")], align=True)
 SESSION = np.dtype(
     [
@@ -171,9 +221,63 @@ SESSION = np.dtype(
         ("phase", "i8"),
         ("leaving", "i8"),
         ("failed", "i8"),  # some request of the task
+        ("rounds", "i8"),  # times that its requests are made, this one included
     ],
     align=True,
 )
+MESSAGE = np.dtype([("key", "u8"), ("lines", "i8"), ("offset", "i8"), ("next", "i8")], align=True)
+LOG = np.dtype(
+    [("broker", "i8"), ("lost", "i8"), ("redelivered", "i8")], align=True
+)  # of a topic: its broker's pod or -1
+PARTITION = np.dtype(
+    [
+        ("end", "i8"),  # offset of the next message
+        ("appended", "i8"),  # since the simulation began, whatever became of the logs
+        ("first", "i8"),  # oldest message that is kept
+        ("last", "i8"),
+    ],
+    align=True,
+)
+GROUP = np.dtype([("due", "i8"), ("members", "i8")], align=True)  # of a consumer: its next rebalance
+READER = np.dtype(
+    [
+        ("consumer", "i8"),
+        ("partition", "i8"),
+        ("pod", "i8"),  # -1: none
+        ("next_pod", "i8"),  # the same, or who takes over after the message in progress
+        ("started", "i8"),  # the group has had the partition
+        ("busy", "i8"),  # 1: its pod processes a message of this partition
+        ("stale", "i8"),  # 1: and the log that it is from is lost
+        ("position", "i8"),  # offset of the message in progress, or the next
+        ("seen", "i8"),  # messages before this offset have been read at least once
+        ("committed", "i8"),
+        ("cursor", "i8"),  # message at `position`; -1: not there yet
+        ("mark", "i8"),  # message at `committed`
+        ("asked", "i8"),  # when it last found nothing
+        ("due", "i8"),  # its next look
+        ("commit_due", "i8"),
+        ("rewinds", "i8"),  # times that it went back to what was committed
+        ("done", "i8"),  # committed since the simulation began
+        ("lost", "i8"),  # gone with a broker before they were committed
+    ],
+    align=True,
+)
+#: What the flags in force do to an operation; all zero: nothing.
+OPERATION_EFFECT = np.dtype(
+    [
+        ("acts", "i8"),  # 1: look at the rest
+        ("serial", "i8"),
+        ("delay_ns", "f8"),
+        ("work_ns", "f8"),
+        ("failure_ratio", "f8"),
+        ("failure_status", "i8"),
+        ("rules_threads", "i8"),  # 1: a request sets its pod's busy threads
+        ("busy_threads", "f8"),
+        ("leak_bytes", "f8"),
+    ],
+    align=True,
+)
+CALL_EFFECT = np.dtype([("failure_ratio", "f8"), ("copies", "i8")], align=True)  # what they do to a call
 SPAN = np.dtype(
     [
         ("start", "i8"),
@@ -189,6 +293,8 @@ SPAN = np.dtype(
         ("edge", "i8"),  # -1: none
         ("kind", "i8"),
         ("outcome", "i8"),
+        ("status", "i8"),
+        ("failed", "i8"),  # the span is an error
         ("attempt", "i8"),
     ],
     align=True,
@@ -226,6 +332,10 @@ WORLD = np.dtype(
         ("error_spans_seen", "i8"),
         ("probability_ok", "f8"),
         ("probability_error", "f8"),
+        ("topics", "i8"),
+        ("consumers", "i8"),
+        ("free_message", "i8"),
+        ("messages_used", "i8"),
     ],
     align=True,
 )
@@ -241,6 +351,7 @@ class State(NamedTuple):
     pods: Table
     ready: npt.NDArray[np.int64]  #: [services, capacity]: ready pods
     ready_count: npt.NDArray[np.int64]  #: [services]
+    splits: npt.NDArray[np.float64]  #: [services]: share of dials that go to canary pods; -1: they are pods like others
     connections: Table
     rules: Table
     ramps: Table  #: memory that grows
@@ -248,15 +359,26 @@ class State(NamedTuple):
     weights: npt.NDArray[np.float64]  #: [flows]: cumulative shares of the mix, the last one is 1
     flow_tasks: npt.NDArray[np.int64]  #: [flows, 2]: started, finished
     edge_counts: npt.NDArray[np.int64]  #: [edges, COUNTS]
+    edge_statuses: npt.NDArray[
+        np.int64
+    ]  #: [edges, statuses]: how calls ended for their callers, columns as `names.statuses`
     edge_sums_ns: npt.NDArray[np.int64]  #: [edges, failed, side]: durations; side 0 is the client's, 1 the server's
     edge_buckets: npt.NDArray[np.int64]  #: [edges, failed, side, BUCKETS]: durations, not cumulative
     span_sums_ns: npt.NDArray[np.int64]  #: [rows, failed]
     span_buckets: npt.NDArray[np.int64]  #: [rows, failed, BUCKETS], not cumulative
     spans: Table  #: sampled, since they were last taken
+    messages: Table  #: kept for some group that hasn't committed them
+    logs: Table  #: [topics]
+    partitions: Table
+    groups: Table  #: [consumers]
+    readers: Table
+    operation_effects: Table  #: [operations]
+    call_effects: Table  #: [calls]
+    flow_rounds: npt.NDArray[np.int64]  #: [flows]: times that a task makes its requests
 
 
-def empty_state(services: int, edges: int, flows: int) -> State:
-    """Return a state without pods, users or events, at time 0."""
+def empty_state(services: int, edges: int, flows: int, *, statuses: int, operations: int, calls: int) -> State:
+    """Return a state without pods, users, topics or events, at time 0."""
     state = State(
         world=np.zeros(1, WORLD),
         heap=np.zeros((1024, 3), np.int64),
@@ -265,6 +387,7 @@ def empty_state(services: int, edges: int, flows: int) -> State:
         pods=np.zeros(16, POD),
         ready=np.zeros((services, 4), np.int64),
         ready_count=np.zeros(services, np.int64),
+        splits=np.full(services, -1.0),
         connections=np.zeros(32, CONNECTION),
         rules=np.zeros(4, RULE),
         ramps=np.zeros(4, RAMP),
@@ -272,19 +395,55 @@ def empty_state(services: int, edges: int, flows: int) -> State:
         weights=np.ones(flows),
         flow_tasks=np.zeros((flows, 2), np.int64),
         edge_counts=np.zeros((edges, COUNTS), np.int64),
+        edge_statuses=np.zeros((edges, statuses), np.int64),
         edge_sums_ns=np.zeros((edges, 2, 2), np.int64),
         edge_buckets=np.zeros((edges, 2, 2, BUCKETS), np.int64),
         span_sums_ns=np.zeros((32, 2), np.int64),
         span_buckets=np.zeros((32, 2, BUCKETS), np.int64),
         spans=np.zeros(1024, SPAN),
+        messages=np.zeros(64, MESSAGE),
+        logs=np.zeros(1, LOG),
+        partitions=np.zeros(1, PARTITION),
+        groups=np.zeros(1, GROUP),
+        readers=np.zeros(1, READER),
+        operation_effects=np.zeros(operations, OPERATION_EFFECT),
+        call_effects=np.zeros(calls, CALL_EFFECT),
+        flow_rounds=np.ones(flows, np.int64),
     )
     world = state.world
+    world["free_message"] = link_free_rows(state.messages, 0, -1)
     world["free_hop"] = link_free_rows(state.hops, 0, -1)
     world["free_session"] = link_free_rows(state.sessions, 0, -1)
     world["load_pod"] = world["killed"] = -1
     world["spawn_due"] = world["arrival_due"] = NEVER
     world["arrival_units"] = -1.0  # none drawn yet
     return state
+
+
+def with_topics(state: State, topics: Sequence[int], consumers: Sequence[int]) -> State:
+    """Return a state with empty topics and groups that nobody has joined.
+
+    Args:
+        topics: partitions of each topic.
+        consumers: topic of each consumer; it gets a reader for each partition.
+    """
+    if not topics:
+        return state
+    logs, partitions = np.zeros(len(topics), LOG), np.zeros(sum(topics), PARTITION)
+    groups = np.zeros(max(1, len(consumers)), GROUP)
+    readers = np.zeros(max(1, sum(topics[topic] for topic in consumers)), READER)
+    logs["broker"] = partitions["first"] = partitions["last"] = -1
+    groups["due"] = readers["due"] = readers["commit_due"] = NEVER
+    for field in ("pod", "next_pod", "cursor", "mark"):
+        readers[field] = -1
+    row = 0
+    for consumer, topic in enumerate(consumers):
+        first = sum(topics[:topic])
+        readers["consumer"][row : row + topics[topic]] = consumer
+        readers["partition"][row : row + topics[topic]] = np.arange(first, first + topics[topic])
+        row += topics[topic]
+    state.world["topics"], state.world["consumers"] = len(topics), len(consumers)
+    return state._replace(logs=logs, partitions=partitions, groups=groups, readers=readers)
 
 
 def grown(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:

@@ -6,15 +6,14 @@ import hashlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
-import otel_control_gym.configs
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.settings import ServiceConfiguration, Workload
+from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import CLIENT
 
@@ -23,8 +22,7 @@ START = 1_767_571_200 * SECOND
 
 
 def small_core() -> ServiceConfiguration:
-    path = Path(otel_control_gym.configs.__file__).parent / "services" / "small-core.yaml"
-    return msgspec.yaml.decode(path.read_bytes(), type=ServiceConfiguration)
+    return load_services("small-core")[0]
 
 
 def shop(seed: int = 5, users: int = 60) -> Simulation:
@@ -153,7 +151,7 @@ def test_an_action_leaves_exogenous_draws_alone(action: str) -> None:
     if action == "stress":
         changed.set_stress(cart, 3.0)
     elif action == "delay":
-        changed.set_egress_delay(cart, None, 80_000_000, 10_000_000)
+        changed.set_egress_rules(cart, {None: EgressRule(latency_ns=80_000_000, jitter_ns=10_000_000)})
     else:
         changed.set_ready(changed.add_pod("frontend", ordinal=1, cpu_limit_cores=1.0, memory_limit_bytes=None), True)
     for simulation in (plain, changed):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 import pytest
 
-import otel_control_gym.configs
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.settings import (
     Call,
     EdgeSettings,
@@ -20,6 +18,7 @@ from otel_control_gym.engine.settings import (
     Step,
     Workload,
 )
+from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import CLIENT, ERROR, INTERNAL, LOST, OK, REFUSED, SERVER
 
@@ -89,9 +88,7 @@ def add(simulation: Simulation, service: str, cpu_limit_cores: float | None = No
 
 
 def small_core(users: int = 190, seed: int = 1) -> Simulation:
-    path = Path(otel_control_gym.configs.__file__).parent / "services" / "small-core.yaml"
-    config = msgspec.yaml.decode(path.read_bytes(), type=ServiceConfiguration)
-    return started(config, Workload(name="steady", users=users), seed)
+    return started(load_services("small-core")[0], Workload(name="steady", users=users), seed)
 
 
 def mean_ms(simulation: Simulation, seconds: int, edge: int = 0) -> float:
@@ -201,14 +198,14 @@ def test_a_delay_rule_holds_for_its_peers_and_both_directions() -> None:
     simulation = started(two_tiers(), load)
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(12, abs=0.5)
 
-    simulation.set_egress_delay(FRONT, [BACK], 40 * MS, 10 * MS)
+    simulation.set_egress_rules(FRONT, {BACK: EgressRule(latency_ns=40 * MS, jitter_ns=10 * MS)})
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(52, abs=1.5)
-    simulation.set_egress_delay(BACK, None, 40 * MS)
+    simulation.set_egress_rules(BACK, {None: EgressRule(latency_ns=40 * MS)})
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(92, abs=1.5)
-    simulation.set_egress_delay(FRONT, [BACK], 0)
+    simulation.set_egress_rules(FRONT, {})
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(52, abs=1.5)
-    simulation.set_egress_delay(BACK, [LOAD], 500 * MS)  # it never sends there
-    simulation.clear_egress_delay(BACK)
+    simulation.set_egress_rules(BACK, {LOAD: EgressRule(latency_ns=500 * MS)})  # it never sends there
+    simulation.set_egress_rules(BACK, {})
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(12, abs=1.5)
 
 
