@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from otel_control_gym import configs
 from otel_control_gym.engine.configuration import resolve
-from otel_control_gym.engine.settings import Call, ServiceConfiguration
+from otel_control_gym.engine.settings import Call, Scenario, ServiceConfiguration
 
 SMALL = {
     "frontend": ("product-catalog", "recommendation", "cart", "checkout"),
@@ -170,3 +174,12 @@ def test_versions_to_roll_out_are_there_for_four_services(name: str) -> None:
     for builds in versions.values():
         assert any(build.work_factor > 1 for build in builds.values())
         assert any(build.failure_ratio > 0 for build in builds.values())
+
+
+def test_the_shown_extension_can_be_run(tmp_path: Path) -> None:
+    readme = (Path(configs.__file__).parent / "services" / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    (tmp_path / "shown.yaml").write_text(shown, encoding="utf-8")
+    found = resolve(Scenario(name="shown", services=str(tmp_path / "shown.yaml"))).public.services
+    assert "ad" not in found.services
+    assert found.services["frontend"].replicas == 2

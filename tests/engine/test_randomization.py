@@ -76,9 +76,9 @@ def test_nothing_is_drawn_outside_of_the_bounds(bounds: Randomization, seed: int
             assert after.replicas == before.replicas
         else:
             assert bounds.replicas[0] <= after.replicas <= bounds.replicas[1]
-    for was, now in zip(base.public.services.edges, drawn.public.services.edges, strict=True):
-        assert (now.source, now.target) == (was.source, was.target)
-        assert_within(now.latency_ms, was.latency_ms, bounds.latency)
+    for edge, drawn_edge in zip(base.public.services.edges, drawn.public.services.edges, strict=True):
+        assert (drawn_edge.source, drawn_edge.target) == (edge.source, edge.target)
+        assert_within(drawn_edge.latency_ms, edge.latency_ms, bounds.latency)
     assert_within(drawn.workload.users, base.workload.users, bounds.load, 0.5)
     low, high = bounds.optional_calls_dropped
     dropped = optional(base) - optional(drawn)
