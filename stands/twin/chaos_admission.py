@@ -47,6 +47,8 @@ def admit_chaos(kind: Kind, body: Object) -> Object:
     name, spec = item["metadata"]["name"], item.get("spec")
     if not isinstance(spec, dict):
         raise invalid(kind, name, "spec", "Required value", reason="FieldValueRequired")
+    if kind not in _FIELDS:
+        raise _unmodelled(kind, name, f"{kind.kind} yet")
     for field in spec:
         if field not in _FIELDS[kind]:
             raise ApiError(400, "BadRequest", f'strict decoding error: unknown field "spec.{field}"')
