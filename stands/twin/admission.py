@@ -11,11 +11,21 @@ from __future__ import annotations
 import copy
 import re
 
-from otel_control_gym.stands.twin.api_errors import invalid
+from otel_control_gym.stands.twin.api_errors import forbidden, invalid
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, POD, Kind, Object
 from otel_control_gym.stands.twin.quantities import canonical, parse
 
-__all__ = ("admit_deployment", "admit_deployment_update", "admit_name", "admit_pod", "admit_pod_update")
+__all__ = (
+    "MAX_REPLICAS",
+    "admit_deployment",
+    "admit_deployment_update",
+    "admit_name",
+    "admit_pod",
+    "admit_pod_update",
+    "check_size",
+)
+
+MAX_REPLICAS = 1000  #: of one Deployment: what a resource quota would be for on a cluster
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _POD_DEFAULTS: Object = {
@@ -47,6 +57,16 @@ def admit_name(kind: Kind, name: object) -> None:
         raise invalid(kind, str(name), "metadata.name", problem)
 
 
+def check_size(kind: Kind, name: str, field: str, replicas: int) -> None:
+    """Refuse a size that the simulated machines won't hold.
+
+    Raises: ApiError: it is above `MAX_REPLICAS`.
+    """
+    if replicas > MAX_REPLICAS:
+        why = f"the twin's machines hold at most {MAX_REPLICAS} pods of a Deployment: {field} is {replicas}"
+        raise forbidden(kind, name, f'{kind.resource} "{name}" is forbidden: {why}')
+
+
 def admit_deployment(body: Object) -> Object:
     """Return a Deployment with defaults, checked.
 
@@ -63,6 +83,7 @@ def admit_deployment(body: Object) -> Object:
         spec.pop("paused", None)
     for key in ("replicas", "revisionHistoryLimit", "progressDeadlineSeconds", "minReadySeconds"):
         _check_natural(DEPLOYMENT, name, f"spec.{key}", spec.get(key, 0))
+    check_size(DEPLOYMENT, name, "spec.replicas", spec["replicas"])
     _default_strategy(name, spec)
     template = spec.get("template")
     if not isinstance(template, dict) or not isinstance(template.get("spec"), dict):

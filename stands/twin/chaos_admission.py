@@ -16,24 +16,28 @@ from otel_control_gym.stands.twin.chaos_admission_stress import admit_stress
 from otel_control_gym.stands.twin.chaos_quantities import go_duration
 from otel_control_gym.stands.twin.chaos_refusals import (
     check_fields,
+    check_integer,
     check_type,
     denied,
     required,
     unsupported,
     webhook,
 )
-from otel_control_gym.stands.twin.objects import NETWORK_CHAOS, STRESS_CHAOS, Kind, Object
+from otel_control_gym.stands.twin.objects import NETWORK_CHAOS, POD_CHAOS, STRESS_CHAOS, Kind, Object
 
 __all__ = ("admit_chaos", "admit_chaos_update")
 
 _COMMON = {"selector", "mode", "value", "duration", "containerNames"}
 _FIELDS = {
     STRESS_CHAOS: _COMMON | {"stressors", "stressngStressors"},
+    POD_CHAOS: _COMMON | {"action", "gracePeriod"},
     NETWORK_CHAOS: (_COMMON - {"containerNames"})
     | {"action", "direction", "target", "externalTargets", "device", "targetDevice", "delay", "loss", "duplicate"}
     | {"corrupt", "rate", "bandwidth"},
 }
 _MODES = ("one", "all", "fixed", "fixed-percent", "random-max-percent")
+_POD_ACTIONS = ("pod-kill", "pod-failure", "container-kill")
+_MAX_GRACE = 2**63 - 1
 _SELECTORS: dict[str, type] = {
     "namespaces": list,
     "labelSelectors": dict,
@@ -67,6 +71,8 @@ def admit_chaos(kind: Kind, body: Object) -> Object:
         raise denied(kind, name, "Spec.Duration", duration, "parse duration error")
     if kind is STRESS_CHAOS:
         admit_stress(name, spec)
+    elif kind is POD_CHAOS:
+        _admit_kill(name, spec)
     else:
         admit_network(name, spec, lambda where, block: _admit_selection(kind, name, where, block, namespace))
     return item
@@ -82,6 +88,16 @@ def admit_chaos_update(kind: Kind, before: Object, body: Object) -> Object:
     if body.get("status") != before.get("status"):
         body["metadata"]["generation"] = before["metadata"]["generation"] + 1
     return body
+
+
+def _admit_kill(name: str, spec: Object) -> None:
+    action = spec.get("action")
+    if action not in _POD_ACTIONS:
+        raise unsupported(POD_CHAOS, name, "spec.action", action, _POD_ACTIONS)
+    check_integer(POD_CHAOS, name, "spec.gracePeriod", spec.setdefault("gracePeriod", 0), 0, _MAX_GRACE)
+    if action == "container-kill" and not spec.get("containerNames"):
+        problem = f"the name of container should not be empty on {action} action"
+        raise denied(POD_CHAOS, name, "Spec.ContainerNames", "", problem)
 
 
 def _admit_selection(kind: Kind, name: str, where: str, spec: Object, namespace: str) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.chaos_effects import Effect, FailedEffect
 from otel_control_gym.stands.twin.chaos_network import NetworkEffect
+from otel_control_gym.stands.twin.chaos_pods import PodEffect, is_one_shot
 from otel_control_gym.stands.twin.chaos_quantities import go_duration
 from otel_control_gym.stands.twin.chaos_stress import StressEffect
 from otel_control_gym.stands.twin.chaos_targets import UnknownNode, choose
@@ -26,6 +27,7 @@ from otel_control_gym.stands.twin.objects import (
     NETWORK_CHAOS,
     NODE,
     POD,
+    POD_CHAOS,
     POD_NETWORK_CHAOS,
     STRESS_CHAOS,
     Kind,
@@ -55,6 +57,7 @@ class ChaosController:
         self._effects: dict[Kind, Effect] = {
             STRESS_CHAOS: StressEffect(context),
             NETWORK_CHAOS: NetworkEffect(context),
+            POD_CHAOS: PodEffect(context),
         }
         self._kinds = {kind.kind: kind for kind in self._effects}
         self._failures: dict[str, int] = {}  # UID of a chaos object -> attempts that failed in a row
@@ -113,13 +116,16 @@ class ChaosController:
         phase = "Run" if reason == "Started" else "Stop"
         if experiment.get("desiredPhase") != phase:
             experiment["desiredPhase"] = phase
-            self._tell(kind, chaos, reason, message, component="desiredphase")
+            if not is_one_shot(chaos) or reason != "Started":
+                self._tell(kind, chaos, reason, message, component="desiredphase")
             self._tell_updated(kind, chaos, "desiredPhase", component="desiredphase")
 
     def _wanted(self, kind: Kind, chaos: Object) -> tuple[str, str]:
         metadata = chaos["metadata"]
         if "deletionTimestamp" in metadata:
             return "Deleted", "Experiment has been deleted"
+        if is_one_shot(chaos):
+            return "Started", "Experiment has started"
         length = go_duration(chaos["spec"].get("duration"))
         if length is not None:
             end = moment(metadata["creationTimestamp"]) + length

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from otel_control_gym.stands.twin.chaos_effects import FailedEffect, check_daemon
 from otel_control_gym.stands.twin.chaos_quantities import milliseconds, share
 from otel_control_gym.stands.twin.controller import Context, split_key, workload_of
-from otel_control_gym.stands.twin.dns import cluster_ips
+from otel_control_gym.stands.twin.dns import cluster_ips, selected_pods
 from otel_control_gym.stands.twin.objects import POD, POD_NETWORK_CHAOS, Object
 from otel_control_gym.stands.twin.runtime import NetworkRule
 from otel_control_gym.stands.twin.watches import Change
@@ -136,23 +136,24 @@ class NetworkDaemon:
 
     def _neighbours(self, pod: Object, sets: list[Object]) -> tuple[str, ...]:
         """Return the UIDs of the pods that a pod sees under an address of the sets: its clients by IP, the asked by ClusterIP."""
-        application, services = self._context.services, cluster_ips(self._context.store)
+        application, store = self._context.services, self._context.store
         clients = {edge.source for edge in application.edges if edge.target == workload_of(pod)}
         for topic in application.topics.values():
             if topic.broker == workload_of(pod):
                 clients |= {consumer.service for consumer in topic.consumers}
-        asked = [
-            item["spec"]["selector"]
-            for address, item in services.items()
+        asked = {
+            pod["metadata"]["uid"]: None
+            for address, item in cluster_ips(store).items()
             if any(_contains(entry, address, [port["port"] for port in item["spec"]["ports"]]) for entry in sets)
-        ]
+            for pod in selected_pods(store, item)
+        }
         return tuple(
             other["metadata"]["uid"]
-            for other in self._context.store.objects(POD)
+            for other in store.objects(POD)
             if _has_process(other)
             and (
-                (workload_of(other) in clients and any(_contains(entry, _address(other), []) for entry in sets))
-                or any(_selected(selector, other) for selector in asked)
+                other["metadata"]["uid"] in asked
+                or (workload_of(other) in clients and any(_contains(entry, _address(other), []) for entry in sets))
             )
         )
 
@@ -184,11 +185,6 @@ def _contains(ipset: Object, address: str, ports: list[int]) -> bool:
         where in ipaddress.IPv4Network(entry["cidr"]) and entry["port"] in ports
         for entry in ipset.get("cidrAndPorts", ())
     )
-
-
-def _selected(selector: dict[str, str], pod: Object) -> bool:
-    labels = pod["metadata"].get("labels", {})
-    return all(labels.get(key) == value for key, value in selector.items())
 
 
 def _address(pod: Object) -> str:

@@ -5,10 +5,10 @@ In: the store, a host as a client or a rule names it. Out: the Service behind it
 
 from __future__ import annotations
 
-from otel_control_gym.stands.twin.objects import SERVICE, Object
+from otel_control_gym.stands.twin.objects import POD, SERVICE, Object
 from otel_control_gym.stands.twin.store import ObjectStore
 
-__all__ = ("cluster_ips", "service_of_host")
+__all__ = ("cluster_ips", "selected_pods", "service_of_host")
 
 _CLUSTER_DOMAIN = ("svc", "cluster", "local")
 
@@ -21,9 +21,8 @@ def service_of_host(store: ObjectStore, namespace: str, host: str) -> Object | N
         namespace: of who asks: a name without one is looked for there.
         host: the name or address.
     """
-    for item in store.objects(SERVICE):
-        if item["spec"].get("clusterIP") == host:
-            return item
+    if host in (addresses := cluster_ips(store)):
+        return addresses[host]
     name, *domain = host.rstrip(".").split(".")
     where = domain[0] if domain else namespace
     if tuple(domain[1:]) != _CLUSTER_DOMAIN[: len(domain[1:])] or len(domain) > 1 + len(_CLUSTER_DOMAIN):
@@ -32,5 +31,19 @@ def service_of_host(store: ObjectStore, namespace: str, host: str) -> Object | N
 
 
 def cluster_ips(store: ObjectStore) -> dict[str, Object]:
-    """Return the Services by their ClusterIP."""
-    return {item["spec"]["clusterIP"]: item for item in store.objects(SERVICE) if item["spec"].get("clusterIP")}
+    """Return the Services by their ClusterIP; headless ones have none."""
+    return {
+        item["spec"]["clusterIP"]: item
+        for item in store.objects(SERVICE)
+        if item["spec"].get("clusterIP", "None") != "None"
+    }
+
+
+def selected_pods(store: ObjectStore, service: Object) -> list[Object]:
+    """Return the pods that a Service selects, by name; one without a selector selects none."""
+    selector = service["spec"].get("selector") or {}
+    return [
+        pod
+        for pod in store.objects(POD, service["metadata"]["namespace"])
+        if selector and selector.items() <= pod["metadata"].get("labels", {}).items()
+    ]

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator
 
 from otel_control_gym.engine.settings import ServiceConfiguration
-from otel_control_gym.stands.twin.dns import service_of_host
+from otel_control_gym.stands.twin.dns import selected_pods, service_of_host
 from otel_control_gym.stands.twin.environment import dependencies
 from otel_control_gym.stands.twin.images import WAIT_IMAGE
-from otel_control_gym.stands.twin.objects import POD, Object, condition
+from otel_control_gym.stands.twin.objects import Object, condition
 from otel_control_gym.stands.twin.store import ObjectStore
 
 __all__ = ("POLL_SECONDS", "declare_waits", "has_endpoint", "is_done")
@@ -48,10 +48,8 @@ def has_endpoint(store: ObjectStore, service: Object, port: int) -> bool:
     """Return whether a Service has that port and a pod behind it that is ready."""
     if all(item["port"] != port for item in service["spec"]["ports"]):
         return False
-    selector = service["spec"]["selector"].items()
-    for pod in store.objects(POD, service["metadata"]["namespace"]):
-        labels, ready = pod["metadata"].get("labels", {}), condition(pod, "Ready")
-        if all(labels.get(key) == value for key, value in selector) and "deletionTimestamp" not in pod["metadata"]:
-            if ready is not None and ready["status"] == "True":
-                return True
+    for pod in selected_pods(store, service):
+        ready = condition(pod, "Ready")
+        if ready is not None and ready["status"] == "True" and "deletionTimestamp" not in pod["metadata"]:
+            return True
     return False
