@@ -38,6 +38,7 @@ _SYNC_SECONDS = 10.0  #: how often a container that can't be created is tried ag
 _FAILED_PULL_SECONDS = 1.0  #: asking a registry for what it doesn't have
 _CONFIGURATION_SHARE = 0.1  #: of a process's start-up, after which one whose environment is wrong has exited
 _KILLED = 137
+_TRIED_AGAIN = ("CrashLoopBackOff", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff")
 
 
 class _Container(msgspec.Struct):
@@ -284,6 +285,9 @@ class Kubelet:
         if container is None:
             return
         container.backoff, container.pulls = RestartBackoff(), PullBackoff()
+        waiting = pod["status"]["containerStatuses"][0]["state"].get("waiting", {})
+        if waiting.get("reason") in _TRIED_AGAIN:
+            self._plan_start(pod)
         self._stop_to_restart(pod, "definition changed, will be restarted")
 
     def _stop_to_restart(self, pod: Object, why: str) -> None:

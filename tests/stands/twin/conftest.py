@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings
+from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings, Version
 from otel_control_gym.stands.twin.api import Api
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.objects import POD, Kind, Object
@@ -175,7 +175,13 @@ def shop() -> ServiceConfiguration:
             "frontend": Service(
                 protocol="http", replicas=2, cpu_limit_cores=1.0, memory_limit_bytes=2**28, start_seconds=3.0
             ),
-            "cart": Service(replicas=4, cpu_limit_cores=0.5, memory_limit_bytes=160 * 2**20, start_seconds=1.0),
+            "cart": Service(
+                replicas=4,
+                cpu_limit_cores=0.5,
+                memory_limit_bytes=160 * 2**20,
+                start_seconds=1.0,
+                versions={"2.2.1": Version(start_factor=4.0), "2.3.0-rc1": Version(gets_ready=False)},
+            ),
             "valkey-cart": Service(
                 kind="dependency", protocol="resp", port=6379, drains=False, memory_limit_bytes=20 * 2**20
             ),
