@@ -33,7 +33,7 @@ from otel_control_gym.stands.twin.schemas import WrongType, decode
 from otel_control_gym.stands.twin.store import AlreadyExists, Conflict
 from otel_control_gym.stands.twin.versions import as_served, as_stored, stored_kind
 
-__all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
+__all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api", "scale_of")
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
