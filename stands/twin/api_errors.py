@@ -13,6 +13,7 @@ from otel_control_gym.stands.twin.objects import Kind, Object
 __all__ = (
     "ApiError",
     "already_exists",
+    "apply_conflict",
     "bad_request",
     "conflict",
     "expired",
@@ -86,6 +87,25 @@ def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
     return ApiError(
         409, "Conflict", f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}', _details(kind, name)
     )
+
+
+def apply_conflict(conflicts: Sequence[tuple[str, str]]) -> ApiError:
+    """An apply would change what others own: (manager, path) of each field."""
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": path}
+        for manager, path in conflicts
+    ]
+    if len(conflicts) == 1:
+        told = f"1 conflict: conflict with {conflicts[0][0]}: {conflicts[0][1]}"
+    else:
+        by_manager: dict[str, list[str]] = {}
+        for manager, path in conflicts:
+            by_manager.setdefault(manager, []).append(f"- {path}")
+        lines = [
+            line for manager in sorted(by_manager) for line in (f"conflicts with {manager}:", *by_manager[manager])
+        ]
+        told = f"{len(conflicts)} conflicts: " + "\n".join(lines)
+    return ApiError(409, "Conflict", f"Apply failed with {told}", {"causes": causes})
 
 
 def expired(message: str) -> ApiError:
