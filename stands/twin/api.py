@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from otel_control_gym.stands.twin import api_errors
 from otel_control_gym.stands.twin.admission_chain import admit_change, admit_deletion, admit_new
@@ -30,7 +30,7 @@ from otel_control_gym.stands.twin.api_bodies import (
 )
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.controller import Context
-from otel_control_gym.stands.twin.deletion import delete, release
+from otel_control_gym.stands.twin.deletion import Propagation, delete, release
 from otel_control_gym.stands.twin.field_sets import shown
 from otel_control_gym.stands.twin.managed_fields import ApplyConflict, Manager, applied, managed_after
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, NAMESPACE, Kind, Object, timestamp
@@ -40,6 +40,7 @@ from otel_control_gym.stands.twin.versions import as_served, as_stored, stored_k
 
 __all__ = ("APPLY_PATCH", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
 
+_LONGEST_GRACE = 10**7  #: [s] about four months
 _SERVER_SIDE = (
     "name",
     "namespace",
@@ -181,22 +182,23 @@ class Api:
     def delete(self, kind: Kind, namespace: str, name: str, options: Object, *, dry_run: bool = False) -> Object:
         """Delete an object; `options` as in DeleteOptions (gracePeriodSeconds, preconditions, propagationPolicy).
 
-        Raises: ApiError: not found, a precondition doesn't hold, or a propagation that isn't offered.
+        Raises: ApiError: not found, a precondition doesn't hold, or an option is malformed.
         """
         item, kind = self.get(kind, namespace, name), stored_kind(kind)
-        for key, wanted in (options.get("preconditions") or {}).items():
+        preconditions = options.get("preconditions") or {}
+        if not isinstance(preconditions, dict):
+            raise api_errors.bad_request("preconditions is no object")
+        for key, wanted in preconditions.items():
             found = item["metadata"].get(key)
             if wanted is not None and wanted != found:
                 why = f"Precondition failed: {key.upper()} in precondition: {wanted}, in object meta: {found}"
                 raise api_errors.conflict(kind, name, why)
-        if options.get("propagationPolicy") in ("Foreground", "Orphan"):
-            problem = f'Unsupported value: "{options["propagationPolicy"]}": supported values: "Background"'
-            raise api_errors.invalid(kind, name, "propagationPolicy", problem, reason="FieldValueNotSupported")
+        propagation = _propagation(options)
         grace = options.get("gracePeriodSeconds")
-        if grace is not None and not isinstance(grace, int):
-            raise api_errors.bad_request(f"gracePeriodSeconds is no integer: {grace!r}")
+        if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool) or abs(grace) > _LONGEST_GRACE):
+            raise api_errors.bad_request(f"gracePeriodSeconds is no integer that can be waited for: {grace!r}")
         admit_deletion(self._context, kind, item)
-        return item if dry_run else delete(self._context, kind, item, grace=grace)
+        return item if dry_run else delete(self._context, kind, item, grace=grace, propagation=propagation)
 
     def scale(self, namespace: str, name: str) -> Object:
         """Return the scale sub-resource of a Deployment."""
@@ -332,3 +334,22 @@ class Api:
             raise api_errors.conflict(kind, metadata["name"], why)
         if given.get("resourceVersion") not in (None, "", metadata["resourceVersion"]):
             raise api_errors.conflict(kind, metadata["name"])
+
+
+def _propagation(options: Object) -> Propagation:
+    """Return what becomes of dependents.
+
+    Raises: ApiError: the option is none of the policies.
+    """
+    asked = options.get("propagationPolicy")
+    if asked is None:
+        return "Orphan" if options.get("orphanDependents") is True else "Background"
+    for policy in get_args(Propagation):
+        if asked == policy:
+            found: Propagation = policy
+            return found
+    supported = ", ".join(f'"{policy}"' for policy in ("Foreground", "Background", "Orphan", "nil"))
+    problem = f'Unsupported value: "{asked}": supported values: {supported}'
+    raise api_errors.invalid_options(
+        "propagationPolicy", problem, reason="FieldValueNotSupported", options="DeleteOptions"
+    )

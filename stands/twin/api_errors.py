@@ -30,9 +30,6 @@ __all__ = (
 )
 
 
-_OPTIONS = Kind(kind="ListOptions", plural="listoptions", group="meta.k8s.io")
-
-
 class ApiError(Exception):
     """Raised when a request is refused; the server answers with `status`."""
 
@@ -139,9 +136,10 @@ def invalid_fields(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiEr
     return ApiError(422, "Invalid", message, details)
 
 
-def invalid_options(field: str, problem: str, *, reason: str) -> ApiError:
-    """A parameter of the request breaks a rule."""
-    return invalid(_OPTIONS, "", field, problem, reason=reason)
+def invalid_options(field: str, problem: str, *, reason: str, options: str = "ListOptions") -> ApiError:
+    """A parameter of the request breaks a rule; `options`: what the API calls the parameters of its verb."""
+    kind = Kind(kind=options, plural=options.lower(), group="meta.k8s.io")
+    return invalid(kind, "", field, problem, reason=reason)
 
 
 def too_new(asked: int, newest: int) -> ApiError:

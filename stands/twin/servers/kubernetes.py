@@ -202,7 +202,7 @@ class KubernetesServer:
         manager = field_manager(query, request.headers.get("User-Agent", ""), applies=applies)
         if "force" in query and not applies and request.method == "PATCH":
             problem = "Forbidden: may not be specified for non-apply patch"
-            raise api_errors.invalid_options("force", problem, reason="FieldValueForbidden")
+            raise api_errors.invalid_options("force", problem, reason="FieldValueForbidden", options="PatchOptions")
         api = Api(self._control_plane.context, validation=field_validation(query), manager=manager)
         answer = self._written(request, api, found, given)
         for warning in api.warnings:

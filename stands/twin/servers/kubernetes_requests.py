@@ -30,6 +30,7 @@ __all__ = (
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in SERVED}
 _MANAGER_BYTES = 128
+_WRITE = "PatchOptions"
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 
 
@@ -137,7 +138,7 @@ def dry_run(query: Mapping[str, str]) -> bool:
     asked = query.get("dryRun", "")
     if asked not in ("", "All"):
         problem = f'Unsupported value: "{asked}": supported values: "All"'
-        raise api_errors.invalid_options("dryRun", problem, reason="FieldValueNotSupported")
+        raise api_errors.invalid_options("dryRun", problem, reason="FieldValueNotSupported", options=_WRITE)
     return asked == "All"
 
 
@@ -149,13 +150,13 @@ def field_manager(query: Mapping[str, str], user_agent: str, *, applies: bool) -
     asked = query.get("fieldManager", "")
     if applies and not asked:
         problem = "Required value: is required for apply patch"
-        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueRequired")
+        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueRequired", options=_WRITE)
     if len(asked.encode()) > _MANAGER_BYTES:
         problem = f"Too long: may not be more than {_MANAGER_BYTES} bytes"
-        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueTooLong")
+        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueTooLong", options=_WRITE)
     if not asked.isprintable():
         problem = f"Invalid value: {asked!r}: should only contain printable characters"
-        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueInvalid")
+        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueInvalid", options=_WRITE)
     return asked or user_agent.partition("/")[0][:_MANAGER_BYTES] or "unknown"
 
 
