@@ -66,13 +66,14 @@ def admit_chaos(kind: Kind, body: Object) -> Object:
 def admit_chaos_update(kind: Kind, before: Object, body: Object) -> Object:
     """Return a changed chaos object: metadata may change, the spec may not.
 
+    Status is the controller's: a client could wipe it, having no sub-resource to keep it apart; here it keeps what it was.
+
     Raises: ApiError: the spec differs.
     """
     if body.get("spec") != before["spec"]:
         raise forbidden(kind, before["metadata"]["name"], _webhook("Cannot update chaos spec"))
-    if body.get("status") != before.get("status"):
-        body["metadata"]["generation"] = before["metadata"]["generation"] + 1
-    return body
+    body.pop("status", None)
+    return body | ({"status": before["status"]} if "status" in before else {})
 
 
 def go_duration(text: object) -> int | None:
