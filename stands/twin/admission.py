@@ -39,6 +39,7 @@ _CONTAINER_DEFAULTS: Object = {
     "terminationMessagePolicy": "File",
 }
 _PROBE_DEFAULTS: Object = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+_HANDLERS = ("grpc", "tcpSocket", "httpGet", "exec")
 
 
 def check_size(kind: Kind, name: str, field: str, replicas: int) -> None:
@@ -163,16 +164,32 @@ def _admit_pod_spec(kind: Kind, name: str, field: str, spec: Object) -> None:
     containers = spec.get("containers")
     if not isinstance(containers, list) or not containers:
         raise invalid(kind, name, f"{field}.containers", "Required value", reason="FieldValueRequired")
-    for index, container in enumerate(containers):
-        where = f"{field}.containers[{index}]"
-        for key in ("name", "image"):
-            if not container.get(key):
-                raise invalid(kind, name, f"{where}.{key}", "Required value", reason="FieldValueRequired")
-        for key, value in _CONTAINER_DEFAULTS.items():
-            container.setdefault(key, copy.copy(value))
-        if "readinessProbe" in container:
-            container["readinessProbe"] = _PROBE_DEFAULTS | container["readinessProbe"]
-        _admit_resources(kind, name, f"{where}.resources", container["resources"])
+    for part in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(part) or ()):
+            _admit_container(kind, name, f"{field}.{part}[{index}]", container)
+
+
+def _admit_container(kind: Kind, name: str, field: str, container: Object) -> None:
+    for key in ("name", "image"):
+        if not container.get(key):
+            raise invalid(kind, name, f"{field}.{key}", "Required value", reason="FieldValueRequired")
+    for key, value in _CONTAINER_DEFAULTS.items():
+        container.setdefault(key, copy.copy(value))
+    for key in ("readinessProbe", "livenessProbe", "startupProbe"):
+        if key in container:
+            container[key] = _PROBE_DEFAULTS | container[key]
+            _check_probe(kind, name, f"{field}.{key}", container[key])
+    _admit_resources(kind, name, f"{field}.resources", container["resources"])
+
+
+def _check_probe(kind: Kind, name: str, field: str, probe: Object) -> None:
+    if not any(how in probe for how in _HANDLERS):
+        raise invalid(kind, name, field, "Required value: must specify a handler type", reason="FieldValueRequired")
+    for key, least in (*((key, 1) for key in _PROBE_DEFAULTS), ("initialDelaySeconds", 0)):
+        _check_natural(kind, name, f"{field}.{key}", probe.get(key, least))
+        if probe.get(key, least) < least:
+            problem = f"Invalid value: {probe[key]}: must be greater than or equal to {least}"
+            raise invalid(kind, name, f"{field}.{key}", problem)
 
 
 def _admit_resources(kind: Kind, name: str, field: str, resources: Object) -> None:
