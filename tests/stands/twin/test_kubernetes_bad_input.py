@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import io
 import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,12 @@ BODIES: dict[str, Any] = {
             },
         },
     },
-    CONFIG_MAPS: {"metadata": {"name": "settings"}, "data": {"a": "1"}, "binaryData": {"b": "MQ=="}, "immutable": False},
+    CONFIG_MAPS: {
+        "metadata": {"name": "settings"},
+        "data": {"a": "1"},
+        "binaryData": {"b": "MQ=="},
+        "immutable": False,
+    },
     f"{CORE}/services": {
         "metadata": {"name": "canary"},
         "spec": {"selector": {"track": "canary"}, "ports": [{"port": 80, "targetPort": 8080, "name": "http"}]},
@@ -104,7 +110,10 @@ BODIES: dict[str, Any] = {
             "value": "1",
             "selector": SELECTOR,
             "duration": "30s",
-            "stressors": {"cpu": {"workers": 1, "load": 50}, "memory": {"workers": 1, "size": "1MB", "options": ["--time 9s"]}},
+            "stressors": {
+                "cpu": {"workers": 1, "load": 50},
+                "memory": {"workers": 1, "size": "1MB", "options": ["--time 9s"]},
+            },
         },
     },
     f"/apis/chaos-mesh.org/v1alpha1/{NAMESPACED}/networkchaos": {
@@ -123,13 +132,17 @@ SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 3),
-    st.sampled_from([10**6, 2**31, 2**70, 1.5, "", "x", "X_", "-1", "1", "25%", "1e9999", "0.5", "10s", "Pods", "/", "²"]),
+    st.sampled_from(
+        [10**6, 2**31, 2**70, 1.5, "", "x", "X_", "-1", "1", "25%", "1e9999", "0.5", "10s", "Pods", "/", "²"]
+    ),
     st.text(max_size=5),
 )
 JSON_VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["name", "kind", "$patch", "a", "spec", "value", "f:x"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "kind", "$patch", "a", "spec", "value", "f:x"]), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 Place = tuple[str | int, ...]
@@ -212,11 +225,13 @@ async def test_a_body_that_is_almost_right_is_stored_or_refused(
                 assert answer.status == 200
         async with http.delete(f"{path}/{name}", json=body) as answer:
             await status_of(answer)
-        for listed in (await _names(http, path)):
+        for listed in await _names(http, path):
             if listed not in ("cart", "frontend", "valkey-cart") or "autoscaling" in path or "httproutes" in path:
                 async with http.delete(f"{path}/{listed}") as answer:
                     await status_of(answer)
-                async with http.patch(f"{path}/{listed}", json={"metadata": {"finalizers": None}}, headers=MERGE) as answer:
+                async with http.patch(
+                    f"{path}/{listed}", json={"metadata": {"finalizers": None}}, headers=MERGE
+                ) as answer:
                     await status_of(answer)
         cluster.live(1)
 
@@ -242,3 +257,218 @@ def _kind(path: str) -> str:
 async def _names(http: aiohttp.ClientSession, path: str) -> list[str]:
     async with http.get(path) as answer:
         return [item["metadata"]["name"] for item in (await answer.json())["items"]]
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "query", "code"),
+    [
+        ("GET", PODS, {"limit": "-1"}, 400),
+        ("GET", PODS, {"limit": "9" * 5000}, 400),
+        ("GET", PODS, {"resourceVersion": "abc"}, 400),
+        ("GET", PODS, {"resourceVersion": "-1"}, 400),
+        ("GET", PODS, {"continue": "!"}, 400),
+        ("GET", PODS, {"continue": "e30"}, 400),
+        ("GET", PODS, {"fieldSelector": "spec.colour=red"}, 400),
+        ("GET", PODS, {"fieldSelector": "metadata.name"}, 400),
+        ("GET", PODS, {"labelSelector": "a=b=c"}, 400),
+        ("GET", PODS, {"labelSelector": "a>x"}, 400),
+        ("GET", PODS, {"labelSelector": "a in b"}, 400),
+        ("GET", PODS, {"watch": "1", "timeoutSeconds": "soon"}, 400),
+        ("GET", PODS, {"watch": "1", "timeoutSeconds": "9" * 30}, 400),
+        ("GET", PODS, {"watch": "1", "resourceVersionMatch": "Exact", "resourceVersion": "1"}, 422),
+        ("GET", PODS, {"resourceVersionMatch": "Exact"}, 422),
+        ("GET", PODS, {"resourceVersionMatch": "Latest", "resourceVersion": "1"}, 422),
+        ("GET", PODS, {"resourceVersionMatch": "Exact", "resourceVersion": "0"}, 422),
+        ("GET", PODS, {"resourceVersion": "999999999"}, 504),
+        ("GET", f"{PODS}/Not_A_Name", {}, 404),
+        ("GET", f"{PODS}/%2e%2e%2f", {}, 404),
+        ("GET", "/api/v2/pods", {}, 404),
+        ("GET", "/apis/nothing.io/v1/things", {}, 404),
+        ("GET", f"/apis/apps/v1/{NAMESPACED}/daemonsets", {}, 404),
+        ("GET", f"{DEPLOYMENTS}/cart/rollback", {}, 404),
+        ("POST", PODS, {}, 405),
+        ("PUT", DEPLOYMENTS, {}, 405),
+        ("PATCH", DEPLOYMENTS, {}, 405),
+        ("DELETE", DEPLOYMENTS, {}, 405),
+        ("OPTIONS", DEPLOYMENTS, {}, 405),
+        ("DELETE", f"{DEPLOYMENTS}/cart/scale", {}, 405),
+        ("POST", f"/apis/apps/v1/{NAMESPACED}/replicasets", {}, 405),
+        ("DELETE", f"{CORE}/services/cart", {}, 403),
+        ("DELETE", f"{DEPLOYMENTS}/cart", {"propagationPolicy": "Sideways"}, 422),
+        ("DELETE", f"{DEPLOYMENTS}/cart", {"gracePeriodSeconds": "-5"}, 400),
+        ("DELETE", f"{DEPLOYMENTS}/cart", {"dryRun": "Some"}, 422),
+        ("DELETE", f"{DEPLOYMENTS}/nobody", {}, 404),
+    ],
+)
+async def test_a_wrong_request_is_answered_with_its_code(
+    http: aiohttp.ClientSession, cluster: Cluster, verb: str, path: str, query: dict[str, str], code: int
+) -> None:
+    version = cluster.control_plane.resource_version
+    async with http.request(verb, path, params=query) as answer:
+        document = await answer.json()
+        assert (answer.status, document["kind"], document["code"]) == (code, "Status", code), document
+    assert cluster.control_plane.resource_version == version
+
+
+@pytest.mark.parametrize(
+    ("verb", "content_type", "body", "code"),
+    [
+        ("POST", "application/json", b"{", 400),
+        ("POST", "application/json", b"\xff\xfe", 400),
+        ("POST", "application/json", b"[]", 400),
+        ("POST", "application/json", b"null", 400),
+        ("POST", "application/json", b"", 400),
+        ("POST", "application/json", b"[" * 100_000, 400),
+        ("POST", "application/json", b'{"metadata":' * 150 + b"{}" + b"}" * 150, 400),
+        ("POST", "application/json", b'{"metadata":{"name":"a"},"data":{"x":1e999}}', 400),
+        ("POST", "application/json", b'{"kind":"Pod","metadata":{"name":"a"}}', 400),
+        ("POST", "application/yaml", b"a: &a [x]\nb: *a\n", 400),
+        ("POST", "application/yaml", b"a: [", 400),
+        ("POST", "application/yaml", b"[" * 5000, 400),
+        ("POST", "application/yaml", b"? [a, b]\n: c\n", 400),
+        ("POST", "application/yaml", b"a: 1\n---\nb: 2\n", 400),
+        ("POST", "application/vnd.kubernetes.protobuf", b"k8s\0\xff\xff", 400),
+        ("POST", "application/vnd.kubernetes.protobuf", b"not even that", 400),
+        ("POST", "application/merge-patch+json", b"{}", 415),
+        ("POST", "text/plain", b"{}", 415),
+        ("PATCH", "application/json", b"{}", 415),
+        ("PATCH", "application/yaml", b"{}", 415),
+        ("PATCH", "application/merge-patch+json", b"", 400),
+        ("PATCH", "application/merge-patch+json", b"[]", 400),
+        ("PATCH", "application/merge-patch+json", b'{"metadata":null}', 400),
+        ("PATCH", "application/strategic-merge-patch+json", b'{"metadata":{"$patch":"what"}}', 400),
+        ("PATCH", "application/json-patch+json", b"{}", 400),
+        ("PATCH", "application/json-patch+json", b'[{"op":"add"}]', 400),
+        ("PATCH", "application/json-patch+json", b'[{"op":"remove","path":""}]', 400),
+        ("PATCH", "application/json-patch+json", b'[{"op":"remove","path":"/nowhere"}]', 422),
+        ("PATCH", "application/json-patch+json", b"[" + b'{"op":"test","path":"/kind","value":"ConfigMap"},' * 10_001 + b"{}]", 400),
+    ],
+)  # fmt: skip
+async def test_a_malformed_body_is_answered_with_its_code(
+    http: aiohttp.ClientSession, verb: str, content_type: str, body: bytes, code: int
+) -> None:
+    async with http.post(CONFIG_MAPS, json=BODIES[CONFIG_MAPS]) as answer:
+        assert answer.status == 201
+    path = CONFIG_MAPS if verb == "POST" else f"{CONFIG_MAPS}/settings"
+    headers = {"Content-Type": content_type}
+    async with http.request(verb, path, data=io.BytesIO(body) if body else body, headers=headers) as answer:
+        document = await answer.json()
+        assert (answer.status, document["kind"], document["code"]) == (code, "Status", code), document
+
+
+async def test_a_patch_cannot_make_a_document_of_any_size(http: aiohttp.ClientSession) -> None:
+    async with http.post(CONFIG_MAPS, json=BODIES[CONFIG_MAPS]) as answer:
+        assert answer.status == 201
+    doubling = [{"op": "copy", "from": "", "path": f"/metadata/a{number}"} for number in range(40)]
+    async with http.patch(f"{CONFIG_MAPS}/settings", json=doubling, headers=JSON_PATCH) as answer:
+        assert (await status_of(answer))["reason"] == "RequestEntityTooLarge"
+    nested = [{"op": "copy", "from": "/metadata", "path": "/metadata/labels"} for _ in range(12)]
+    async with http.patch(f"{CONFIG_MAPS}/settings", json=nested, headers=JSON_PATCH) as answer:
+        assert (await status_of(answer))["code"] in (400, 413, 422)
+
+
+async def test_bodies_and_objects_have_a_greatest_size(http: aiohttp.ClientSession) -> None:
+    patch = {"metadata": {"annotations": {"a": "x" * 2**18}}}
+    async with http.patch(f"{DEPLOYMENTS}/cart", json=patch, headers=MERGE) as answer:
+        assert "may not be more than 262144 bytes" in (await status_of(answer))["message"]
+    arguments = {"name": "cart", "args": ["x" * 2**17] * 15}
+    patch = {"spec": {"template": {"spec": {"containers": [arguments]}}}}
+    large = json.dumps(patch).encode()
+    async with http.patch(f"{DEPLOYMENTS}/cart", data=io.BytesIO(large), headers=STRATEGIC) as answer:
+        assert (await status_of(answer))["code"] == 413
+    for data in (b" " * (4 * 2**20), b"x" * (3 * 2**20 + 1)):
+        async with http.patch(f"{DEPLOYMENTS}/cart", data=io.BytesIO(data), headers=MERGE) as answer:
+            assert (await status_of(answer))["reason"] == "RequestEntityTooLarge"
+
+
+async def test_a_compressed_body_is_bounded_by_what_it_unpacks_to(http: aiohttp.ClientSession) -> None:
+    packed = gzip.compress(b" " * (64 * 2**20))
+    headers = MERGE | {"Content-Encoding": "gzip"}
+    async with http.patch(f"{DEPLOYMENTS}/cart", data=io.BytesIO(packed), headers=headers) as answer:
+        assert answer.status in (400, 413)
+
+
+async def test_a_client_that_goes_in_the_middle_of_its_request_leaves_nothing_behind(
+    http: aiohttp.ClientSession, cluster: Cluster
+) -> None:
+    version, base = cluster.control_plane.resource_version, http._base_url
+    assert base is not None
+    assert base.host is not None
+    assert base.port is not None
+    head = f"PATCH {DEPLOYMENTS}/cart HTTP/1.1\r\nHost: x\r\nContent-Type: application/merge-patch+json\r\n"
+    whole = json.dumps({"spec": {"replicas": 1}})
+    for sent in (
+        "PAT",
+        head,
+        head + "Content-Length: 500\r\n\r\n" + whole,
+        head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+        head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "GET / HTTP/9\r\n\r\n",
+        "\0\0\0\0\r\n\r\n",
+    ):
+        stream = await anyio.connect_tcp(base.host, base.port)
+        await stream.send(sent.encode())
+        await anyio.wait_all_tasks_blocked()
+        await stream.aclose()
+    async with http.get(f"{DEPLOYMENTS}/cart") as answer:
+        assert (await status_of(answer))["spec"]["replicas"] == 4
+    assert cluster.control_plane.resource_version == version
+
+
+async def test_a_number_that_no_machine_holds_is_refused(http: aiohttp.ClientSession) -> None:
+    for replicas, code in ((10**9, 403), (2**31, 422), (2**80, 422), (-1, 422)):
+        async with http.patch(f"{DEPLOYMENTS}/cart", json={"spec": {"replicas": replicas}}, headers=MERGE) as answer:
+            assert (await status_of(answer))["code"] == code
+        async with http.patch(
+            f"{DEPLOYMENTS}/cart/scale", json={"spec": {"replicas": replicas}}, headers=MERGE
+        ) as answer:
+            assert (await status_of(answer))["code"] in (400, 403, 422)
+    limits = {"containers": [{"name": "cart", "resources": {"limits": {"memory": "1e999999999"}}}]}
+    patch = {"spec": {"template": {"spec": limits}}}
+    async with http.patch(f"{DEPLOYMENTS}/cart", json=patch, headers=STRATEGIC) as answer:
+        assert "quantities must match" in (await status_of(answer))["message"]
+
+
+async def test_what_anybody_may_write_into_annotations_and_status_stops_no_controller(
+    http: aiohttp.ClientSession, cluster: Cluster
+) -> None:
+    async with http.get(f"{APPS}/replicasets") as answer:
+        sets = [item["metadata"]["name"] for item in (await answer.json())["items"]]
+    odd = dict.fromkeys(
+        (
+            "deployment.kubernetes.io/revision",
+            "deployment.kubernetes.io/max-replicas",
+            "deployment.kubernetes.io/desired-replicas",
+        ),
+        "many",
+    )
+    for name in sets:
+        async with http.patch(
+            f"{APPS}/replicasets/{name}", json={"metadata": {"annotations": odd}}, headers=MERGE
+        ) as answer:
+            await status_of(answer)
+    async with http.get(PODS) as answer:
+        pod = (await answer.json())["items"][0]["metadata"]["name"]
+    cost = {"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "cheap"}}}
+    async with http.patch(f"{PODS}/{pod}", json=cost, headers=MERGE) as answer:
+        assert answer.status == 200
+    for change in ({"labels": {"opentelemetry.io/name": "frontend"}}, {"finalizers": ["x/y"]}):
+        async with http.patch(f"{PODS}/{pod}", json={"metadata": change}, headers=MERGE) as answer:
+            assert answer.status == 403
+    for status, code in (
+        ({"conditions": [{}]}, 422),
+        ({"replicas": -1}, 422),
+        ({"replicas": "x"}, 422),
+        ({"conditions": [{"type": "A", "status": "True", "reason": "B", "lastUpdateTime": "soon"}]}, 422),
+        (None, 200),
+    ):
+        async with http.patch(f"{DEPLOYMENTS}/cart/status", json={"status": status}, headers=MERGE) as answer:
+            assert (answer.status, answer.content_type) == (code, "application/json"), await answer.text()
+    async with http.patch(f"{PODS}/{pod}/status", json={"status": {"phase": "Failed"}}, headers=MERGE) as answer:
+        assert "write this status" in (await status_of(answer))["message"]
+    async with http.patch(f"{DEPLOYMENTS}/cart", json={"spec": {"replicas": 2}}, headers=MERGE) as answer:
+        assert answer.status == 200
+    cluster.settle()
+    async with http.get(f"{DEPLOYMENTS}/cart") as answer:
+        status = (await answer.json())["status"]
+    assert (status["readyReplicas"], status["availableReplicas"]) == (2, 2)
