@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.connections import choose_pod
 from otel_control_gym.stands.twin.draws import (
     BACKOFF,
@@ -73,7 +73,7 @@ CALLING: Final = 2
 GATHERING: Final = 3
 
 
-@compiled
+@inlined
 def start_call(
     topology: Topology, state: State, site: int, client: int, parent: int, session: int, key: np.uint64, lines: int
 ) -> None:
@@ -83,7 +83,7 @@ def start_call(
     _send(topology, state, index)
 
 
-@compiled
+@inlined
 def _send(topology: Topology, state: State, index: int) -> None:
     world, hop = state.world[0], state.hops[index]
     call = topology.calls[hop.call]
@@ -99,7 +99,7 @@ def _send(topology: Topology, state: State, index: int) -> None:
     _dispatch(topology, state, index)
 
 
-@compiled
+@inlined
 def _dispatch(topology: Topology, state: State, index: int) -> None:
     """Let a call that has its place leave its caller."""
     hop = state.hops[index]
@@ -112,7 +112,7 @@ def _dispatch(topology: Topology, state: State, index: int) -> None:
         send_request(topology, state, index)
 
 
-@compiled
+@inlined
 def handle_arrival(topology: Topology, state: State, index: int) -> None:
     """Let a request reach its pod."""
     hop = state.hops[index]
@@ -127,7 +127,7 @@ def handle_arrival(topology: Topology, state: State, index: int) -> None:
     _admit(topology, state, index)
 
 
-@compiled
+@inlined
 def _admit(topology: Topology, state: State, index: int) -> None:
     """Let a hop go on at its pod, or queue it for a worker."""
     hop, world = state.hops[index], state.world[0]
@@ -150,7 +150,7 @@ def _admit(topology: Topology, state: State, index: int) -> None:
     world.todo += 1
 
 
-@compiled
+@inlined
 def _release(state: State, hop: Record) -> None:
     """Give a hop's worker to the one that waits longest."""
     if not hop.holding:
@@ -169,7 +169,7 @@ def _release(state: State, hop: Record) -> None:
     world.todo += 1
 
 
-@compiled
+@inlined
 def advance_next(topology: Topology, state: State) -> None:
     """Let the newest hop on `todo` go on until it computes, waits or is done."""
     world = state.world[0]
@@ -221,7 +221,7 @@ def advance_next(topology: Topology, state: State) -> None:
         _fail(topology, state, index, failure)
 
 
-@compiled
+@inlined
 def _start_next_call(topology: Topology, state: State, index: int, step: Record) -> bool:
     """Start the next call of a step; False if there is none left."""
     hop = state.hops[index]
@@ -239,7 +239,7 @@ def _start_next_call(topology: Topology, state: State, index: int, step: Record)
     return False
 
 
-@compiled
+@inlined
 def _work(operation: Record, key: np.uint64, stage: int, mean: float) -> float:
     """Return the CPU nanoseconds of one stage of one hop."""
     if operation.distribution == EXPONENTIAL:
@@ -249,7 +249,7 @@ def _work(operation: Record, key: np.uint64, stage: int, mean: float) -> float:
     return mean
 
 
-@compiled
+@inlined
 def _slowness(service: Record, pod: Record) -> float:
     """Return how much longer work takes at a pod of this version, and at one that has served little: its code isn't compiled yet."""
     factor: float = pod.work_factor
@@ -267,7 +267,7 @@ def _fail(topology: Topology, state: State, index: int, status: int) -> None:
     _answer(topology, state, index, ERROR, status)
 
 
-@compiled
+@inlined
 def _answer(topology: Topology, state: State, index: int, outcome: int, status: int) -> None:
     """Send a hop's answer on its way."""
     hop = state.hops[index]
@@ -278,7 +278,7 @@ def _answer(topology: Topology, state: State, index: int, outcome: int, status: 
     send_answer(topology, state, index, outcome)
 
 
-@compiled
+@inlined
 def handle_report(topology: Topology, state: State, index: int) -> int:
     """Let an outcome reach its caller; return the session that it belongs to, or -1 if that isn't a user's any more."""
     hop, session = state.hops[index], -1
@@ -308,7 +308,7 @@ def handle_timeout(topology: Topology, state: State, index: int) -> int:
     return _end_client(topology, state, index)
 
 
-@compiled
+@inlined
 def _end_client(topology: Topology, state: State, index: int) -> int:
     """Close the client end: the call is tried again, or its caller is told; return the session that is told, or -1."""
     hop = state.hops[index]
@@ -346,7 +346,7 @@ def handle_resend(topology: Topology, state: State, index: int) -> None:
         _send(topology, state, index)
 
 
-@compiled
+@inlined
 def _resume(topology: Topology, state: State, index: int, child: Record) -> None:
     """Tell a hop that one of its calls is over."""
     hop = state.hops[index]

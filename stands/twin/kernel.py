@@ -23,7 +23,7 @@ from otel_control_gym.stands.twin.calls import (
     handle_resend,
     handle_timeout,
 )
-from otel_control_gym.stands.twin.compilation import compiled, entry_point
+from otel_control_gym.stands.twin.compilation import compiled, entry_point, inlined
 from otel_control_gym.stands.twin.event_heap import (
     ARRIVAL,
     ARRIVE,
@@ -119,7 +119,7 @@ def run(topology: Topology, state: State, until: int, command: int, subject: int
             return REACHED
 
 
-@compiled
+@inlined
 def _has_room(state: State, extra: int) -> bool:
     """Return whether the arrays can take what one event, or one hop that goes on, may bring, and `extra` events."""
     world = state.world[0]
@@ -131,7 +131,7 @@ def _has_room(state: State, extra: int) -> bool:
     )
 
 
-@compiled
+@inlined
 def _take_place(topology: Topology, state: State, kind: int, index: int) -> None:
     """Let one event take place; events that were planned anew since are recognised by their time."""
     world = state.world[0]
