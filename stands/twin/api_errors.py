@@ -5,27 +5,30 @@ In: facts about a request and an object. Out: an `ApiError` whose `status` is th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from otel_control_gym.stands.twin.field_errors import FieldError
 from otel_control_gym.stands.twin.objects import Kind, Object
 
 __all__ = (
     "ApiError",
     "already_exists",
+    "apply_conflict",
     "bad_request",
     "conflict",
     "expired",
     "forbidden",
     "invalid",
+    "invalid_fields",
     "invalid_options",
     "method_not_allowed",
     "no_such_path",
     "not_found",
+    "timed_out",
     "too_large",
     "too_new",
     "unsupported_media_type",
 )
-
-
-_OPTIONS = Kind(kind="ListOptions", plural="listoptions", group="meta.k8s.io")
 
 
 class ApiError(Exception):
@@ -84,14 +87,39 @@ def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
     )
 
 
+def apply_conflict(conflicts: Sequence[tuple[str, str]]) -> ApiError:
+    """An apply would change what others own: (manager, path) of each field."""
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": path}
+        for manager, path in conflicts
+    ]
+    if len(conflicts) == 1:
+        told = f"1 conflict: conflict with {conflicts[0][0]}: {conflicts[0][1]}"
+    else:
+        by_manager: dict[str, list[str]] = {}
+        for manager, path in conflicts:
+            by_manager.setdefault(manager, []).append(f"- {path}")
+        lines = [
+            line for manager in sorted(by_manager) for line in (f"conflicts with {manager}:", *by_manager[manager])
+        ]
+        told = f"{len(conflicts)} conflicts: " + "\n".join(lines)
+    return ApiError(409, "Conflict", f"Apply failed with {told}", {"causes": causes})
+
+
 def expired(message: str) -> ApiError:
     """The history doesn't reach back that far."""
     return ApiError(410, "Expired", message)
 
 
-def too_large(limit: int) -> ApiError:
-    """The body is longer than the server reads."""
-    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
+def too_large(why: str) -> ApiError:
+    """The body is longer than the server reads, or asks for something that would be."""
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: {why}")
+
+
+def timed_out() -> ApiError:
+    """The request didn't come to its end."""
+    message = "Timeout: request did not complete within the allotted timeout"
+    return ApiError(504, "Timeout", message, {})
 
 
 def unsupported_media_type(found: str, accepted: tuple[str, ...]) -> ApiError:
@@ -102,15 +130,23 @@ def unsupported_media_type(found: str, accepted: tuple[str, ...]) -> ApiError:
 
 def invalid(kind: Kind, name: str, field: str, problem: str, *, reason: str = "FieldValueInvalid") -> ApiError:
     """The object breaks a rule; `problem` begins with what is wrong, e.g. `Invalid value: -1: must be ...`."""
-    message = f'{kind.qualified} "{name}" is invalid: {field}: {problem}'
-    causes = [{"reason": reason, "message": problem, "field": field}]
+    return invalid_fields(kind, name, [FieldError(field, problem, reason)])
+
+
+def invalid_fields(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
+    """The object breaks rules, all of which are told."""
+    told = [f"{error.field}: {error.problem}" for error in errors]
+    all_told = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
+    message = f'{kind.qualified} "{name}" is invalid: {all_told}'
+    causes = [{"reason": error.reason, "message": error.problem, "field": error.field} for error in errors]
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.kind, "causes": causes}
     return ApiError(422, "Invalid", message, details)
 
 
-def invalid_options(field: str, problem: str, *, reason: str) -> ApiError:
-    """A parameter of the request breaks a rule."""
-    return invalid(_OPTIONS, "", field, problem, reason=reason)
+def invalid_options(field: str, problem: str, *, reason: str, options: str = "ListOptions") -> ApiError:
+    """A parameter of the request breaks a rule; `options`: what the API calls the parameters of its verb."""
+    kind = Kind(kind=options, plural=options.lower(), group="meta.k8s.io")
+    return invalid(kind, "", field, problem, reason=reason)
 
 
 def too_new(asked: int, newest: int) -> ApiError:

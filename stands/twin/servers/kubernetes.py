@@ -18,18 +18,21 @@ import msgspec
 from aiohttp import web
 
 from otel_control_gym.stands.twin import api_errors
-from otel_control_gym.stands.twin.api import Api
+from otel_control_gym.stands.twin.api import APPLY_PATCH, Api
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.objects import Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate
+from otel_control_gym.stands.twin.servers.kubernetes_bodies import BODY_LIMIT, body
 from otel_control_gym.stands.twin.servers.kubernetes_discovery import aggregated, document, openapi, version
-from otel_control_gym.stands.twin.servers.kubernetes_negotiation import DISCOVERY, JSON, PROTOBUF, form
+from otel_control_gym.stands.twin.servers.kubernetes_lists import Page, asked_version, page
+from otel_control_gym.stands.twin.servers.kubernetes_negotiation import DISCOVERY, JSON, form
 from otel_control_gym.stands.twin.servers.kubernetes_requests import (
     Target,
-    body,
     check_verb,
     delete_options,
+    dry_run,
+    field_manager,
     field_validation,
     flag,
     natural,
@@ -38,11 +41,11 @@ from otel_control_gym.stands.twin.servers.kubernetes_requests import (
 )
 from otel_control_gym.stands.twin.servers.kubernetes_tables import TableLines, table
 from otel_control_gym.stands.twin.store import Expired
+from otel_control_gym.stands.twin.versions import VersionLines, as_served, stored_kind
 from otel_control_gym.stands.twin.watches import Watch
 
 __all__ = ("KubernetesServer",)
 
-_BODY_LIMIT = 3 * 2**20
 _PLAIN = ("/readyz", "/livez", "/healthz")
 
 
@@ -64,7 +67,7 @@ class KubernetesServer:
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        application = web.Application(client_max_size=_BODY_LIMIT)
+        application = web.Application(client_max_size=BODY_LIMIT)
         application.router.add_route("*", "/{path:.*}", self._handle)
         application.on_shutdown.append(self._end_watches)
         return application
@@ -97,7 +100,7 @@ class KubernetesServer:
         except ApiError as error:
             return _json(error.status, status=error.code)
         except web.HTTPRequestEntityTooLarge:
-            refusal = api_errors.too_large(_BODY_LIMIT)
+            refusal = api_errors.too_large(f"limit is {BODY_LIMIT}")
             return _json(refusal.status, status=refusal.code)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -121,42 +124,40 @@ class KubernetesServer:
                 return _json(api.scale(found.namespace or "", found.name))
             if as_table:
                 return _json(self._table(kind, [item], query, item["metadata"]["resourceVersion"]))
+            if kind is not stored_kind(kind):
+                return _json(as_served(kind, item))
             return _encoded(self._control_plane.store.body(kind, found.namespace or "", found.name))
-        wanted, asked = selector(kind, query), self._asked_version(query)
+        wanted = selector(kind, query)
         if flag(query, "watch"):
+            asked = asked_version(self._control_plane.store, query)
             return await self._watch(request, found, wanted, asked, as_table=as_table)
         if "sendInitialEvents" in query:
             problem = "Forbidden: sendInitialEvents is forbidden for list"
             raise api_errors.invalid_options("sendInitialEvents", problem, reason="FieldValueForbidden")
+        listed = page(self._control_plane.store, stored_kind(kind), found.namespace, wanted, query)
         if as_table:
-            listed = self._control_plane.store.objects(kind, found.namespace)
-            matching = [item for item in listed if wanted is None or wanted(item)]
-            return _json(self._table(kind, matching, query, self._control_plane.resource_version))
-        return self._list(found, wanted)
+            shown = self._table(kind, listed.objects, query, str(listed.version))
+            shown["metadata"] = listed.metadata()
+            return _json(shown)
+        return _list(kind, listed)
 
     def _table(self, kind: Kind, items: list[Object], query: Mapping[str, str], version_: str) -> Object:
         now, include = self._control_plane.now, query.get("includeObject", "")
         return table(kind, items, now, version=version_, include=include)
-
-    def _list(self, found: Target, wanted: Predicate | None) -> web.Response:
-        store, kind = self._control_plane.store, found.kind
-        bodies = store.bodies(kind, found.namespace, wanted)
-        head = b'{"kind":"%bList","apiVersion":"%b","metadata":{"resourceVersion":"%d"},"items":[' % (
-            kind.kind.encode(),
-            kind.api_version.encode(),
-            store.version,
-        )
-        return _encoded(head + b",".join(bodies) + b"]}\n")
 
     async def _watch(
         self, request: web.Request, found: Target, wanted: Predicate | None, asked: int | None, *, as_table: bool
     ) -> web.StreamResponse:
         plane, query = self._control_plane, request.query
         store, initial = plane.store, _initial_events(query)
-        render = TableLines(found.kind, query.get("includeObject", ""), lambda: plane.now) if as_table else None
+        render: Callable[[bytes], bytes] | None = None
+        if as_table:
+            render = TableLines(found.kind, query.get("includeObject", ""), lambda: plane.now)
+        elif found.kind is not stored_kind(found.kind):
+            render = VersionLines(found.kind)
         try:
             watch = store.watch(
-                found.kind,
+                stored_kind(found.kind),
                 found.namespace,
                 wanted,
                 after=None if initial else asked or None,
@@ -179,16 +180,14 @@ class KubernetesServer:
             store.unwatch(watch)
         return response
 
-    def _asked_version(self, query: Mapping[str, str]) -> int | None:
-        asked = natural(query, "resourceVersion")
-        newest = self._control_plane.store.version
-        if asked is not None and asked > newest:
-            raise api_errors.too_new(asked, newest)
-        return asked
-
     def _write(self, request: web.Request, found: Target, given: Any) -> web.Response:
         query = request.query
-        api = Api(self._control_plane.context, validation=field_validation(query))
+        applies = request.method == "PATCH" and request.content_type == APPLY_PATCH
+        manager = field_manager(query, request.headers.get("User-Agent", ""), applies=applies)
+        if "force" in query and not applies and request.method == "PATCH":
+            problem = "Forbidden: may not be specified for non-apply patch"
+            raise api_errors.invalid_options("force", problem, reason="FieldValueForbidden", options="PatchOptions")
+        api = Api(self._control_plane.context, validation=field_validation(query), manager=manager)
         answer = self._written(request, api, found, given)
         for warning in api.warnings:
             escaped = warning.replace("\\", "\\\\").replace('"', '\\"')
@@ -197,28 +196,44 @@ class KubernetesServer:
 
     def _written(self, request: web.Request, api: Api, found: Target, given: Any) -> web.Response:
         kind, namespace, name = found.kind, found.namespace or "", found.name
-        dry_run = request.query.get("dryRun") == "All"
+        dry = dry_run(request.query)
         status = found.subresource == "status"
         if request.method == "PATCH":
             content_type = request.content_type
+            if content_type == APPLY_PATCH and found.subresource != "scale":
+                force = flag(request.query, "force")
+                item, new = api.apply(kind, namespace, name, given, force=force, dry_run=dry, status=status)
+                return _json(as_served(kind, item), status=201 if new else 200)
             if found.subresource == "scale":
-                return _json(api.patch_scale(namespace, name, given, content_type, dry_run=dry_run))
-            return _json(api.patch(kind, namespace, name, given, content_type, dry_run=dry_run, status=status))
+                return _json(api.patch_scale(namespace, name, given, content_type, dry_run=dry))
+            patched = api.patch(kind, namespace, name, given, content_type, dry_run=dry, status=status)
+            return _json(as_served(kind, patched))
         if request.method == "DELETE":
             options = delete_options(request.query, given or {})
             before = api.get(kind, namespace, name)
-            after = api.delete(kind, namespace, name, options, dry_run=dry_run)
-            gone = not dry_run and self._control_plane.store.get(kind, namespace, name) is None
-            return _json(_deleted(kind, before) if gone and kind.plural != "pods" else after)
-        if "Content-Type" in request.headers and request.content_type not in (JSON, PROTOBUF):
-            raise api_errors.unsupported_media_type(request.content_type, (JSON,))
+            after = api.delete(kind, namespace, name, options, dry_run=dry)
+            gone = not dry and self._control_plane.store.get(stored_kind(kind), namespace, name) is None
+            return _json(_deleted(kind, before) if gone and kind.plural != "pods" else as_served(kind, after))
         if not isinstance(given, dict):
             raise api_errors.bad_request("the body is no JSON object")
         if request.method == "POST":
-            return _json(api.create(kind, namespace, given, dry_run=dry_run), status=201)
+            return _json(as_served(kind, api.create(kind, namespace, given, dry_run=dry)), status=201)
         if found.subresource == "scale":
-            return _json(api.write_scale(namespace, name, given, dry_run=dry_run))
-        return _json(api.replace(kind, namespace, name, given, dry_run=dry_run, status=status))
+            return _json(api.write_scale(namespace, name, given, dry_run=dry))
+        return _json(as_served(kind, api.replace(kind, namespace, name, given, dry_run=dry, status=status)))
+
+
+def _list(kind: Kind, listed: Page) -> web.Response:
+    """Answer with the objects of a page, in the bodies that the store has encoded."""
+    bodies = listed.bodies
+    if kind is not stored_kind(kind):
+        bodies = [msgspec.json.encode(as_served(kind, item)) for item in listed.objects]
+    head = b'{"kind":"%bList","apiVersion":"%b","metadata":%b,"items":[' % (
+        kind.kind.encode(),
+        kind.api_version.encode(),
+        msgspec.json.encode(listed.metadata()),
+    )
+    return _encoded(head + b",".join(bodies) + b"]}\n")
 
 
 async def _stream(watch: Watch, response: web.StreamResponse, render: Callable[[bytes], bytes] | None) -> None:
@@ -246,6 +261,9 @@ def _initial_events(query: Mapping[str, str]) -> bool:
     Raises: ApiError: a parameter that goes with it is missing.
     """
     if "sendInitialEvents" not in query:
+        if query.get("resourceVersionMatch"):
+            problem = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            raise api_errors.invalid_options("resourceVersionMatch", problem, reason="FieldValueForbidden")
         return False
     if query.get("resourceVersionMatch") != "NotOlderThan":
         problem = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
