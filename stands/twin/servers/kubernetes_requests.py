@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from otel_control_gym.stands.twin import api_errors
-from otel_control_gym.stands.twin.objects import KINDS, Kind, Object
+from otel_control_gym.stands.twin.objects import KINDS, POD, Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate, field_predicate, label_predicate
 from otel_control_gym.stands.twin.servers import kubernetes_protobuf
 from otel_control_gym.stands.twin.servers.kubernetes_negotiation import JSON, PROTOBUF
@@ -31,6 +31,7 @@ __all__ = (
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
+_INSIDE = ("attach", "exec", "log", "portforward")  #: sub-resources of a pod that look into its containers
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 
 
@@ -65,6 +66,8 @@ def target(path: str) -> Target | None:
     if name and kind.namespaced and namespace is None:
         raise api_errors.no_such_path()
     offered = (*(("scale",) if kind.scale else ()), *(("status",) if kind.status else ()))
+    if subresource in _INSIDE and kind is POD:
+        raise api_errors.no_processes(subresource)
     if subresource and subresource not in offered:
         raise api_errors.no_such_path()
     return Target(kind, namespace, name, subresource)
