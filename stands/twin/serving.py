@@ -44,9 +44,9 @@ _YIELD_SECONDS = 0.001  #: between two slices of a twin that lags: time for the 
 _LONGEST_SLICE = 5 * SECOND
 _SHORTEST_SLICE = SECOND // 1000
 _PATIENCE_SECONDS = 5.0  #: of wall time that a twin tries to make up
-_EXPORT_SECONDS = 5.0  #: of wall time between two exports, as an SDK's batches
+_EXPORT_INTERVAL = 5 * SECOND  #: of its time, as an SDK's batches
 _EXPORTS_WAITING = 16  #: for a slow receiver; more are lost
-_BOOKMARK_SECONDS = 60.0  #: of wall time, as a real API server's
+_BOOKMARK_INTERVAL = 60 * SECOND  #: of its time, as a real API server's
 _RATE_SECONDS = 10.0  #: of wall time over which rates are told
 
 
@@ -110,30 +110,11 @@ class ServedTwin:
             export_error=self._export_error,
         )
 
-    async def live(self, exports: MemoryObjectSendStream[Export] | None) -> None:
-        """Follow the wall clock, for ever; spans and logs go to `exports`, or nowhere."""
-        exported = bookmarked = wall_timer()
-        while True:
-            lags = self._advance()
-            now = wall_timer()
-            if now - exported >= _EXPORT_SECONDS:
-                exported = now
-                self._export(exports)
-            if now - bookmarked >= _BOOKMARK_SECONDS:
-                bookmarked = now
-                self._run.control_plane.bookmark()
-            await anyio.sleep(_YIELD_SECONDS if lags else _TICK_SECONDS)
+    def advance(self) -> bool:
+        """Live for one slice, and return whether the clock is still ahead.
 
-    async def push(self, exports: MemoryObjectReceiveStream[Export], outlet: OtlpPush) -> None:
-        """Post what `live` exports, for ever; what the receiver doesn't take is lost and counted."""
-        async for export in exports:
-            try:
-                await outlet.send(export)
-            except StandError as error:
-                self._lose(str(error))
-
-    def _advance(self) -> bool:
-        """Live for one slice, and return whether the clock is still ahead."""
+        What lies further back than its patience is conceded.
+        """
         run, began = self._run, wall_timer()
         due = self._clock.now
         until = min(due, run.now + self._slice)
@@ -147,6 +128,27 @@ class ServedTwin:
         if due - run.now > _PATIENCE_SECONDS * SECOND * self.pace:
             self._clock.concede(run.now)
         return run.now < due
+
+    async def live(self, exports: MemoryObjectSendStream[Export] | None) -> None:
+        """Follow the wall clock, for ever; spans and logs go to `exports`, or nowhere."""
+        exported = bookmarked = self.now
+        while True:
+            lags = self.advance()
+            if self.now - exported >= _EXPORT_INTERVAL:
+                exported = self.now
+                self._export(exports)
+            if self.now - bookmarked >= _BOOKMARK_INTERVAL:
+                bookmarked = self.now
+                self._run.control_plane.bookmark()
+            await anyio.sleep(_YIELD_SECONDS if lags else _TICK_SECONDS)
+
+    async def push(self, exports: MemoryObjectReceiveStream[Export], outlet: OtlpPush) -> None:
+        """Post what `live` exports, for ever; what the receiver doesn't take is lost and counted."""
+        async for export in exports:
+            try:
+                await outlet.send(export)
+            except StandError as error:
+                self._lose(str(error))
 
     def _export(self, exports: MemoryObjectSendStream[Export] | None) -> None:
         if exports is None:
