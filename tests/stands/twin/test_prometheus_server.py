@@ -221,11 +221,13 @@ async def test_what_is_scraped_is_the_newest_row_and_nothing_that_has_ended(
 
 @given(
     st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12),
-    st.lists(st.integers(-5, 80), min_size=1, max_size=8),
+    st.integers(-5, 70),
+    st.integers(0, 40),
+    st.integers(1, 9),
     st.integers(1, 40),
 )
 def test_each_step_shows_the_newest_sample_that_is_young_enough(
-    scrapes: list[tuple[bool, bool]], moments: list[int], lookback: int
+    scrapes: list[tuple[bool, bool]], start: int, span: int, step: int, lookback: int
 ) -> None:
     series = TimeSeries()
     pushed = series.declare({"__name__": "a"})
@@ -233,16 +235,23 @@ def test_each_step_shows_the_newest_sample_that_is_young_enough(
     for row, present in enumerate(scrapes):
         numbers = [number for number, there in zip((pushed, scraped), present, strict=True) if there]
         series.append(5 * row * SECOND, np.array(numbers, np.int64), np.full(len(numbers), float(row)))
-    for moment in moments:
-        body = Answers(series).vector(parse_selector('{__name__=~".+"}'), moment * SECOND, lookback * SECOND)
-        found = {item["metric"]["__name__"]: float(item["value"][1]) for item in json.loads(body)}
+    answers, both = Answers(series), parse_selector('{__name__=~".+"}')
+    times = [number * SECOND for number in (start, start + span, step, lookback)]
+    shown: dict[str, dict[int, float]] = {"a": {}, "b": {}}
+    for item in json.loads(answers.steps(both, *times)):
+        shown[item["metric"]["__name__"]] = {time: float(text) for time, text in item["values"]}
+    expected: dict[str, dict[int, float]] = {"a": {}, "b": {}}
+    for moment in range(start, start + span + 1, step):
         young = [row for row in range(len(scrapes)) if moment - lookback < 5 * row <= moment]
-        expected: dict[str, float] = {}
         if with_pushed := [row for row in young if scrapes[row][0]]:
-            expected["a"] = with_pushed[-1]
+            expected["a"][moment] = with_pushed[-1]
         if young and scrapes[young[-1]][1]:  # else the newest scrape left a stale marker
-            expected["b"] = young[-1]
-        assert found == expected
+            expected["b"][moment] = young[-1]
+    assert shown == expected
+    instant = json.loads(answers.vector(both, start * SECOND, lookback * SECOND))
+    assert {item["metric"]["__name__"]: float(item["value"][1]) for item in instant} == {
+        name: values[start] for name, values in expected.items() if start in values
+    }
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
