@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ("app",)
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _STATUS_SECONDS = 1.0
 _LAG_TOLD_SECONDS = 10.0  #: by how much the lag has to grow to be worth another line
 
@@ -37,7 +39,7 @@ def serve(
     options: Options,
     configuration: Annotated[
         str | None,
-        typer.Argument(metavar="[CONFIG]", help="A service configuration, or a scenario.  [default: small-core]"),
+        typer.Argument(metavar="CONFIG", help="A service configuration, or a scenario (default: small-core)."),
     ] = None,
     config: Annotated[
         str | None, typer.Option("--config", metavar="NAME", help="The same, as an option.", show_default=False)
@@ -60,7 +62,8 @@ def serve(
     kubeconfig: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="Where the kubeconfig is written.  [default: DATA_DIR/twin/CONFIG.kubeconfig]"
+            metavar="PATH",
+            help="Where the kubeconfig is written (default: twin/CONFIG.kubeconfig in the data directory).",
         ),
     ] = None,
     overwrite: Annotated[
@@ -77,6 +80,11 @@ def serve(
 
     if configuration is not None and config is not None and configuration != config:
         raise UsageError(f"two configurations are named, {configuration!r} and --config {config!r}: name one")
+    if host not in _LOOPBACK:
+        options.output.side.print(
+            f"{host}: whoever reaches this machine reaches the twin; only its Kubernetes API asks for a token",
+            style="yellow",
+        )
     served = serve_twin(
         configuration or config or "small-core",
         workload=workload,
@@ -129,15 +137,15 @@ async def _follow(console: Console, twin: ServedTwin) -> None:
     from rich.live import Live
 
     told = 0.0
-    with Live(console=console, transient=True, auto_refresh=False) as live:
+    with Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
+            await anyio.sleep(_STATUS_SECONDS)
             status = twin.status()
-            if console.is_terminal:
+            if live is not None:
                 live.update(_line(status), refresh=True)
             elif status.lag_seconds >= told + _LAG_TOLD_SECONDS:
                 told = status.lag_seconds
-                console.print(_line(status))
-            await anyio.sleep(_STATUS_SECONDS)
+                console.print(_line(status), soft_wrap=True)
 
 
 def _line(status: Status) -> Text:
@@ -148,6 +156,8 @@ def _line(status: Status) -> Text:
     line = Text.assemble(
         (datetime.fromtimestamp(status.now / SECOND, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"), "bold"),
         f"  {status.requests_per_second:.1f} requests/s  {status.pods_ready}/{status.pods} pods ready  pace {status.pace:.2f}",
+        no_wrap=True,
+        overflow="ellipsis",
     )
     if status.lag_seconds:
         line.append(f"  can't keep its pace: {status.lag_seconds:.0f} s given up", style="yellow")
@@ -187,11 +197,11 @@ def _tell(console: Console, twin: ServedTwin, otlp: str | None) -> None:
     )
     table = Table(box=None, show_header=False, padding=(0, 2))
     rows = (
-        ("Kubernetes", endpoints.kubernetes, f"namespace {endpoints.namespace}, TLS and a token: see the kubeconfig"),
-        ("Prometheus", endpoints.prometheus, "API for selectors; scrape /metrics with honor_labels: true"),
-        ("Coroot", endpoints.coroot, "API"),
-        ("load generator", endpoints.load_generator, "Locust's API"),
-        ("flagd", endpoints.flagd, "OFREP and the flags' file"),
+        ("Kubernetes", endpoints.kubernetes, "by the kubeconfig"),
+        ("Prometheus", endpoints.prometheus, "selectors; /metrics to scrape"),
+        ("Coroot", endpoints.coroot, ""),
+        ("load generator", endpoints.load_generator, "as Locust's"),
+        ("flagd", endpoints.flagd, ""),
         *((("OTLP", otlp, "gets spans and logs"),) if otlp else ()),
     )
     for name, url, use in rows:

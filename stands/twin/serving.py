@@ -32,7 +32,7 @@ from otel_control_gym.stands.twin.push import OtlpPush
 from otel_control_gym.stands.twin.run import TwinRun
 from otel_control_gym.stands.twin.servers.listening import LOOPBACK
 from otel_control_gym.stands.twin.spans import Export
-from otel_control_gym.stands.twin.stand import TwinStand, Where
+from otel_control_gym.stands.twin.stand import Listening, TwinStand
 
 __all__ = ("DEFAULT_PORT", "ServedTwin", "Status", "serve")
 
@@ -202,7 +202,7 @@ async def serve(
     if pace <= 0:
         raise UsageError(f"pace = {pace:g}: must be above 0, seconds of the twin's time per second of wall time")
     credentials = issue_credentials(host)
-    stand = TwinStand(Where(host=host, port=port, credentials=credentials))
+    stand = TwinStand(Listening(host=host, port=port, credentials=credentials))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(stand.open())
         endpoints = msgspec.structs.replace(stand.endpoints, namespace=config.public.services.namespace)

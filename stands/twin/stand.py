@@ -48,13 +48,13 @@ from otel_control_gym.stands.twin.servers.listening import LOOPBACK, listen
 from otel_control_gym.stands.twin.servers.load_generator import LoadGeneratorServer
 from otel_control_gym.stands.twin.servers.prometheus import PrometheusServer
 
-__all__ = ("TwinStand", "Where")
+__all__ = ("Listening", "TwinStand")
 
 _CHAOS_MESH_VERSION = "2.8.3"
 _KUBERNETES_VERSION = "v1.36.2"
 
 
-class Where(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Listening(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Where a twin's servers listen, and who may reach its Kubernetes API."""
 
     host: str = LOOPBACK
@@ -71,8 +71,8 @@ class TwinStand:
 
     name: Literal["twin"] = "twin"
 
-    def __init__(self, where: Where = Where()) -> None:
-        self._where = where
+    def __init__(self, listening: Listening = Listening()) -> None:
+        self._listening = listening
         self._run: TwinRun | None = None
         self._endpoints: Endpoints | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -110,26 +110,28 @@ class TwinStand:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
-        where = self._where
+        listening = self._listening
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
-            self._kubernetes = KubernetesServer(_empty_cluster(), where.credentials)
+            self._kubernetes = KubernetesServer(_empty_cluster(), listening.credentials)
             self._endpoints = Endpoints(
-                kubernetes=await stack.enter_async_context(self._kubernetes.open(**where.place(0))),
+                kubernetes=await stack.enter_async_context(self._kubernetes.open(**listening.place(0))),
                 namespace="otel-demo",
-                prometheus=await stack.enter_async_context(listen(self._prometheus.application(), **where.place(1))),
-                coroot=await stack.enter_async_context(listen(self._coroot.application(), **where.place(2))),
-                load_generator=await stack.enter_async_context(
-                    listen(self._load_generator.application(), **where.place(3))
+                prometheus=await stack.enter_async_context(
+                    listen(self._prometheus.application(), **listening.place(1))
                 ),
-                flagd=await stack.enter_async_context(listen(FlagdServer().application(), **where.place(4))),
+                coroot=await stack.enter_async_context(listen(self._coroot.application(), **listening.place(2))),
+                load_generator=await stack.enter_async_context(
+                    listen(self._load_generator.application(), **listening.place(3))
+                ),
+                flagd=await stack.enter_async_context(listen(FlagdServer().application(), **listening.place(4))),
             )
-            if where.credentials is not None:
+            if listening.credentials is not None:
                 folder = stack.enter_context(TemporaryDirectory(prefix="ocg-twin-"))
                 authority = Path(folder) / "ca.crt"
-                authority.write_bytes(where.credentials.authority)
+                authority.write_bytes(listening.credentials.authority)
                 self._endpoints = msgspec.structs.replace(
-                    self._endpoints, kubernetes_token=where.credentials.token, kubernetes_ca_file=str(authority)
+                    self._endpoints, kubernetes_token=listening.credentials.token, kubernetes_ca_file=str(authority)
                 )
             try:
                 yield
