@@ -47,6 +47,7 @@ _PATIENCE_SECONDS = 5.0  #: of wall time that a twin tries to make up
 _EXPORT_INTERVAL = 5 * SECOND  #: of its time, as an SDK's batches
 _EXPORTS_WAITING = 16  #: for a slow receiver; more are lost
 _BOOKMARK_INTERVAL = 60 * SECOND  #: of its time, as a real API server's
+_READING_SECONDS = 1.0
 _RATE_SECONDS = 10.0  #: of wall time over which rates are told
 
 
@@ -140,6 +141,8 @@ class ServedTwin:
             if self.now - bookmarked >= _BOOKMARK_INTERVAL:
                 bookmarked = self.now
                 self._run.control_plane.bookmark()
+            if wall_timer() - self._readings[-1][0] >= _READING_SECONDS:
+                self._read()
             await anyio.sleep(_YIELD_SECONDS if lags else _TICK_SECONDS)
 
     async def push(self, exports: MemoryObjectReceiveStream[Export], outlet: OtlpPush) -> None:
@@ -199,8 +202,8 @@ async def serve(
         UsageError: the pace is none, or the kubeconfig can't be written there.
         StandError: an address can't be listened on.
     """
-    if pace <= 0:
-        raise UsageError(f"pace = {pace:g}: must be above 0, seconds of the twin's time per second of wall time")
+    if not 0 < pace < float("inf"):
+        raise UsageError(f"pace = {pace:g}: must be a number above 0, seconds of the twin's time per second of wall time")
     credentials = issue_credentials(host)
     stand = TwinStand(Listening(host=host, port=port, credentials=credentials))
     async with AsyncExitStack() as stack:

@@ -115,4 +115,4 @@ def test_two_configurations_are_one_too_many() -> None:
 
 @pytest.mark.parametrize("pace", ["0", "-2"])
 def test_a_pace_that_is_none_is_refused(tmp_path: Path, pace: str) -> None:
-    assert "must be above 0" in mistaken("--pace", pace, "--data-dir", tmp_path)
+    assert "must be a number above 0" in mistaken("--pace", pace, "--data-dir", tmp_path)

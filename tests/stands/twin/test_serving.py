@@ -267,8 +267,8 @@ async def test_its_interfaces_stand_on_ports_in_a_row(serving: Serving, path: Pa
         assert existing(path)
 
 
-@pytest.mark.parametrize("pace", [0.0, -1.0])
+@pytest.mark.parametrize("pace", [0.0, -1.0, float("nan"), float("inf")])
 async def test_a_pace_that_is_none_is_refused(serving: Serving, pace: float) -> None:
-    with pytest.raises(UsageError, match="must be above 0"):
+    with pytest.raises(UsageError, match="must be a number above 0"):
         async with serving(pace=pace):
             pass
