@@ -203,7 +203,9 @@ async def serve(
         StandError: an address can't be listened on.
     """
     if not 0 < pace < float("inf"):
-        raise UsageError(f"pace = {pace:g}: must be a number above 0, seconds of the twin's time per second of wall time")
+        raise UsageError(
+            f"pace = {pace:g}: must be a number above 0, seconds of the twin's time per second of wall time"
+        )
     credentials = issue_credentials(host)
     stand = TwinStand(Listening(host=host, port=port, credentials=credentials))
     async with AsyncExitStack() as stack:
