@@ -31,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## print the targets
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-	  printf '%-12s %s\n' "  $$name" "$$text"; done
+	  printf '%-15s %s\n' "  $$name" "$$text"; done
 
 .PHONY: install
 install: $(INSTALLED)  ## create the environment and install the locked dependencies and the project
@@ -44,19 +44,26 @@ run: $(INSTALLED)  ## run an episode on the embedded twin; its dataset lands und
 test: $(INSTALLED)  ## run the tests (ARGS='-k name' for some of them)
 	@$(BIN)/python -m pytest $(ARGS)
 
-.PHONY: test-all
-test-all:  ## run the tests on every supported Python that is found, and say which were
-	@passed=; failed=; missing=; \
+# Every supported Python that this machine has besides the default one, by its path; `make PYTHON=path` gives each its own environment.
+OTHER_PYTHONS = default=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in 3.11 3.12 3.13; do \
-	  found=; \
+	  test $$version = "$$default" && continue; \
 	  for candidate in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python$$version; do \
-	    if $$candidate -c '$(SUPPORTED)' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	    if $$candidate -c '$(SUPPORTED)' >/dev/null 2>&1; then echo $$candidate; break; fi; \
 	  done; \
-	  if test -z "$$found"; then missing="$$missing $$version"; \
-	  elif echo "== $$found" && $(MAKE) test PYTHON=$$found; then passed="$$passed $$version"; \
-	  else failed="$$failed $$version"; fi; \
-	done; \
-	echo "passed on:$${passed:- none}; failed on:$${failed:- none}; not found:$${missing:- none}"; \
+	done
+
+.PHONY: environments
+environments: install  ## an environment for every supported Python that is found: determinism is tested across them
+	@for found in $$($(OTHER_PYTHONS)); do $(MAKE) install PYTHON=$$found || exit 1; done
+
+.PHONY: test-all
+test-all: environments  ## run the tests on every supported Python that is found, and say which were
+	@passed=; failed=; \
+	run() { echo "== $$1"; if $(MAKE) test $$2; then passed="$$passed $$1"; else failed="$$failed $$1"; fi; }; \
+	run $(PYTHON); \
+	for found in $$($(OTHER_PYTHONS)); do run $$(basename $$found) PYTHON=$$found; done; \
+	echo "passed on:$${passed:- none}; failed on:$${failed:- none} (of 3.11, 3.12, 3.13, those that are installed)"; \
 	test -n "$$passed" -a -z "$$failed"
 
 .PHONY: lint

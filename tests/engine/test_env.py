@@ -20,7 +20,7 @@ import otel_control_gym as ocg
 from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.codec import encode
-from otel_control_gym.engine.events import EnvironmentRecorded
+from otel_control_gym.engine.events import ActionRequested, EnvironmentRecorded
 from otel_control_gym.engine.provenance import git_shas
 from otel_control_gym.engine.settings import RunConfig
 
@@ -162,6 +162,7 @@ async def digest(directory: Path, seed: int, *actions: Any) -> str:
 
 async def test_runs_that_differ_in_one_action_are_equal_up_to_it(tmp_path: Path) -> None:
     last: list[list[Any]] = []
+    logs = []
     for second in (ocg.Noop(), ocg.Scale("frontend", replicas=2)):
         async with ocg.make(short(), data_dir=tmp_path) as env:
             seen = [await env.reset()]
@@ -169,9 +170,38 @@ async def test_runs_that_differ_in_one_action_are_equal_up_to_it(tmp_path: Path)
                 observation, *_ = await env.step(action)
                 seen.append(observation)
         last.append(seen)
+        entries = list(read_archive(env.run_dir / "event_log.zst"))
+        decided = [number for number, entry in enumerate(entries) if isinstance(entry.event, ActionRequested)]
+        logs.append(
+            [
+                (entry.truth, encode(entry.event))
+                for entry in entries[: decided[1]]
+                if not isinstance(entry.event, EnvironmentRecorded)
+            ]
+        )
     same, other = last
+    assert logs[0] == logs[1]
+    assert len(logs[0]) > 20
     assert all(np.array_equal(a.nodes, b.nodes, equal_nan=True) for a, b in zip(same[:2], other[:2], strict=True))
     assert not np.array_equal(same[3].nodes, other[3].nodes, equal_nan=True)
+
+
+async def test_a_placebo_leaves_every_feature_bit_identical(tmp_path: Path) -> None:
+    """Scaling to the present count is done, logged and verified, and nothing follows from it (science: "Coupling")."""
+    tables = []
+    for action in (ocg.Noop(), ocg.Scale("frontend", replicas=1)):
+        async with ocg.make(short(), data_dir=tmp_path) as env:
+            await env.reset()
+            _, _, _, info = await env.step(action)
+            await env.step(ocg.Noop())
+            observation = await env.observe()
+        assert info["action"] is not None
+        assert info["action"].status == "applied"
+        tables.append(observation)
+    plain, placebo = tables
+    assert np.array_equal(plain.nodes, placebo.nodes, equal_nan=True)
+    assert np.array_equal(plain.edges, placebo.edges, equal_nan=True)
+    assert np.array_equal(plain.node_mask, placebo.node_mask)
 
 
 async def test_leaving_by_cancellation_keeps_a_valid_partial_run(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from otel_control_gym.engine.settings import ServiceConfiguration, Workload
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import CLIENT
 
+ROOT = Path(__file__).parents[2]
 START = 1_767_571_200 * SECOND
 
 
@@ -72,15 +73,47 @@ def test_one_seed_gives_one_run_and_another_seed_another() -> None:
     assert digest_of_a_run(5) == digest_of_a_run(5) != digest_of_a_run(6)
 
 
-def test_another_process_with_another_hash_seed_gives_the_same_run() -> None:
+def digest_in_a_process(python: str) -> str:
+    """Return the digest of the run of seed 5 in a process of its own, with another hash seed."""
     script = (
         f"import importlib.util as u; s = u.spec_from_file_location('t', {__file__!r}); m = u.module_from_spec(s);"
         "s.loader.exec_module(m); print(m.digest_of_a_run(5))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONSAFEPATH": "1"}
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    return subprocess.run(
+        [python, "-c", script], capture_output=True, text=True, check=True, env=environment
+    ).stdout.strip()
 
-    assert answer.stdout.strip() == digest_of_a_run(5)
+
+def test_another_process_with_another_hash_seed_gives_the_same_run() -> None:
+    assert digest_in_a_process(sys.executable) == digest_of_a_run(5)
+
+
+def other_pythons() -> list[str]:
+    """Return the interpreters of the checkout's other environments, at most one per Python version."""
+    found = {str(path.parents[1].name): str(path) for path in sorted(ROOT.glob(".venv*/bin/python"))}
+    versions = {f"{sys.version_info.major}.{sys.version_info.minor}"}
+    others = []
+    for python in found.values():
+        version = subprocess.run(
+            [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        if version not in versions:
+            versions.add(version)
+            others.append(python)
+    return others
+
+
+def test_every_other_python_gives_the_same_run() -> None:
+    others = other_pythons()
+    if not others:
+        pytest.skip(
+            "no environment of another Python version here: `make environments` makes one for each that is installed"
+        )
+    assert {python: digest_in_a_process(python) for python in others} == dict.fromkeys(others, digest_of_a_run(5))
 
 
 def test_a_run_doesnt_depend_on_how_it_is_cut() -> None:
