@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from otel_control_gym.engine.command_line import config, rebuild, run, runs, show, tail, validate
+from otel_control_gym.engine.command_line import config, rebuild, run, runs, show, tail, twin, validate
 
 __all__ = ("app",)
 
@@ -43,3 +43,4 @@ app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.add_typer(config.app, name="config")
+app.add_typer(twin.app, name="twin")
