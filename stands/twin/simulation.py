@@ -238,6 +238,10 @@ class Simulation:
                 self._rules.pop((slot, peer), None)
         self._write_rules()
 
+    def egress_latency_ns(self, slot: int, peer_slot: int) -> float:
+        """Return what rules add to a packet's way from a pod to a peer, jitter left out; infinity: nothing gets through."""
+        return float(sum(self._rules[key][0] for key in ((slot, -1), (slot, peer_slot)) if key in self._rules))
+
     def clear_egress_delay(self, slot: int) -> None:
         """Remove all delay rules of a pod."""
         self._rules = {key: rule for key, rule in self._rules.items() if key[0] != slot}

@@ -90,9 +90,11 @@ async def test_answers_stand_still_between_two_readings(watched: TwinStand, http
 async def test_refused_connections_are_critical_and_failed_requests_are_not(
     watched: TwinStand, http: aiohttp.ClientSession
 ) -> None:
-    world = watched.run.world
-    world.stop_container(next(item for item in world.containers if item.service == "cart").uid)
-    await watched.advance(watched.now + 60 * SECOND)
+    scale = f"{watched.endpoints.kubernetes}/apis/apps/v1/namespaces/otel-demo/deployments/cart/scale"
+    patch = {"data": b'{"spec": {"replicas": 0}}', "headers": {"Content-Type": "application/merge-patch+json"}}
+    async with aiohttp.ClientSession() as kubernetes, kubernetes.patch(scale, **patch) as response:
+        assert response.status == 200
+    await watched.advance(watched.now + 180 * SECOND)
     answer = await get(http, f"{await project(http)}/overview/map")
     links = {
         (name_of(node["id"]), name_of(link["id"])): link for node in answer["data"]["map"] for link in node["upstreams"]
