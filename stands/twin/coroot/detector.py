@@ -16,7 +16,7 @@ from otel_control_gym.stands.twin.coroot.alerts import AlertBook
 from otel_control_gym.stands.twin.coroot.cache import LINK_FAILED, LINK_REQUESTS, LINK_SECONDS, Cache
 from otel_control_gym.stands.twin.coroot.cluster import Cluster
 from otel_control_gym.stands.twin.coroot.incidents import IncidentBook
-from otel_control_gym.stands.twin.coroot.inspections import Inspection, inspect, link_reason
+from otel_control_gym.stands.twin.coroot.inspections import Inspection, inspect, link_states
 from otel_control_gym.stands.twin.time_series import TimeSeries
 
 __all__ = ("REFRESH_SECONDS", "WINDOW_SECONDS", "Detector", "LinkState")
@@ -91,11 +91,10 @@ class Detector:
     def _read_links(self) -> tuple[LinkState, ...]:
         cache = self.cache
         view = cache.links.view(cache.latest - WINDOW_SECONDS * SECOND, cache.latest)
-        running = {pod.workload for pod in cache.cluster.instances if pod.running}
         seconds = cache.step / SECOND
         found = []
-        for row, (source, target) in enumerate(view.keys):
-            status, reason = link_reason(view, row, reachable=target in running)
+        states = link_states(view, cache.cluster)
+        for row, ((source, target), (status, reason)) in enumerate(zip(view.keys, states, strict=True)):
             last = view.values[row, :, -1] if len(view.times) else [0.0] * 6
             requests, failed, spent = (
                 max(float(last[quantity]), 0.0) for quantity in (LINK_REQUESTS, LINK_FAILED, LINK_SECONDS)

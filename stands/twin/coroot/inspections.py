@@ -32,11 +32,12 @@ from otel_control_gym.stands.twin.coroot.cache import (
     PodName,
 )
 from otel_control_gym.stands.twin.coroot.checks import CHECKS, CheckRule
+from otel_control_gym.stands.twin.coroot.cluster import Cluster
 from otel_control_gym.stands.twin.coroot.history import View
 from otel_control_gym.stands.twin.coroot.incidents import Incident
 from otel_control_gym.stands.twin.time_series import Values
 
-__all__ = ("Check", "Inspection", "Report", "Status", "inspect", "link_reason", "worst")
+__all__ = ("Check", "Inspection", "Report", "Status", "inspect", "link_states", "worst")
 
 Status = Literal["unknown", "ok", "info", "warning", "critical"]
 _ORDER: tuple[Status, ...] = ("unknown", "ok", "info", "warning", "critical")
@@ -122,21 +123,28 @@ def inspect(
     }
 
 
-def link_reason(view: View[Link], row: int, *, reachable: bool) -> tuple[Status, str]:
-    """Return a connection's status at the end of the view, and why.
+def link_states(view: View[Link], cluster: Cluster) -> list[tuple[Status, str]]:
+    """Return each connection's status at the end of the view, and why it is critical.
 
-    Args:
-        reachable: the callee has running pods that an agent could probe.
+    Lost round trips tell of lost connectivity only while the callee has running pods, which an agent could probe.
     """
-    values = view.values[row]
-    if not values.shape[1] or not (values[ACTIVE, -1] > 0 or values[FAILED_CONNECTS, -1] > 0):
-        return "unknown", ""
-    trips = values[ROUND_TRIP]
-    if reachable and not np.isnan(trips).all() and np.isnan(trips[-_LOST_POINTS:]).all():
-        return "critical", "connectivity issues"
-    if values[FAILED_CONNECTS, -1] > 0:
-        return "critical", "failed connections"
-    return "ok", ""
+    if not view.values.shape[2]:
+        return [("unknown", "")] * len(view.keys)
+    running = {pod.workload for pod in cluster.instances if pod.running}
+    reachable = np.array([target in running for _, target in view.keys], np.bool_)
+    answered = ~np.isnan(view.values[:, ROUND_TRIP])
+    lost = reachable & answered.any(axis=1) & ~answered[:, -_LOST_POINTS:].any(axis=1)
+    failing = view.values[:, FAILED_CONNECTS, -1] > 0
+    alive = failing | (view.values[:, ACTIVE, -1] > 0)
+    states: list[tuple[Status, str]] = []
+    for is_alive, is_lost, is_failing in zip(alive.tolist(), lost.tolist(), failing.tolist(), strict=True):
+        if not is_alive:
+            states.append(("unknown", ""))
+        elif is_lost:
+            states.append(("critical", "connectivity issues"))
+        else:
+            states.append(("critical", "failed connections") if is_failing else ("ok", ""))
+    return states
 
 
 class _Findings:
@@ -270,17 +278,15 @@ def _slope(x: Values, y: Values) -> float:
 
 
 def _network(findings: _Findings, links: View[Link], cache: Cache) -> None:
-    running = {pod.workload for pod in cache.cluster.instances if pod.running}
     items: dict[tuple[str, str], int] = {}
     checks = {"connectivity issues": "NetworkConnectivity", "failed connections": "NetworkTCPConnections"}
-    for row, (source, target) in enumerate(links.keys):
+    far = np.any(links.values[:, ROUND_TRIP, -1:] > CHECKS["NetworkRTT"].threshold, axis=1)
+    states = link_states(links, cache.cluster)
+    for (source, _), is_far, (_, reason) in zip(links.keys, far.tolist(), states, strict=True):
         for check in ("NetworkRTT", "NetworkConnectivity", "NetworkTCPConnections"):
             findings.know(check, source)
-        if not links.values.shape[2]:
-            continue
-        if links.values[row, ROUND_TRIP, -1] > CHECKS["NetworkRTT"].threshold:
+        if is_far:
             items["NetworkRTT", source] = items.get(("NetworkRTT", source), 0) + 1
-        _, reason = link_reason(links, row, reachable=target in running)
         if reason:
             items[checks[reason], source] = items.get((checks[reason], source), 0) + 1
     texts = {
