@@ -6,17 +6,21 @@ of their own: Coroot has its own Prometheus, the application's doesn't know them
 Differences that a comparison with a real agent would show:
 - Counters are per edge of the application, not per container; `destination` is the Service's name, as if joined with its IP already.
 - A connection counts as alive while calls are under way on it or came since the last scrape; idle ones are missed, as real ones may be.
-- Probes have no jitter. One that would take longer than the agent's patience has no answer, so a long delay looks like a partition.
+- Probes have no jitter; they are lost as other packets are, and not sent again. One that would take longer than the agent's patience has no
+  answer: so a long delay, or heavy loss, looks like a partition.
 
 Downstream: `coroot.cache` reads the series; nothing of the simulation goes further than this module.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.stands.twin.state import ATTEMPTED, IN_FLIGHT, REFUSED
+from otel_control_gym.engine.randomness import draw_uniform
+from otel_control_gym.stands.twin.state import ATTEMPTED, IN_FLIGHT, LINE_TIMED_OUT, REFUSED
 from otel_control_gym.stands.twin.time_series import Numbers, TimeSeries, Values
 from otel_control_gym.stands.twin.world import World
 
@@ -29,9 +33,10 @@ _FAMILIES = {"resp": "redis_queries", "sql": "postgres_queries", "kafka": "kafka
 
 
 class NodeAgent:
-    """The agent's series of one run, six per edge."""
+    """The agent's series of one run, six per edge; `seed` decides which probes are lost on a way that loses packets."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, seed: int) -> None:
+        self._seed = seed
         self.series = TimeSeries()
         self._world = world
         self._attempted = np.zeros(len(world.simulation.names.edges))
@@ -52,7 +57,8 @@ class NodeAgent:
         values = np.column_stack(
             [
                 finished[:, 0],
-                np.maximum(finished[:, 1] - counts[:, REFUSED], 0),  # a refused connect carries no request
+                # A refused connect carries no request, and what waited for the caller's pool in vain was never sent.
+                np.maximum(finished[:, 1] - counts[:, REFUSED] - counts[:, LINE_TIMED_OUT], 0),
                 simulation.edge_seconds[:, :, 0].sum(axis=1),
                 counts[:, REFUSED],
                 alive,
@@ -67,18 +73,26 @@ class NodeAgent:
         for slot, container in enumerate(self._world.containers):
             if container.running and container.slot == slot:
                 pods.setdefault(container.service, []).append(slot)
-        simulation = self._world.simulation
         found = np.full(len(self._round_trips), np.nan)
-        for row, (source, target, _) in enumerate(simulation.names.edges):
-            added = [
-                (simulation.egress_latency_ns(one, other) + simulation.egress_latency_ns(other, one)) / SECOND
+        for row, (source, target, _) in enumerate(self._world.simulation.names.edges):
+            trips = [
+                trip
                 for one in pods.get(source, ())
                 for other in pods.get(target, ())
+                if (trip := self._round_trips[row] + self._added(one, other)) <= _PROBE_SECONDS
             ]
-            trips = [trip for extra in added if (trip := extra + self._round_trips[row]) <= _PROBE_SECONDS]
             if trips:
                 found[row] = sum(trips) / len(trips)
         return found
+
+    def _added(self, one: int, other: int) -> float:
+        """Return what rules add to a probe's round trip between two slots [s]; infinity: it is lost."""
+        simulation = self._world.simulation
+        (there, kept), (back, kept_back) = simulation.egress(one, other), simulation.egress(other, one)
+        kept *= kept_back
+        if kept < 1.0 and draw_uniform(self._seed, one, other, simulation.now) >= kept:
+            return math.inf
+        return (there + back) / SECOND
 
     def _declare(self) -> Numbers:
         simulation = self._world.simulation

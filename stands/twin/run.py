@@ -55,7 +55,7 @@ class TwinRun:
         self.control_plane.install()
         self.world.warm_up()
         self.telemetry = Telemetry(self.world, self.control_plane)
-        self._agent = NodeAgent(self.world)
+        self._agent = NodeAgent(self.world, seed=derive_seed(config.seed, "node agent"))
         self.detector = Detector(
             self.telemetry.series,
             self._agent.series,

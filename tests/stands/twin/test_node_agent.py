@@ -44,7 +44,7 @@ def told(agent: NodeAgent, name: str, source: str, target: str, status: str | No
 
 
 def scraped(run: TwinRun) -> NodeAgent:
-    agent = NodeAgent(run.world)
+    agent = NodeAgent(run.world, seed=7)
     agent.scrape(run.now)
     return agent
 
@@ -90,3 +90,23 @@ def test_a_delay_on_a_pod_s_way_out_is_in_the_round_trips_of_all_its_edges(
     assert told(agent, "container_net_latency_seconds", "checkout", "currency") == elsewhere
     run.world.set_network_rule(uid, "one", peers=None, rule=NetworkRule(latency_ms=1000.0))
     assert np.isnan(told(scraped(run), "container_net_latency_seconds", "frontend", "cart"))
+
+
+def test_a_partition_answers_no_probe_and_loss_costs_its_share_of_them(make_config: MakeConfig) -> None:
+    run = living(make_config)
+    uid = next(item.uid for item in run.world.containers if item.service == "cart")
+    agent = NodeAgent(run.world, seed=7)
+    answered = []
+    for rule in (NetworkRule(loss=0.5), NetworkRule(blocked=True)):
+        run.world.set_network_rule(uid, "one", peers=None, rule=rule)
+        answered.append(0)
+        for _ in range(100):
+            live(run, 1)
+            agent.scrape(run.now)
+            answered[-1] += not np.isnan(told(agent, "container_net_latency_seconds", "frontend", "cart"))
+    assert 30 < answered[0] < 70
+    assert answered[1] == 0
+    run.world.set_network_rule(uid, "one", peers=None, rule=None)
+    live(run, 1)
+    agent.scrape(run.now)
+    assert told(agent, "container_net_latency_seconds", "frontend", "cart") < 0.001

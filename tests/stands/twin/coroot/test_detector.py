@@ -14,6 +14,7 @@ import pytest
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin import coroot
 from otel_control_gym.stands.twin.run import TwinRun
+from otel_control_gym.stands.twin.runtime import NetworkRule
 from otel_control_gym.stands.twin.stand import TwinStand
 
 if TYPE_CHECKING:
@@ -154,6 +155,24 @@ def test_a_quiet_hour_has_no_incident_and_no_alert(make_config: MakeConfig, seed
         pass
     assert run.detector.incidents.incidents == []
     assert run.detector.alerts.alerts == []
+
+
+def test_a_partition_is_the_callers_trouble_and_its_victim_looks_healthy(make_config: MakeConfig) -> None:
+    run = TwinRun(make_config(60))
+    while run.advance_once(run.start + 5 * MINUTE):
+        pass
+    uid = next(item.uid for item in run.world.containers if item.service == "cart")
+    run.world.set_network_rule(uid, "one", peers=None, rule=NetworkRule(blocked=True))
+    while run.advance_once(run.start + 8 * MINUTE):
+        pass
+    detector = run.detector
+    broken = {(link.source, link.target): link.reason for link in detector.links if link.status == "critical"}
+    assert broken[("frontend", "cart")] == "connectivity issues"
+    assert all("cart" in link for link in broken)
+    check = detector.inspections["frontend"].check("NetworkConnectivity")
+    assert check is not None
+    assert check.message == "no connectivity with 1 upstream service"
+    assert detector.inspections["cart"].status == "ok"
 
 
 def lived(run: TwinRun, cuts: Sequence[int]) -> str:
