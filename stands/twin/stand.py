@@ -3,11 +3,11 @@
 In: a `RunConfig`; then moments to live until. Out: barriers; everything else goes through HTTP: Kubernetes, Prometheus, Coroot, Locust and
 flagd are served on the loopback, spans and logs are pushed by OTLP.
 
-**Order within one moment.** `advance` goes from one due moment to the next: a scrape, a look of the kubelet at its containers, a reading of
-the map, a task of the control plane. At each of them the kernel comes first (all its events up to and including that moment), then the
-control plane (what is due, and what that entails), then the kubelet and the sampling of spans, then the map, then the scrape. So a scrape
-at t shows what was served up to t, and what is asked for at t, after the barrier, shows in the next one. All grids begin with the
-run; how an episode is cut into calls of `advance` changes nothing that they yield.
+**Order within one moment.** `advance` goes from one due moment to the next: a scrape, a look of the kubelet at its containers, a refresh of
+Coroot's detector, a task of the control plane. At each of them the kernel comes first (all its events up to and including that moment),
+then the control plane (what is due, and what that entails), then the kubelet and the sampling of spans, then the detector, then the
+scrapes. So a scrape at t shows what was served up to t, and what is asked for at t, after the barrier, shows in the next one. All grids
+begin with the run; how an episode is cut into calls of `advance` changes nothing that they yield.
 
 **What makes the barrier.** At `until` the spans and logs since the last barrier are posted and answered, and every watch gets a bookmark
 with the newest resourceVersion. The kernel computes on the event loop's own thread, in slices of at most one scrape interval with a
@@ -149,7 +149,7 @@ class TwinStand:
         run = TwinRun(config)
         self._kubernetes.control_plane = run.control_plane
         self._prometheus.attach(run.telemetry.series)
-        self._coroot.attach(run.service_map, run.control_plane, seed=config.seed)
+        self._coroot.attach(run.detector, seed=config.seed)
         self._load_generator.attach(run.simulation)
         self._flagd.attach(run.world.flags)
         run.at_scrape = self._load_generator.observe
