@@ -22,7 +22,7 @@ from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
 from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
 from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Recorded
-from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand
+from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.settings import RunConfig, RunSettings
 
@@ -77,6 +77,12 @@ class Rooms:
         from otel_control_gym.actuators import open_actuators
 
         return open_actuators(endpoints, config.public, append, seed=config.seed)
+
+    def workload_driver(self, endpoints: Endpoints, config: RunConfig) -> AbstractAsyncContextManager[WorkloadDriver]:
+        """Return what changes the load as the run's workload says."""
+        from otel_control_gym.actuators import open_curve
+
+        return open_curve(endpoints, config.workload)
 
     def checked_action(self, action: msgspec.Struct | dict[str, Any], settings: RunSettings) -> msgspec.Struct:
         """Return the action that was asked for.

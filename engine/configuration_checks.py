@@ -6,13 +6,18 @@ once, when a run is put together; `check_duration` and `check_window` are for th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import msgspec
 
+from otel_control_gym.engine.configuration_flags import check_flags
+from otel_control_gym.engine.configuration_layers import Layers
+from otel_control_gym.engine.configuration_topics import check_topics
 from otel_control_gym.engine.errors import ConfigurationError, nearest
 from otel_control_gym.engine.plain_values import whole_number
+from otel_control_gym.engine.randomization import check_randomization
 from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
@@ -40,6 +45,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     reward: str
     episode: str
     metrics: str
+    layers: Layers | None = None  #: what the services were made of, if they came from files
 
 
 def check(config: RunConfig, labels: Labels) -> None:
@@ -49,12 +55,21 @@ def check(config: RunConfig, labels: Labels) -> None:
     """
     public = config.public
     _check_granularity(public.granularity, labels.granularity)
-    _check_services(public.services, labels.services)
+    try:
+        _check_services(public.services, labels.services)
+        if public.services.randomize is not None:
+            check_randomization(public.services.randomize, public.services, labels.services)
+    except ConfigurationError as error:
+        if labels.layers is None:
+            raise
+        raise labels.layers.relocated(error) from None
     _check_workload(config.workload, public.services, labels.workload)
     _check_reward(public.reward, public.services, labels.reward)
     _check_episode(public.episode, labels.episode)
     _check_metrics(public.metrics, public.granularity, labels.metrics)
     _check_scenario(config.scenario, public, labels.scenario)
+    if config.scenario.randomize is not None:
+        check_randomization(config.scenario.randomize, public.services, labels.scenario)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------------
@@ -181,7 +196,7 @@ def _check_services(services: ServiceConfiguration, file: str) -> None:
     _known(services.entry, services.services, file, "entry", "no service has this name")
     for name, service in services.services.items():
         _check_service(name, service, file)
-    pairs: list[tuple[str, str]] = []
+    pairs: dict[tuple[str, str], int] = {}
     for number, edge in enumerate(services.edges):
         key = f"edges[{number}]"
         _known(edge.source, services.services, file, f"{key}.source", "no service has this name")
@@ -194,9 +209,11 @@ def _check_services(services: ServiceConfiguration, file: str) -> None:
                 "the same edge is declared twice",
                 "keep one of the two declarations",
             )
-        pairs.append((edge.source, edge.target))
+        pairs[edge.source, edge.target] = number
         _positive(edge.latency_ms, file, f"{key}.latency_ms", zero=True)
     _check_calls(services, pairs, file)
+    check_topics(services, file)
+    check_flags(services, file)
     entry = services.services[services.entry]
     for name, flow in services.flows.items():
         _positive(flow.weight, file, f"flows.{name}.weight", zero=True)
@@ -230,7 +247,7 @@ def _check_service(name: str, service: Service, file: str) -> None:
             )
 
 
-def _check_calls(services: ServiceConfiguration, pairs: list[tuple[str, str]], file: str) -> None:
+def _check_calls(services: ServiceConfiguration, pairs: Mapping[tuple[str, str], int], file: str) -> None:
     calls: dict[str, list[str]] = {}
     for name, service in services.services.items():
         for operation_name, operation in service.operations.items():
@@ -243,12 +260,11 @@ def _check_calls(services: ServiceConfiguration, pairs: list[tuple[str, str]], f
                     )
                     _check_call(name, call.target, services, pairs, file, key)
                     calls[address].append(call.target)
-    for address in calls:
-        _check_finite(address, calls, file)
+    _check_finite(calls, file)
 
 
 def _check_call(
-    source: str, target: str, services: ServiceConfiguration, pairs: list[tuple[str, str]], file: str, key: str
+    source: str, target: str, services: ServiceConfiguration, pairs: Mapping[tuple[str, str], int], file: str, key: str
 ) -> None:
     service, _, operation = target.partition(":")
     if service not in services.services or not operation:
@@ -268,19 +284,15 @@ def _check_call(
         )
 
 
-def _check_finite(address: str, calls: Mapping[str, list[str]], file: str) -> None:
-    reached, frontier = [address], list(calls[address])
-    while frontier:
-        target = frontier.pop()
-        if target == address:
-            service, _, operation = address.partition(":")
-            key = f"services.{service}.operations.{operation}"
-            _refuse(
-                file, key, address, "calls itself, directly or through others: it would never end", "break the cycle"
-            )
-        if target not in reached:
-            reached.append(target)
-            frontier.extend(calls[target])
+def _check_finite(calls: Mapping[str, list[str]], file: str) -> None:
+    try:
+        TopologicalSorter(calls).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+        address = next(address for address in calls if address in circle)
+        service, _, operation = address.partition(":")
+        key = f"services.{service}.operations.{operation}"
+        _refuse(file, key, address, "calls itself, directly or through others: it would never end", "break the cycle")
 
 
 # --- load, reward, end ------------------------------------------------------------------------------------------------------
@@ -295,12 +307,36 @@ def _check_workload(workload: Workload, services: ServiceConfiguration, file: st
         _refuse(
             file, "rate_per_s", workload.rate_per_s, "open arrivals need a rate", "use more than 0, or arrivals: closed"
         )
+    _check_curve(workload, file)
     for flow, weight in workload.mix.items():
         _known(flow, services.flows, file, f"mix.{flow}", f"{services.name!r} has no such flow")
         _positive(weight, file, f"mix.{flow}", zero=True)
     weights = {name: workload.mix.get(name, flow.weight) for name, flow in services.flows.items()}
     if not any(weight > 0 for weight in weights.values()):
         _refuse(file, "mix", workload.mix, "no flow is left with a weight above 0", "give at least one flow a weight")
+
+
+def _check_curve(workload: Workload, file: str) -> None:
+    closed = workload.arrivals == "closed"
+    wanted, other = ("users", "rate_per_s") if closed else ("rate_per_s", "users")
+    before = -1
+    for number, point in enumerate(workload.curve):
+        key = f"curve[{number}]"
+        if point.at_seconds <= before:
+            problem = "before time 0" if number == 0 else f"not after the point before, at {before}"
+            _refuse(
+                file,
+                f"{key}.at_seconds",
+                point.at_seconds,
+                problem,
+                "write points in ascending order of time, from 0 on",
+            )
+        before = point.at_seconds
+        level = getattr(point, wanted)
+        if level is None or getattr(point, other) is not None:
+            problem = f"{workload.arrivals} arrivals have {wanted}, not {other}"
+            _refuse(file, key, msgspec.to_builtins(point), problem, f"give the point {wanted} alone")
+        _positive(level, file, f"{key}.{wanted}", zero=True)
 
 
 def _check_reward(reward: RewardSettings, services: ServiceConfiguration, file: str) -> None:
@@ -398,10 +434,9 @@ def _refuse(file: str, key: str, found: Any, problem: str, remedy: str) -> None:
     raise ConfigurationError(file=file, key=key, found=found, problem=problem, remedy=remedy)
 
 
-def _known(found: str, accepted: Iterable[str], file: str, key: str, problem: str) -> None:
-    names = list(accepted)
-    if found not in names:
-        _refuse(file, key, found, problem, nearest(found, names))
+def _known(found: str, accepted: Collection[str], file: str, key: str, problem: str) -> None:
+    if found not in accepted:
+        _refuse(file, key, found, problem, nearest(found, accepted))
 
 
 def _ordered(found: tuple[float, float], file: str, key: str) -> None:

@@ -12,7 +12,9 @@ Data sheet
 - Counters are cumulative from the start of the simulation (edges, flows) or of the pod (span rows, CPU, network).
 - Memory: base + share per request in flight + what stressors hold; over the limit a container is killed and `run` stops there.
 - Same configuration, seed and commands: same counters and spans, bit for bit, however the time was cut into runs.
-- Simplifications: work is drawn per stage and independent of the pod; TCP and TLS handshakes and packet loss don't exist here; CPU quotas
+- Networks lose and block packets, TCP sends them again (`network`); connections stick, age and come in pools (`connections`, `pools`);
+  calls end with statuses (`statuses`).
+- Simplifications: work is drawn per stage and independent of the pod; TCP and TLS handshakes take no time on a sound network; CPU quotas
   have one period clock per pod (no slices, no carry-over); the node's cores are the pod's own (no noisy neighbours); a delay rule delays
   each message once, not its acknowledgements; a caller that gives up doesn't tell the called, whose work goes on.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 from otel_control_gym.engine.settings import ServiceConfiguration, Workload
 from otel_control_gym.stands.twin.fault_commands import FaultCommands
+from otel_control_gym.stands.twin.flag_commands import FlagCommands
 from otel_control_gym.stands.twin.load_commands import LoadCommands
 from otel_control_gym.stands.twin.machine import NS_PER_SECOND
 from otel_control_gym.stands.twin.pod_commands import PodCommands
@@ -30,7 +33,7 @@ from otel_control_gym.stands.twin.state import copy_state
 __all__ = ("Simulation",)
 
 
-class Simulation(PodCommands, FaultCommands, LoadCommands, Readings):
+class Simulation(PodCommands, FaultCommands, FlagCommands, LoadCommands, Readings):
     """A simulated application under load; see the module's data sheet.
 
     `names` tells what rows mean: `operations`, `edges`, `flows`, `services`.
@@ -62,6 +65,7 @@ class Simulation(PodCommands, FaultCommands, LoadCommands, Readings):
             self.set_users(workload.users, workload.spawn_rate_per_s)
         else:
             self.set_rate(workload.rate_per_s)
+        self.set_flags({})
 
     def copy(self) -> Simulation:
         """Return an independent simulation in the same state, with the same randomness ahead."""

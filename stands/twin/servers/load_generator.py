@@ -4,12 +4,14 @@ In: HTTP requests. Out: changes of users and mix in the simulation; Locust's sta
 
 Locust's part: `POST /swarm` starts a test or resizes a running one (HTTP 200 with `success: false` when it doesn't), `GET /stop`,
 `GET /stats/reset`, `GET /stats/requests`. Ours: `GET /ocg/workload` tells what is offered and what came of it,
-`GET /ocg/workload/readings?since=T` tells it for every scrape interval since T [s], `POST /ocg/mix` weighs the tasks. With open
-arrivals there are no users: `/swarm` refuses, `/stop` ends the arrivals.
+`GET /ocg/workload/readings?since=T` tells it for every scrape interval since T [s], `POST /ocg/mix` weighs the tasks, `POST /ocg/rate`
+(form field `rate_per_s`) sets the rate of open arrivals. With those there are no users: `/swarm` refuses, `/stop` ends the arrivals, and
+a rate above 0 begins them again. In a closed loop `/ocg/rate` refuses.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -66,6 +68,7 @@ class LoadGeneratorServer:
         router.add_get("/ocg/workload", self._workload)
         router.add_get("/ocg/workload/readings", self._since)
         router.add_post("/ocg/mix", self._mix)
+        router.add_post("/ocg/rate", self._rate)
         return application
 
     def state(self) -> LoadState:
@@ -163,6 +166,19 @@ class LoadGeneratorServer:
         except (msgspec.DecodeError, ValueError) as error:
             return json_response({"success": False, "message": str(error)}, status=400)
         return json_response({"success": True, "message": "Mix changed", "mix": simulation.mix})
+
+    async def _rate(self, request: web.Request) -> web.Response:
+        form, simulation = await request.post(), self._running()
+        try:
+            rate = _number(form, "rate_per_s")
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"rate_per_s = {rate}: must be at least 0, and finite")
+            simulation.set_rate(rate)
+        except ValueError as error:
+            return json_response({"success": False, "message": str(error)}, status=400)
+        if rate > 0:
+            self._stopped = False
+        return json_response({"success": True, "message": "Rate changed", "rate_per_s": rate})
 
     def _running(self) -> Simulation:
         if self._simulation is None:

@@ -161,7 +161,7 @@ def test_tcp_gives_an_open_connection_up_after_a_quarter_of_an_hour_and_dials_an
 def test_a_dial_into_a_partition_is_given_up_after_two_minutes_and_reaches_nobody(sender: int) -> None:
     simulation = started(5.0, connection="per_request")
     before = simulation.pod_counters().served[BACK]
-    simulation.set_egress_rules(sender, {None: BLOCKED} if sender == FRONT else {FRONT: BLOCKED})
+    simulation.set_egress_rules(sender, {BACK if sender == FRONT else FRONT: BLOCKED})
     simulation.run(5 * SECOND)
     simulation.set_rate(0.0)
     simulation.run(200 * SECOND)
