@@ -178,7 +178,11 @@ def test_what_the_old_version_reads_and_writes_back_loses_nothing(metrics: list[
     spec: Any = {"scaleTargetRef": TARGET, "minReplicas": 1, "maxReplicas": 3, "metrics": metrics}
     if behaves:
         spec["behavior"] = {"scaleDown": {"stabilizationWindowSeconds": 9}}
-    status = {"currentReplicas": 2, "desiredReplicas": 2, "conditions": [{"type": "AbleToScale", "status": "True"}]}
+    status: Any = {
+        "currentReplicas": 2,
+        "desiredReplicas": 2,
+        "conditions": [{"type": "AbleToScale", "status": "True"}],
+    }
     stored = {"metadata": {"name": "x", "annotations": {"a": "b"}}, "spec": spec, "status": status}
     served = as_served(HORIZONTAL_POD_AUTOSCALER_V1, stored)
     assert served["spec"].keys() <= {"scaleTargetRef", "minReplicas", "maxReplicas", "targetCPUUtilizationPercentage"}
@@ -287,7 +291,7 @@ async def test_a_route_gets_the_schemas_defaults_and_counts_its_changes(http: ai
     headers = {"Content-Type": "application/json-patch+json"}
     async with http.patch(f"{ROUTES}/split", json=operations, headers=headers) as answer:
         assert (await answer.json())["metadata"]["generation"] == 2
-    status = {"status": {"parents": []}, "spec": {}}
+    status: Any = {"status": {"parents": []}, "spec": {}}
     async with http.patch(f"{ROUTES}/split/status", json=status, headers=MERGE) as answer:
         item = await answer.json()
     assert (item["metadata"]["generation"], item["status"]) == (2, {"parents": []})

@@ -99,7 +99,7 @@ async def test_containers_and_variables_are_owned_one_by_one(http: aiohttp.Clien
     assert container["env"][-1] == variable
     assert len(container["env"]) > 1
     owned = managers_of(stored)["one", "Apply"]["f:spec"]["f:template"]["f:spec"]["f:containers"]
-    variables = {'k:{"name":"A"}': {".": {}, "f:name": {}, "f:value": {}}}
+    variables: Any = {'k:{"name":"A"}': {".": {}, "f:name": {}, "f:value": {}}}
     assert owned == {'k:{"name":"cart"}': {".": {}, "f:name": {}, "f:env": variables}}
     template = {"spec": {"containers": [{"name": "cart", "image": "example.org/cart:2"}]}}
     refused = await apply(http, path, cart(template=template), code=409)
