@@ -100,6 +100,7 @@ def test_a_pod_processes_one_message_at_a_time_whatever_it_has_partitions() -> N
 
 def test_what_a_dead_pod_had_read_since_its_last_commit_is_read_again() -> None:
     simulation = start(queues(work_ms=50.0, commit_seconds=5.0, session_seconds=10.0), rate=10.0)
+    simulation.set_span_probability(1.0)
     simulation.run(round(33.3 * SECOND))
     before = only(simulation)
     unread = sum(reader.position - reader.committed for reader in before.readers)
@@ -120,6 +121,9 @@ def test_what_a_dead_pod_had_read_since_its_last_commit_is_read_again() -> None:
     assert only(simulation).lag == topic.lost == 0
     served = simulation.pod_counters().served
     assert topic.appended <= served[BOOKS] + served[successor] <= topic.appended + topic.redelivered
+    spans = simulation.take_spans()
+    processed = spans["span_id"][spans["kind"] == CONSUMER].tolist()
+    assert len(processed) == len(set(processed)) == served[[BOOKS, successor]].sum(), "each delivery is a trace"
     assert_conserved(simulation)
 
 
@@ -166,8 +170,7 @@ def test_a_broker_s_death_refuses_producers_and_loses_what_wasn_t_committed() ->
 
 def test_a_group_that_starts_at_the_end_reads_only_what_comes_after_it_began() -> None:
     groups = tuple(
-        Consumer(group=name, service="books", operation="enter", start=name)  # type: ignore[arg-type]
-        for name in ("earliest", "latest")
+        Consumer(group=name, service="books", operation="enter", start=name) for name in ("earliest", "latest")
     )
     config = queues(consumers=groups)
     fresh = start_without_books(config)
