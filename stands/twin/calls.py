@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled, inlined
+from otel_control_gym.stands.twin.compilation import compiled, merged
 from otel_control_gym.stands.twin.connections import choose_pod
 from otel_control_gym.stands.twin.draws import (
     ATTEMPT,
@@ -81,7 +81,7 @@ GATHERING: Final = 3
 FLAG_STAGE: Final = 2**20  #: stage of the work that a flag adds
 
 
-@inlined
+@compiled
 def start_call(
     topology: Topology, state: State, site: int, client: int, parent: int, session: int, key: np.uint64, lines: int
 ) -> None:
@@ -91,7 +91,7 @@ def start_call(
     _send(topology, state, index)
 
 
-@inlined
+@compiled
 def _send(topology: Topology, state: State, index: int) -> None:
     world, hop = state.world[0], state.hops[index]
     call = topology.calls[hop.call]
@@ -107,7 +107,7 @@ def _send(topology: Topology, state: State, index: int) -> None:
     _dispatch(topology, state, index)
 
 
-@inlined
+@compiled
 def _dispatch(topology: Topology, state: State, index: int) -> None:
     """Let a call that has its place leave its caller."""
     hop = state.hops[index]
@@ -124,7 +124,7 @@ def _dispatch(topology: Topology, state: State, index: int) -> None:
         send_request(topology, state, index)
 
 
-@inlined
+@merged
 def handle_arrival(topology: Topology, state: State, index: int) -> None:
     """Let a request reach its pod."""
     hop = state.hops[index]
@@ -139,7 +139,7 @@ def handle_arrival(topology: Topology, state: State, index: int) -> None:
     _admit(topology, state, index)
 
 
-@inlined
+@compiled
 def _admit(topology: Topology, state: State, index: int) -> None:
     """Let a hop go on at its pod, or queue it for a worker."""
     hop, world = state.hops[index], state.world[0]
@@ -162,7 +162,7 @@ def _admit(topology: Topology, state: State, index: int) -> None:
     world.todo += 1
 
 
-@inlined
+@compiled
 def _release(state: State, hop: Record) -> None:
     """Give a hop's worker to the one that waits longest."""
     if not hop.holding:
@@ -181,7 +181,7 @@ def _release(state: State, hop: Record) -> None:
     world.todo += 1
 
 
-@inlined
+@merged
 def advance_next(topology: Topology, state: State) -> None:
     """Let the newest hop on `todo` go on until it computes, waits or is done."""
     world = state.world[0]
@@ -273,7 +273,7 @@ def _send_copies(topology: Topology, state: State, index: int, site: int, key: n
         _send(topology, state, take_row(state, site, hop.pod, NOBODY, NOBODY, own, hop.lines, hop.trace))
 
 
-@inlined
+@merged
 def _start_next_call(topology: Topology, state: State, index: int, step: Record) -> bool:
     """Start the next call of a step; False if there is none left."""
     hop = state.hops[index]
@@ -303,7 +303,7 @@ def _fail(topology: Topology, state: State, index: int, status: int) -> None:
     _answer(topology, state, index, ERROR, status)
 
 
-@inlined
+@compiled
 def _answer(topology: Topology, state: State, index: int, outcome: int, status: int) -> None:
     """Send a hop's answer on its way."""
     hop = state.hops[index]
@@ -320,7 +320,7 @@ def _answer(topology: Topology, state: State, index: int, outcome: int, status: 
         send_answer(topology, state, index, outcome)
 
 
-@inlined
+@merged
 def handle_report(topology: Topology, state: State, index: int) -> int:
     """Let an outcome reach its caller; return the session that it belongs to, or -1 if that isn't a user's any more."""
     hop, session = state.hops[index], -1
@@ -336,7 +336,7 @@ def handle_report(topology: Topology, state: State, index: int) -> int:
     return session
 
 
-@compiled
+@merged
 def handle_timeout(topology: Topology, state: State, index: int) -> int:
     """Let a caller give up, unless it has its answer; return the session whose request failed so, or -1."""
     hop = state.hops[index]
@@ -350,7 +350,7 @@ def handle_timeout(topology: Topology, state: State, index: int) -> int:
     return _end_client(topology, state, index)
 
 
-@inlined
+@compiled
 def _end_client(topology: Topology, state: State, index: int) -> int:
     """Close the client end: the call is tried again, or its caller is told; return the session that is told (or -1)."""
     hop = state.hops[index]
@@ -388,7 +388,7 @@ def handle_resend(topology: Topology, state: State, index: int) -> None:
         _send(topology, state, index)
 
 
-@inlined
+@compiled
 def _resume(topology: Topology, state: State, index: int, child: Record) -> None:
     """Tell a hop that one of its calls is over."""
     hop = state.hops[index]

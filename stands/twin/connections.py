@@ -70,7 +70,7 @@ def drop_connection(topology: Topology, state: State, hop: Record) -> None:
         connection.pod = -1
 
 
-@inlined
+@compiled
 def _draw(state: State, service: int, key: np.uint64, purpose: int, split_purpose: int, index: int) -> int:
     """Return one of a service's ready pods; -1 if there is none, or none of the group that the split has drawn."""
     ready, count, share = state.ready[service], state.ready_count[service], state.splits[service]

@@ -35,7 +35,7 @@ def own_failure(operation: Record, pod: Record, key: np.uint64) -> int:
     return FINE
 
 
-@inlined
+@compiled
 def is_answer(call: Record, child: Record) -> bool:
     """Return whether a caller takes what came of its call for an answer."""
     if child.outcome == OK:

@@ -24,7 +24,7 @@ from otel_control_gym.stands.twin.calls import (
     handle_timeout,
     handle_wake,
 )
-from otel_control_gym.stands.twin.compilation import compiled, entry_point, inlined
+from otel_control_gym.stands.twin.compilation import compiled, entry_point, merged
 from otel_control_gym.stands.twin.consumers import (
     end_message,
     handle_fetch,
@@ -56,6 +56,7 @@ from otel_control_gym.stands.twin.memory import grow_memory
 from otel_control_gym.stands.twin.message_log import handle_commit
 from otel_control_gym.stands.twin.network import handle_transmission
 from otel_control_gym.stands.twin.processor import change_limit, change_stress, clear_work, handle_processor
+from otel_control_gym.stands.twin.references import by_reference
 from otel_control_gym.stands.twin.state import DRAINING, NOBODY, STOPPED, TIMED_OUT, State
 from otel_control_gym.stands.twin.topology import Topology
 from otel_control_gym.stands.twin.users import (
@@ -111,6 +112,7 @@ OUT_OF_MEMORY: Final = 3  #: `world.killed` is over its limit at this moment
 @entry_point
 def run(topology: Topology, state: State, until: int, command: int, subject: int, amount: float) -> int:
     """Carry out a command at the present moment, then let everything up to `until` happen; return why it stopped."""
+    topology, state = by_reference(topology), by_reference(state)
     world = state.world[0]
     if command != NOTHING:
         if not _has_room(state, world.hops_used if command in (STOP, KILL) else 0):
@@ -134,7 +136,7 @@ def run(topology: Topology, state: State, until: int, command: int, subject: int
             return REACHED
 
 
-@inlined
+@compiled
 def _has_room(state: State, extra: int) -> bool:
     """Return whether the arrays can take what one event, or one hop that goes on, may bring, and `extra` events."""
     world = state.world[0]
@@ -147,7 +149,7 @@ def _has_room(state: State, extra: int) -> bool:
     )
 
 
-@inlined
+@merged
 def _take_place(topology: Topology, state: State, kind: int, index: int) -> None:
     """Let one event take place; events that were planned anew since are recognised by their time."""
     world = state.world[0]

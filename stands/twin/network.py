@@ -56,7 +56,7 @@ def send_request(topology: Topology, state: State, index: int) -> None:
         _transmit(topology, state, index)
 
 
-@inlined
+@compiled
 def send_answer(topology: Topology, state: State, index: int, outcome: int) -> None:
     """Send a hop's answer, or the news that there is none, from its pod to the caller."""
     hop, world = state.hops[index], state.world[0]

@@ -39,7 +39,7 @@ PERIOD: Final = 100_000_000  #: CFS period in nanoseconds, the kernel's and Kube
 BATCH: Final = 64  #: most hops that one processor event ends, so that what follows is bounded; the rest is due at once
 
 
-@inlined
+@compiled
 def settle(pod: Record, now: int) -> None:
     """Account for the time since the pod was last settled, in which nothing changed."""
     elapsed = now - pod.last
@@ -65,7 +65,7 @@ def settle(pod: Record, now: int) -> None:
     pod.last = now
 
 
-@inlined
+@compiled
 def plan(state: State, slot: int, threads: int) -> None:
     """Work out rates anew after a change, and see to it that the next processor event isn't late."""
     pod, now = state.pods[slot], state.world[0].now
@@ -141,7 +141,7 @@ def handle_processor(state: State, slot: int, threads: int) -> None:
     plan(state, slot, threads)
 
 
-@inlined
+@compiled
 def add_work(state: State, slot: int, hop: int, work_ns: float, threads: int) -> None:
     """Start CPU work of a hop."""
     pod, record = state.pods[slot], state.hops[hop]
@@ -194,7 +194,7 @@ def clear_work(state: State, slot: int) -> None:
     pod.due = NEVER
 
 
-@inlined
+@compiled
 def _meld(hops: Table, first: int, second: int) -> int:
     """Return the root of two skew heaps put together, by `finish` (Sleator and Tarjan, 1986, top down)."""
     if first < 0:

@@ -68,7 +68,7 @@ def bucket(duration: int) -> int:
     return found
 
 
-@inlined
+@compiled
 def open_call(state: State, edge: int, attempt: int) -> None:
     """Count a call that begins."""
     state.edge_counts[edge, ATTEMPTED] += 1
@@ -172,7 +172,7 @@ def close_task(state: State, session: Record, slot: int) -> None:
             span.outcome, span.status, span.failed = OK, 0, 0
 
 
-@inlined
+@compiled
 def _keep(state: State, trace: np.uint64, failed: int) -> int:
     """Return the row for a span if its trace is sampled, else -1."""
     world = state.world[0]
@@ -189,7 +189,7 @@ def _keep(state: State, trace: np.uint64, failed: int) -> int:
     return row
 
 
-@inlined
+@compiled
 def _identify(span: Record, trace: np.uint64, span_id: np.uint64, parent_id: np.uint64, start: int, end: int) -> None:
     span.start, span.end = start, end
     span.trace_high, span.trace_low = bits(trace, TRACE_HIGH, 0), bits(trace, TRACE_LOW, 0)

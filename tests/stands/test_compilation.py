@@ -1,10 +1,24 @@
-"""The kernel's cache of machine code can't be stale: its folder's name follows from every source that goes into it."""
+"""The kernel's cache of machine code can't be stale, and it compiles no more than it must."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numba
+import numpy as np
+import numpy.typing as npt
 
 from otel_control_gym.stands.twin import compilation
+from otel_control_gym.stands.twin.references import by_reference
+
+njit: Any = numba.njit
+
+
+class Pair(NamedTuple):
+    """Two arrays that compiled code takes by reference."""
+
+    numbers: npt.NDArray[np.int64]
+    ratios: npt.NDArray[np.float64]
 
 
 def test_the_digest_covers_every_module_with_compiled_code() -> None:
@@ -28,3 +42,31 @@ def test_the_cache_folder_is_set_for_the_kernel_only() -> None:
 
     assert before == settings.CACHE_DIR  # type: ignore[attr-defined]
     assert compilation.sources_digest() in compiled.stats.cache_path  # type: ignore[attr-defined]
+
+
+def test_a_function_is_compiled_once_for_all_constants() -> None:
+    @compilation.compiled
+    def double(value: int) -> int:
+        return 2 * value
+
+    def function(value: int) -> int:
+        return double(3) + double(4) + double(value)
+
+    assert njit(function)(5) == 24
+    assert len(double.signatures) == 1  # type: ignore[attr-defined]
+
+
+def test_a_reference_has_the_fields_of_its_named_tuple() -> None:
+    @compilation.compiled
+    def change(pair: Pair) -> None:
+        pair.numbers[1] += 2
+        pair.ratios[0] = pair.numbers[1] / 4
+
+    def function(pair: Pair) -> None:
+        change(by_reference(pair))
+
+    pair = Pair(np.array([1, 5]), np.array([0.0]))
+    njit(function)(pair)
+
+    assert pair.numbers.tolist() == [1, 7]
+    assert pair.ratios.tolist() == [1.75]
