@@ -253,7 +253,8 @@ def serve_twin(
     """Return the twin alone, as a server in wall-clock time: `async with ocg.serve_twin("small-core") as twin`.
 
     Args:
-        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; neither interventions nor a workload's curve are played.
+        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; neither interventions nor a
+            workload's curve are played.
         workload: name or file of a workload; the same for `granularity`.
         seed: decides every exogenous draw (default: the configuration's).
         pace: seconds of the twin's time per second of wall time.

@@ -30,18 +30,23 @@ _DECIMAL = {
 }
 
 
-@lru_cache(maxsize=4096)
 def parse(text: str | float) -> Fraction:
     """Return a quantity's value in base units.
 
-    Raises: ValueError: it isn't a quantity.
+    Raises: ValueError: it isn't a quantity, whatever else it may be.
     """
-    match = _PATTERN.fullmatch(str(text))
+    return _value(str(text))
+
+
+@lru_cache(maxsize=4096)
+def _value(text: str) -> Fraction:
+    # By its text: `True` and 1 are one key of a cache, and a list is none.
+    match = _PATTERN.fullmatch(text)
     if match is None:
-        raise ValueError(str(text))
+        raise ValueError(text)
     number, exponent, suffix = match.groups()
     if len(number) > _MAX_DIGITS or (exponent and abs(int(exponent[1:])) > _MAX_DIGITS):
-        raise ValueError(str(text))
+        raise ValueError(text)
     value = Fraction(number)
     if exponent:
         value *= Fraction(10) ** int(exponent[1:])

@@ -106,6 +106,8 @@ def other_pythons() -> list[str]:
     return others
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # each of them compiles the kernel first
 def test_every_other_python_gives_the_same_run() -> None:
     others = other_pythons()
     if not others:
