@@ -22,22 +22,36 @@ from typing import Final
 import numpy as np
 
 from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.connections import choose_pod
 from otel_control_gym.stands.twin.draws import (
     BACKOFF,
-    CONNECTION,
-    ENDPOINT,
-    LEG,
     WORK,
     descend,
     exponential,
     normal,
     uniform,
 )
-from otel_control_gym.stands.twin.event_heap import ARRIVE, REPORT, RESEND, TIMEOUT, push
+from otel_control_gym.stands.twin.event_heap import RESEND, TIMEOUT, push
+from otel_control_gym.stands.twin.failures import DEFAULT, FINE, is_answer, own_failure, status_of_failed_call
+from otel_control_gym.stands.twin.hops import (
+    ACTIVE,
+    DONE,
+    FREE,
+    LINED,
+    QUEUED,
+    RESTING,
+    WAITING,
+    WIRED,
+    end_server,
+    free_if_over,
+    take_row,
+)
 from otel_control_gym.stands.twin.memory import check_memory
+from otel_control_gym.stands.twin.network import send_answer, send_request
+from otel_control_gym.stands.twin.pools import leave_line, pass_place_on, wait_in_line
 from otel_control_gym.stands.twin.processor import add_work
-from otel_control_gym.stands.twin.recording import abandon_call, close_call, close_server, open_call
-from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, RUNNING, STOPPED, TIMED_OUT, Record, State
+from otel_control_gym.stands.twin.recording import abandon_call, close_call, close_server, count_line_timeout, open_call
+from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, STOPPED, TIMED_OUT, Record, State
 from otel_control_gym.stands.twin.topology import EXPONENTIAL, LOGNORMAL, Topology
 
 __all__ = (
@@ -50,15 +64,6 @@ __all__ = (
     "start_call",
 )
 
-# Phases of a hop's server end.
-FREE: Final = 0
-WIRED: Final = 1
-QUEUED: Final = 2
-ACTIVE: Final = 3
-WAITING: Final = 4
-DONE: Final = 5
-RESTING: Final = 6  #: not sent yet: the pause before a retry
-
 ATTEMPT: Final = 2**40  #: part of an attempt's key, under that of the attempt before; call sites are smaller
 
 # Positions within a stage.
@@ -67,10 +72,6 @@ CALLS_NEXT: Final = 1
 CALLING: Final = 2
 GATHERING: Final = 3
 
-# Legs of a hop.
-REQUEST_LEG: Final = 0
-ANSWER_LEG: Final = 1
-
 
 @compiled
 def start_call(
@@ -78,82 +79,37 @@ def start_call(
 ) -> None:
     """Send a request from a pod; `parent` is the calling hop, or -1 and `session` the user's."""
     trace = state.hops[parent].trace if parent >= 0 else state.sessions[session].key
-    index = _take_row(state, site, client, parent, session, key, lines, trace)
+    index = take_row(state, site, client, parent, session, key, lines, trace)
     _send(topology, state, index)
-
-
-@compiled
-def _take_row(
-    state: State, site: int, client: int, parent: int, session: int, key: np.uint64, lines: int, trace: np.uint64
-) -> int:
-    """Return the row of a new hop that isn't sent yet."""
-    world = state.world[0]
-    index: int = world.free_hop
-    hop = state.hops[index]
-    world.free_hop = hop.next
-    world.hops_used += 1
-    hop.key, hop.parent, hop.session, hop.call, hop.client, hop.lines = key, parent, session, site, client, lines
-    hop.trace, hop.pod = trace, -1
-    hop.arrived, hop.server_ns = 0, -1
-    hop.next_call = hop.repeat = hop.pending = hop.stage = hop.position = 0
-    hop.left = hop.right = hop.next = -1
-    hop.client_open = hop.holding = hop.reported = hop.told = hop.attempt = hop.deadline = 0
-    return index
 
 
 @compiled
 def _send(topology: Topology, state: State, index: int) -> None:
     world, hop = state.world[0], state.hops[index]
     call = topology.calls[hop.call]
-    operation, edge = topology.operations[call.operation], topology.edges[call.edge]
+    edge = topology.edges[call.edge]
     world.hops += 1
     hop.sent, hop.outcome, hop.client_open = world.now, OK, 1
     open_call(state, call.edge, hop.attempt)
-    state.pods[hop.client].tx_bytes += operation.request_bytes
     if edge.timeout_ns > 0:
         hop.deadline = world.now + edge.timeout_ns
         push(state, hop.deadline, TIMEOUT, index)
-    hop.pod = _pick_pod(topology, state, hop.client, call, hop.key)
-    if hop.pod < 0:
-        _end_server(state, index, REFUSED, edge.latency_ns)
+    if edge.pool > 0 and wait_in_line(topology, state, index):
         return
-    hop.phase = WIRED
-    delay = edge.latency_ns + _egress_delay(state, hop.client, hop.pod, hop.key, REQUEST_LEG)
-    push(state, world.now + delay, ARRIVE, index)
+    _dispatch(topology, state, index)
 
 
 @compiled
-def _pick_pod(topology: Topology, state: State, client: int, call: Record, key: np.uint64) -> int:
-    """Return the pod that a call goes to: the connection's, or a ready one at random; -1 if none is ready."""
-    edge = topology.edges[call.edge]
-    count = state.ready_count[edge.target]
-    if not edge.sticky:
-        if count == 0:
-            return -1
-        return int(state.ready[edge.target, int(uniform(key, ENDPOINT, 0) * count)])
-    connection = state.connections[state.pods[client].connections + call.connection]
-    if connection.pod < 0 or state.pods[connection.pod].life != RUNNING:
-        if count == 0:
-            return -1
-        pod = state.pods[client]
-        owner = descend(descend(state.world[0].root_key, CONNECTION), pod.service * 2**32 + pod.ordinal)
-        connection.pod = state.ready[edge.target, int(uniform(owner, call.edge, connection.picks) * count)]
-        connection.picks += 1
-    return int(connection.pod)
-
-
-@compiled
-def _egress_delay(state: State, source: int, target: int, key: np.uint64, leg: int) -> int:
-    """Return what the sender's egress rules add to a packet's way."""
-    if state.pods[source].rules == 0:
-        return 0
-    delay = 0
-    for index in range(state.world[0].rules):
-        rule = state.rules[index]
-        if rule.pod == source and (rule.peer < 0 or rule.peer == target):
-            spread = (2.0 * uniform(key, LEG + leg * 256, index) - 1.0) * rule.jitter_ns
-            delay += max(0, rule.latency_ns + int(spread))
-    return delay
+def _dispatch(topology: Topology, state: State, index: int) -> None:
+    """Let a call that has its place leave its caller."""
+    hop = state.hops[index]
+    call = topology.calls[hop.call]
+    state.pods[hop.client].tx_bytes += topology.operations[call.operation].request_bytes
+    hop.pod = choose_pod(topology, state, hop, call)
+    if hop.pod < 0:
+        end_server(state, index, REFUSED, topology.edges[call.edge].latency_ns)
+    else:
+        send_request(topology, state, index)
 
 
 @compiled
@@ -162,7 +118,7 @@ def handle_arrival(topology: Topology, state: State, index: int) -> None:
     hop = state.hops[index]
     pod, call = state.pods[hop.pod], topology.calls[hop.call]
     if pod.life == STOPPED:
-        _end_server(state, index, LOST, topology.edges[call.edge].latency_ns)
+        end_server(state, index, LOST, topology.edges[call.edge].latency_ns)
         return
     hop.arrived = state.world[0].now
     pod.in_flight += 1
@@ -229,7 +185,7 @@ def advance_next(topology: Topology, state: State) -> None:
         if hop.position == WORK_NEXT:
             hop.position = CALLS_NEXT
             if step.work_ns > 0.0:
-                work = _work(operation, hop.key, hop.stage, step.work_ns) * _coldness(service, state.pods[hop.pod])
+                work = _work(operation, hop.key, hop.stage, step.work_ns) * _slowness(service, state.pods[hop.pod])
                 add_work(state, hop.pod, index, work, service.threads)
                 return
         if hop.position == CALLS_NEXT:
@@ -253,12 +209,16 @@ def advance_next(topology: Topology, state: State) -> None:
     if hop.stage == operation.steps:
         hop.stage += 1
         if operation.tail_ns > 0.0:
-            work = _work(operation, hop.key, operation.steps, operation.tail_ns) * _coldness(
+            work = _work(operation, hop.key, operation.steps, operation.tail_ns) * _slowness(
                 service, state.pods[hop.pod]
             )
             add_work(state, hop.pod, index, work, service.threads)
             return
-    _answer(topology, state, index, OK)
+    failure = own_failure(operation, state.pods[hop.pod], hop.key)
+    if failure == FINE:
+        _answer(topology, state, index, OK, topology.edges[topology.calls[hop.call].edge].ok_status)
+    else:
+        _fail(topology, state, index, failure)
 
 
 @compiled
@@ -290,32 +250,32 @@ def _work(operation: Record, key: np.uint64, stage: int, mean: float) -> float:
 
 
 @compiled
-def _coldness(service: Record, pod: Record) -> float:
-    """Return how much longer work takes at a pod that has served little: its code isn't compiled, its caches are empty."""
+def _slowness(service: Record, pod: Record) -> float:
+    """Return how much longer work takes at a pod of this version, and at one that has served little: its code isn't compiled yet."""
+    factor: float = pod.work_factor
     if service.cold_work == 0.0 or pod.warm:
-        return 1.0
-    extra: float = service.cold_work * math.exp(-pod.served / service.cold_requests)
-    return 1.0 + extra
+        return factor
+    factor *= 1.0 + service.cold_work * math.exp(-pod.served / service.cold_requests)
+    return factor
 
 
 @compiled
-def _answer(topology: Topology, state: State, index: int, outcome: int) -> None:
+def _fail(topology: Topology, state: State, index: int, status: int) -> None:
+    """Send an error on its way; its status may be `DEFAULT`."""
+    if status == DEFAULT:
+        status = topology.edges[topology.calls[state.hops[index].call].edge].error_status
+    _answer(topology, state, index, ERROR, status)
+
+
+@compiled
+def _answer(topology: Topology, state: State, index: int, outcome: int, status: int) -> None:
     """Send a hop's answer on its way."""
     hop = state.hops[index]
-    hop.outcome = outcome
+    hop.outcome, hop.status = outcome, status
     close_server(topology, state, index)
     state.pods[hop.pod].in_flight -= 1
     _release(state, hop)
-    latency = topology.edges[topology.calls[hop.call].edge].latency_ns
-    _end_server(state, index, outcome, latency + _egress_delay(state, hop.pod, hop.client, hop.key, ANSWER_LEG))
-
-
-@compiled
-def _end_server(state: State, index: int, outcome: int, delay: int) -> None:
-    """Close the server end; the caller learns of it after `delay`."""
-    hop = state.hops[index]
-    hop.phase, hop.outcome = DONE, outcome
-    push(state, state.world[0].now + delay, REPORT, index)
+    send_answer(topology, state, index, outcome)
 
 
 @compiled
@@ -330,7 +290,7 @@ def handle_report(topology: Topology, state: State, index: int) -> int:
     elif not hop.told and hop.parent >= 0:
         _resume(topology, state, hop.parent, hop)
     hop.reported = 1
-    _free_if_over(state, index)
+    free_if_over(state, index)
     return session
 
 
@@ -341,6 +301,10 @@ def handle_timeout(topology: Topology, state: State, index: int) -> int:
     if not hop.client_open or hop.deadline != state.world[0].now:
         return -1
     hop.outcome = TIMED_OUT
+    if hop.phase == LINED:
+        leave_line(topology, state, index)
+        count_line_timeout(state, topology.calls[hop.call].edge)
+        end_server(state, index, TIMED_OUT, 0)
     return _end_client(topology, state, index)
 
 
@@ -349,11 +313,20 @@ def _end_client(topology: Topology, state: State, index: int) -> int:
     """Close the client end: the call is tried again, or its caller is told; return the session that is told, or -1."""
     hop = state.hops[index]
     hop.client_open, hop.told = 0, 1
+    call = topology.calls[hop.call]
+    edge = topology.edges[call.edge]
+    if hop.outcome == REFUSED or hop.outcome == LOST:
+        hop.status = edge.gone_status
+    elif hop.outcome == TIMED_OUT:
+        hop.status = edge.late_status
     close_call(topology, state, index)
-    edge = topology.edges[topology.calls[hop.call].edge]
-    if hop.outcome != OK and hop.attempt < edge.retries:
+    if hop.pooled:
+        heir = pass_place_on(topology, state, hop)
+        if heir >= 0:
+            _dispatch(topology, state, heir)
+    if hop.attempt < edge.retries and not is_answer(call, hop):
         key = descend(hop.key, ATTEMPT)
-        again = _take_row(state, hop.call, hop.client, hop.parent, hop.session, key, hop.lines, hop.trace)
+        again = take_row(state, hop.call, hop.client, hop.parent, hop.session, key, hop.lines, hop.trace)
         retry = state.hops[again]
         retry.attempt, retry.phase = hop.attempt + 1, RESTING
         pause = edge.backoff_ns * 2.0**hop.attempt * (1.0 - edge.jitter * uniform(key, BACKOFF, 0))
@@ -379,21 +352,11 @@ def _resume(topology: Topology, state: State, index: int, child: Record) -> None
     hop = state.hops[index]
     hop.pending -= 1
     if hop.phase == DONE:
-        _free_if_over(state, index)
-    elif child.outcome != OK and topology.calls[child.call].fails:
-        _answer(topology, state, index, ERROR)
+        free_if_over(state, index)
+    elif topology.calls[child.call].fails and not is_answer(topology.calls[child.call], child):
+        _fail(topology, state, index, status_of_failed_call(topology.calls[child.call], child))
     elif hop.pending == 0:
         _admit(topology, state, index)
-
-
-@compiled
-def _free_if_over(state: State, index: int) -> None:
-    hop, world = state.hops[index], state.world[0]
-    if hop.reported and hop.pending == 0 and hop.phase == DONE:
-        hop.phase = FREE
-        hop.next = world.free_hop
-        world.free_hop = index
-        world.hops_used -= 1
 
 
 @compiled
@@ -408,9 +371,9 @@ def abandon_hops(topology: Topology, state: State, slot: int) -> None:
         if hop.client == slot and hop.client_open:
             hop.client_open = 0
             abandon_call(state, edge)
-        if hop.client == slot and hop.phase == RESTING:
-            _end_server(state, index, LOST, 0)
+        if hop.client == slot and (hop.phase == RESTING or hop.phase == LINED):
+            end_server(state, index, LOST, 0)
         if hop.pod == slot and hop.phase != WIRED and hop.phase != DONE:
             hop.holding = 0
-            _end_server(state, index, LOST, topology.edges[edge].latency_ns)
+            send_answer(topology, state, index, LOST)
     pod.in_flight = pod.queued = pod.busy = 0

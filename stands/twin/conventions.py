@@ -14,7 +14,7 @@ import msgspec
 
 from otel_control_gym.engine.settings import Service, ServiceConfiguration
 from otel_control_gym.stands.twin.manifests import cluster_ip
-from otel_control_gym.stands.twin.state import CLIENT, ERROR, INTERNAL, OK, TIMED_OUT
+from otel_control_gym.stands.twin.state import CLIENT, INTERNAL
 
 __all__ = (
     "Attribute",
@@ -30,8 +30,6 @@ Attribute = str | int | float
 
 _LANGUAGES = ("cpp", "dotnet", "go", "java", "nodejs", "php", "python", "ruby", "rust")
 _OLD_HTTP = ("nodejs", "python")
-_RPC_UNAVAILABLE = 14
-_RPC_STATUS = {OK: 0, ERROR: 13, TIMED_OUT: 4}  # 13: internal, 4: deadline exceeded
 _RESENT = {"http": "http.request.resend_count"}  # protocol -> attribute of a retry
 
 
@@ -99,30 +97,30 @@ def span_name(kind: int, operation: str, target: Service | None) -> str:
 
 
 def call_attributes(
-    config: ServiceConfiguration, *, kind: int, owner: str, target: str, operation: str, outcome: int, attempt: int = 0
+    config: ServiceConfiguration, *, kind: int, owner: str, target: str, operation: str, status: int, attempt: int = 0
 ) -> dict[str, Attribute]:
     """Return the attributes of a SERVER or CLIENT span of a call.
 
     Args:
         owner: the service whose span it is.
         target: the service that is called.
-        outcome: of the call, as `state.OK`, `ERROR`, `REFUSED`, `LOST` or `TIMED_OUT`.
+        status: of the call, as `statuses` has it; 0 over HTTP: nobody answered.
         attempt: 0 for a call's first; a retry's CLIENT span tells which one it is.
     """
     if attempt and kind == CLIENT:
-        first = call_attributes(config, kind=kind, owner=owner, target=target, operation=operation, outcome=outcome)
+        first = call_attributes(config, kind=kind, owner=owner, target=target, operation=operation, status=status)
         return first | {_RESENT.get(config.services[target].protocol, "rpc.previous_attempts"): attempt}
     settings, sdk = config.services[target], language(config.services[owner])
     match settings.protocol:
         case "grpc":
-            rpc = _rpc(settings, operation, outcome)
+            rpc = _rpc(settings, operation, status)
             if kind != CLIENT:
                 return rpc
             # Go's client writes the address that the Service's name was resolved to.
             address = cluster_ip(list(config.services).index(target)) if sdk == "go" else target
             return rpc | {"server.address": address, "server.port": settings.port}
         case "http":
-            return _http(settings, sdk, target, operation, outcome, client=kind == CLIENT)
+            return _http(settings, sdk, target, operation, status, client=kind == CLIENT)
         case "sql":
             system = {"db.system": "postgresql", "db.operation": operation.partition(" ")[0]}
             return {**system, "server.address": target, "server.port": settings.port}
@@ -135,8 +133,7 @@ def call_attributes(
             }
 
 
-def _rpc(settings: Service, operation: str, outcome: int) -> dict[str, Attribute]:
-    status = _RPC_STATUS.get(outcome, _RPC_UNAVAILABLE)
+def _rpc(settings: Service, operation: str, status: int) -> dict[str, Attribute]:
     return {
         "rpc.system": "grpc",
         "rpc.service": settings.grpc_service,
@@ -146,7 +143,7 @@ def _rpc(settings: Service, operation: str, outcome: int) -> dict[str, Attribute
 
 
 def _http(
-    settings: Service, sdk: str, target: str, operation: str, outcome: int, *, client: bool
+    settings: Service, sdk: str, target: str, operation: str, status: int, *, client: bool
 ) -> dict[str, Attribute]:
     method, _, route = operation.partition(" ")
     old = sdk in _OLD_HTTP
@@ -156,6 +153,6 @@ def _http(
         found |= {"http.url" if old else "url.full": url, "server.address": target, "server.port": settings.port}
     else:
         found |= {"http.route": route}
-    if outcome in (OK, ERROR):  # a call that was refused or lost has no status
-        found["http.status_code" if old else "http.response.status_code"] = 200 if outcome == OK else 500
+    if status:
+        found["http.status_code" if old else "http.response.status_code"] = status
     return found

@@ -4,10 +4,11 @@ In: a key, built by `descend` from the seed, and a purpose and an index. Out: bi
 key alone, never of the draws before it, so that an action shifts no draw but those it causes.
 
 What is exogenous (the same in two runs of one seed whatever is done to the stand): per user and iteration the task, the number of
-additions, the products and the pause; per request and call path (call site, repetition, attempt) the CPU work, the jitter of each leg and
-the endpoint's *uniform*; the gaps of open arrivals; whether a trace is sampled; the phase of a pod's CFS periods. What isn't: the
-moments of a closed loop's requests (they follow the answers), how many iterations a user gets through, and which pod an endpoint's
-uniform means (that depends on who is ready).
+additions, the products and the pause; per request and call path (call site, repetition, attempt) the CPU work, the jitter of
+each leg, which of its transmissions a lossy network takes, whether it fails by itself, and the endpoint's and the split's
+*uniform*; the gaps of open arrivals; whether a trace is sampled; the phase of a pod's CFS periods. What isn't: the moments of a
+closed loop's requests (they follow the answers), how many iterations a user gets through, and which pod an endpoint's uniform
+means (that depends on who is ready).
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ __all__ = (
     "CLIENT_SPAN",
     "CONNECTION",
     "ENDPOINT",
+    "FAILURE",
     "FLOW",
     "LEG",
+    "LOSS",
     "PHASE",
     "PRODUCT",
     "REQUEST",
     "ROOT_SPAN",
     "SAMPLE",
     "SERVER_SPAN",
+    "SPLIT",
     "TASK",
     "THINK",
     "TRACE_HIGH",
@@ -66,6 +70,9 @@ CLIENT_SPAN: Final = 16
 SERVER_SPAN: Final = 17
 PHASE: Final = 18
 BACKOFF: Final = 19
+SPLIT: Final = 20
+LOSS: Final = 21
+FAILURE: Final = 22
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)

@@ -22,6 +22,7 @@ __all__ = (
     "SESSION",
     "SPAWN",
     "TIMEOUT",
+    "TRANSMIT",
     "drop_earliest",
     "push",
 )
@@ -35,6 +36,7 @@ ARRIVAL: Final = 5  #: an open arrival
 MEMORY: Final = 6  #: a stressor has grown (pod)
 TIMEOUT: Final = 7  #: a caller has waited long enough (hop)
 RESEND: Final = 8  #: a call is tried again (hop)
+TRANSMIT: Final = 15  #: what the network has dropped is sent again (hop)
 KINDS: Final = 16  #: payload = index * KINDS + kind
 
 

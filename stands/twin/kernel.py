@@ -35,9 +35,11 @@ from otel_control_gym.stands.twin.event_heap import (
     SESSION,
     SPAWN,
     TIMEOUT,
+    TRANSMIT,
     drop_earliest,
 )
 from otel_control_gym.stands.twin.memory import grow_memory
+from otel_control_gym.stands.twin.network import handle_transmission
 from otel_control_gym.stands.twin.processor import change_limit, change_stress, clear_work, handle_processor
 from otel_control_gym.stands.twin.state import DRAINING, STOPPED, TIMED_OUT, State
 from otel_control_gym.stands.twin.topology import Topology
@@ -151,6 +153,8 @@ def _take_place(topology: Topology, state: State, kind: int, index: int) -> None
             end_request(topology, state, session, task, TIMED_OUT)
     elif kind == RESEND:
         handle_resend(topology, state, index)
+    elif kind == TRANSMIT:
+        handle_transmission(topology, state, index)
     elif kind == MEMORY:
         if state.pods[index].memory_due == world.now:
             grow_memory(topology, state, index)

@@ -29,6 +29,7 @@ from otel_control_gym.stands.twin.state import (
     CLIENT,
     IN_FLIGHT,
     INTERNAL,
+    LINE_TIMED_OUT,
     LOST,
     OK,
     RETRIED,
@@ -36,9 +37,19 @@ from otel_control_gym.stands.twin.state import (
     Record,
     State,
 )
+from otel_control_gym.stands.twin.statuses import blames_server
 from otel_control_gym.stands.twin.topology import Topology
 
-__all__ = ("BOUNDS_MS", "abandon_call", "bucket", "close_call", "close_server", "close_task", "open_call")
+__all__ = (
+    "BOUNDS_MS",
+    "abandon_call",
+    "bucket",
+    "close_call",
+    "close_server",
+    "close_task",
+    "count_line_timeout",
+    "open_call",
+)
 
 #: Upper bounds of the histograms, inclusive: the defaults of the spanmetrics and servicegraph connectors.
 BOUNDS_MS: Final = (2, 4, 6, 8, 10, 50, 100, 200, 400, 800, 1000, 1400, 2000, 5000, 10_000, 15_000)
@@ -71,6 +82,12 @@ def abandon_call(state: State, edge: int) -> None:
 
 
 @compiled
+def count_line_timeout(state: State, edge: int) -> None:
+    """Count a call that is given up before it could leave its caller."""
+    state.edge_counts[edge, LINE_TIMED_OUT] += 1
+
+
+@compiled
 def close_call(topology: Topology, state: State, index: int) -> None:
     """Count a call whose answer, or the news that there is none, has reached its caller, or that its caller has given up."""
     hop, now = state.hops[index], state.world[0].now
@@ -79,6 +96,7 @@ def close_call(topology: Topology, state: State, index: int) -> None:
     slot = bucket(duration)
     state.edge_counts[edge, IN_FLIGHT] -= 1
     state.edge_counts[edge, hop.outcome] += 1
+    state.edge_statuses[edge, topology.status_columns[hop.status]] += 1
     state.edge_sums_ns[edge, failed, 0] += duration
     state.edge_buckets[edge, failed, 0, slot] += 1
     if hop.server_ns >= 0:
@@ -95,7 +113,8 @@ def close_call(topology: Topology, state: State, index: int) -> None:
                 parent_id = bits(state.hops[hop.parent].key, SERVER_SPAN, 0)
             _identify(span, hop.trace, bits(hop.key, CLIENT_SPAN, 0), parent_id, hop.sent, now)
             span.pod, span.peer, span.operation, span.edge = hop.client, hop.pod, call.operation, edge
-            span.kind, span.outcome, span.attempt = CLIENT, hop.outcome, hop.attempt
+            span.kind, span.attempt = CLIENT, hop.attempt
+            span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 
 @compiled
@@ -104,7 +123,9 @@ def close_server(topology: Topology, state: State, index: int) -> None:
     hop, now = state.hops[index], state.world[0].now
     pod, call = state.pods[hop.pod], topology.calls[hop.call]
     operation = topology.operations[call.operation]
-    failed = 1 if hop.outcome != OK else 0
+    failed = 0
+    if hop.outcome != OK and blames_server(topology.edges[call.edge].protocol, hop.status):
+        failed = 1
     hop.server_ns = now - hop.arrived
     pod.served += 1
     pod.tx_bytes += operation.response_bytes
@@ -118,7 +139,8 @@ def close_server(topology: Topology, state: State, index: int) -> None:
             span_id, parent_id = bits(hop.key, SERVER_SPAN, 0), bits(hop.key, CLIENT_SPAN, 0)
             _identify(span, hop.trace, span_id, parent_id, hop.arrived, now)
             span.pod, span.peer, span.operation, span.edge = hop.pod, hop.client, call.operation, call.edge
-            span.kind, span.outcome, span.attempt = SERVER, hop.outcome, hop.attempt
+            span.kind, span.attempt = SERVER, hop.attempt
+            span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 
 @compiled
@@ -137,7 +159,8 @@ def close_task(state: State, session: Record, slot: int) -> None:
             span = state.spans[kept]
             _identify(span, session.key, bits(session.key, ROOT_SPAN, 0), np.uint64(0), session.started, now)
             span.pod, span.peer, span.operation, span.edge = slot, -1, session.flow, -1
-            span.kind, span.outcome, span.attempt = INTERNAL, OK, 0
+            span.kind, span.attempt = INTERNAL, 0
+            span.outcome, span.status, span.failed = OK, 0, 0
 
 
 @compiled

@@ -2,10 +2,10 @@
 
 In: the kernel's span records (`state.SPAN`). Out: export requests as the demo's collector would send them on, serialised.
 
-All that a span says besides ids and times depends on a few things (pod, kind, operation, outcome, probability), so it is put together
-once per combination and copied. Ids are the kernel's draws: same seed, same ids. Logs are those that a service writes for a call of
-that kind, so they are as sampled as the spans are, and bear their ids. Upstream: `stand` drains the kernel. Downstream: the gym's OTLP
-receiver.
+All that a span says besides ids and times depends on a few things (pod, kind, operation, status, probability, ...), so it is put
+together once per combination and copied. Ids are the kernel's draws: same seed, same ids. Logs are those that a service writes for
+a call of that kind, so they are as sampled as the spans are, and bear their ids. Upstream: `stand` drains the kernel. Downstream: the
+gym's OTLP receiver.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ _SEVERITIES = {
 }
 
 
-_Key = tuple[int, int, int, int, int, float]  # pod, kind, operation, outcome, attempt, probability
+#: Pod, kind, operation, outcome, status, failed, attempt, probability.
+_Key = tuple[int, int, int, int, int, int, int, float]
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -110,12 +111,23 @@ class SpanExporter:
         scopes_of_logs: dict[int, ScopeLogs] = {}
         columns = (
             spans[name].tolist()
-            for name in ("pod", "kind", "operation", "outcome", "attempt", "probability", "start", "end")
+            for name in (
+                "pod",
+                "kind",
+                "operation",
+                "outcome",
+                "status",
+                "failed",
+                "attempt",
+                "probability",
+                "start",
+                "end",
+            )
         )
-        for identifiers, (slot, kind, operation, outcome, attempt, probability, start, end) in zip(
+        for identifiers, (slot, kind, operation, outcome, status, failed, attempt, probability, start, end) in zip(
             _identifiers(spans), zip(*columns, strict=True), strict=True
         ):
-            key = (slot, kind, operation, outcome, attempt, probability)
+            key = (slot, kind, operation, outcome, status, failed, attempt, probability)
             template = self._templates.get(key) or self._make_template(key)
             scope = scopes_of_spans.get(slot)
             if scope is None:
@@ -144,7 +156,7 @@ class SpanExporter:
         return found
 
     def _make_template(self, key: _Key) -> _Template:
-        slot, kind, row, outcome, attempt, probability = key
+        slot, kind, row, outcome, status, failed, attempt, probability = key
         names, config = self._simulation.names, self._simulation.config
         owner = self._simulation.slots[slot]
         attributes: dict[str, Attribute]
@@ -155,13 +167,13 @@ class SpanExporter:
             target, operation = names.operations[row]
             name = span_name(kind, operation, config.services[target])
             attributes = call_attributes(
-                config, kind=kind, owner=owner, target=target, operation=operation, outcome=outcome, attempt=attempt
+                config, kind=kind, owner=owner, target=target, operation=operation, status=status, attempt=attempt
             )
             log = _log(kind, owner, target, operation, outcome)
         span = Span(
             name=name, kind=_KINDS[kind], attributes=_attributes(attributes | {"sampling.probability": probability})
         )
-        if outcome != OK:
+        if failed:
             span.status.code = Status.STATUS_CODE_ERROR
         template = self._templates[key] = _Template(span, log)
         return template

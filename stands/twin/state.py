@@ -26,6 +26,7 @@ __all__ = (
     "ERROR",
     "INTERNAL",
     "IN_FLIGHT",
+    "LINE_TIMED_OUT",
     "LOST",
     "NEVER",
     "OK",
@@ -58,7 +59,8 @@ TIMED_OUT: Final = 4  #: the caller has given up; the work behind it may go on
 IN_FLIGHT: Final = 5
 ATTEMPTED: Final = 6
 RETRIED: Final = 7  #: of the attempted: those that weren't a call's first
-COUNTS: Final = 8
+LINE_TIMED_OUT: Final = 8  #: of the timed out: those that never left their caller, whose pool was in use
+COUNTS: Final = 9
 
 # Kinds of spans and of counter rows.
 SERVER: Final = 0
@@ -95,6 +97,10 @@ HOP = np.dtype(
         ("position", "i8"),  # within the stage
         ("phase", "i8"),
         ("outcome", "i8"),
+        ("status", "i8"),  # of the call's protocol; see `statuses`
+        ("dials", "i8"),  # its connection isn't open yet
+        ("transmission", "i8"),  # of the message on its way; 0: the first
+        ("pooled", "i8"),  # it has a place in its caller's pool
         ("client_open", "i8"),  # the caller still waits
         ("holding", "i8"),  # a worker
         ("reported", "i8"),  # the answer has reached the caller's side
@@ -110,6 +116,11 @@ POD = np.dtype(
         ("ordinal", "i8"),
         ("life", "i8"),
         ("ready", "i8"),
+        ("canary", "i8"),
+        ("misled", "i8"),  # some of its connections are unreachable
+        ("work_factor", "f8"),  # of its version
+        ("failure_ratio", "f8"),
+        ("failure_status", "i8"),
         ("in_flight", "i8"),
         ("queued", "i8"),
         ("queue_head", "i8"),
@@ -152,8 +163,31 @@ POD = np.dtype(
     ],
     align=True,
 )
-CONNECTION = np.dtype([("pod", "i8"), ("picks", "i8")], align=True)
-RULE = np.dtype([("pod", "i8"), ("peer", "i8"), ("latency_ns", "i8"), ("jitter_ns", "i8")], align=True)
+CONNECTION = np.dtype(
+    [
+        ("pod", "i8"),
+        ("picks", "i8"),
+        ("expires", "i8"),  # dialled anew from then on
+        ("unreachable", "i8"),  # its address is wrong
+        ("open", "i8"),
+        ("under_way", "i8"),  # calls that have a place in the pool
+        ("waiting", "i8"),  # calls that wait for one
+        ("line_head", "i8"),
+        ("line_tail", "i8"),
+    ],
+    align=True,
+)
+RULE = np.dtype(
+    [
+        ("pod", "i8"),
+        ("peer", "i8"),  # -1: all
+        ("latency_ns", "i8"),
+        ("jitter_ns", "i8"),
+        ("loss", "f8"),
+        ("blocked", "i8"),
+    ],
+    align=True,
+)
 RAMP = np.dtype([("pod", "i8"), ("start", "i8"), ("duration", "i8"), ("bytes", "i8")], align=True)
 SESSION = np.dtype(
     [
@@ -189,6 +223,8 @@ SPAN = np.dtype(
         ("edge", "i8"),  # -1: none
         ("kind", "i8"),
         ("outcome", "i8"),
+        ("status", "i8"),
+        ("failed", "i8"),  # the span is an error
         ("attempt", "i8"),
     ],
     align=True,
@@ -241,6 +277,7 @@ class State(NamedTuple):
     pods: Table
     ready: npt.NDArray[np.int64]  #: [services, capacity]: ready pods
     ready_count: npt.NDArray[np.int64]  #: [services]
+    splits: npt.NDArray[np.float64]  #: [services]: share of dials that go to canary pods; -1: they are pods like others
     connections: Table
     rules: Table
     ramps: Table  #: memory that grows
@@ -248,6 +285,9 @@ class State(NamedTuple):
     weights: npt.NDArray[np.float64]  #: [flows]: cumulative shares of the mix, the last one is 1
     flow_tasks: npt.NDArray[np.int64]  #: [flows, 2]: started, finished
     edge_counts: npt.NDArray[np.int64]  #: [edges, COUNTS]
+    edge_statuses: npt.NDArray[
+        np.int64
+    ]  #: [edges, statuses]: how calls ended for their callers, columns as `names.statuses`
     edge_sums_ns: npt.NDArray[np.int64]  #: [edges, failed, side]: durations; side 0 is the client's, 1 the server's
     edge_buckets: npt.NDArray[np.int64]  #: [edges, failed, side, BUCKETS]: durations, not cumulative
     span_sums_ns: npt.NDArray[np.int64]  #: [rows, failed]
@@ -255,7 +295,7 @@ class State(NamedTuple):
     spans: Table  #: sampled, since they were last taken
 
 
-def empty_state(services: int, edges: int, flows: int) -> State:
+def empty_state(services: int, edges: int, flows: int, statuses: int) -> State:
     """Return a state without pods, users or events, at time 0."""
     state = State(
         world=np.zeros(1, WORLD),
@@ -265,6 +305,7 @@ def empty_state(services: int, edges: int, flows: int) -> State:
         pods=np.zeros(16, POD),
         ready=np.zeros((services, 4), np.int64),
         ready_count=np.zeros(services, np.int64),
+        splits=np.full(services, -1.0),
         connections=np.zeros(32, CONNECTION),
         rules=np.zeros(4, RULE),
         ramps=np.zeros(4, RAMP),
@@ -272,6 +313,7 @@ def empty_state(services: int, edges: int, flows: int) -> State:
         weights=np.ones(flows),
         flow_tasks=np.zeros((flows, 2), np.int64),
         edge_counts=np.zeros((edges, COUNTS), np.int64),
+        edge_statuses=np.zeros((edges, statuses), np.int64),
         edge_sums_ns=np.zeros((edges, 2, 2), np.int64),
         edge_buckets=np.zeros((edges, 2, 2, BUCKETS), np.int64),
         span_sums_ns=np.zeros((32, 2), np.int64),

@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.engine.errors import ConfigurationError
-from otel_control_gym.engine.settings import Operation, Service, ServiceConfiguration
+from otel_control_gym.engine.settings import Call, Operation, Service, ServiceConfiguration
+from otel_control_gym.stands.twin.statuses import DEFAULTS, LARGEST, PROTOCOLS
+from otel_control_gym.stands.twin.topology_checks import check_application, known_statuses
 
 __all__ = ("CONSTANT", "EXPONENTIAL", "LOGNORMAL", "Names", "Table", "Topology", "build_topology")
 
@@ -55,6 +57,8 @@ OPERATION = np.dtype(
         ("tail_ns", "f8"),
         ("mu", "f8"),  # lognormal, of a mean of 1
         ("sigma", "f8"),
+        ("failure_ratio", "f8"),
+        ("failure_status", "i8"),  # 0: the protocol's for errors
     ],
     align=True,
 )
@@ -67,6 +71,8 @@ CALL = np.dtype(
         ("fails", "i8"),  # 1: its failure is the caller's
         ("connection", "i8"),  # rank of the edge among those of the calling service
         ("target", "i8"),  # rank of the operation among those that the calling service calls
+        ("error_status", "i8"),  # of the caller if it fails; 0: its protocol's; -1: the callee's
+        ("tolerates", "i8"),  # a status that is an answer
         ("site", "i8"),  # rank of the call in its operation: part of the key of what it causes
     ],
     align=True,
@@ -81,6 +87,14 @@ EDGE = np.dtype(
         ("retries", "i8"),
         ("backoff_ns", "f8"),  # before the first retry
         ("jitter", "f8"),  # share of it
+        ("max_age_ns", "f8"),  # of a sticky connection; 0: none
+        ("pool", "i8"),  # calls that a pod has under way at once; 0: no bound
+        ("pool_timeout_ns", "i8"),  # 0: none
+        ("protocol", "i8"),  # see `statuses`
+        ("ok_status", "i8"),
+        ("error_status", "i8"),
+        ("gone_status", "i8"),
+        ("late_status", "i8"),
     ],
     align=True,
 )
@@ -96,6 +110,7 @@ class Topology(NamedTuple):
     calls: Table
     edges: Table
     flows: Table
+    status_columns: npt.NDArray[np.int64]  #: status -> column of `State.edge_statuses`
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +124,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     served: tuple[tuple[int, ...], ...]  #: per service: its operations, in order of their rank
     called: tuple[tuple[int, ...], ...]  #: per service: the operations that it calls, in order of their rank
     outgoing: tuple[tuple[int, ...], ...]  #: per service: the edges that start there, in order of their rank
+    statuses: tuple[int, ...]  #: that calls can end with, ascending
     fan_out: int  #: most calls that one step starts at once, for one order line
 
 
@@ -129,8 +145,9 @@ class _Builder:
         self.call_rows: list[tuple[int | float, ...]] = []
         self.fan_out = 1
 
-    def call(self, source: str, target: str, key: str, *, per_line: bool, fails: bool, site: int) -> None:
-        """Add a call from a service to `service:operation`."""
+    def call(self, source: str, settings: Call, key: str, *, site: int) -> None:
+        """Add a call from a service."""
+        target = settings.target
         service, _, operation = target.partition(":")
         if (service, operation) not in self.operations:
             raise self._error(key, target, "there is no such operation", "name one as service:operation")
@@ -141,7 +158,17 @@ class _Builder:
             if item not in known:
                 known.append(item)
         self.call_rows.append(
-            (row, edge, per_line, fails, self.outgoing[at].index(edge), self.called[at].index(row), site)
+            (
+                row,
+                edge,
+                settings.repeat == "per_line",
+                settings.on_error == "fail",
+                self.outgoing[at].index(edge),
+                self.called[at].index(row),
+                settings.error_status,
+                settings.tolerates,
+                site,
+            )
         )
 
     def operation(self, service: str, name: str, operation: Operation, rank: int) -> tuple[int | float, ...]:
@@ -151,14 +178,7 @@ class _Builder:
             first_call = len(self.call_rows)
             for call in step.calls:
                 key = f"services.{service}.operations.{name}.steps[{number}]"
-                self.call(
-                    service,
-                    call.target,
-                    key,
-                    per_line=call.repeat == "per_line",
-                    fails=call.on_error == "fail",
-                    site=site,
-                )
+                self.call(service, call, key, site=site)
                 site += 1
             self.step_rows.append((step.work_ms * _MS, first_call, len(step.calls), step.parallel))
             self.fan_out = max(self.fan_out, len(step.calls))
@@ -174,30 +194,9 @@ class _Builder:
             operation.tail_ms * _MS,
             -0.5 * sigma * sigma,
             sigma,
+            operation.failure_ratio,
+            operation.failure_status,
         )
-
-    def check(self) -> None:
-        """See to it that what has bounds keeps them.
-
-        Raises:
-            ConfigurationError: a number is out of its bounds.
-        """
-        for name, service in self.config.services.items():
-            if service.cold_work < 0 or service.cold_requests <= 0:
-                found = {"cold_work": service.cold_work, "cold_requests": service.cold_requests}
-                raise self._error(
-                    f"services.{name}", found, "a process can't be so cold", "use at least 0, and above 0"
-                )
-        for row, edge in enumerate(self.config.edges):
-            if min(edge.timeout_ms, edge.retries, edge.backoff_ms, edge.jitter) < 0 or edge.jitter > 1:
-                keys = ("timeout_ms", "retries", "backoff_ms", "jitter")
-                found = {key: getattr(edge, key) for key in keys}
-                raise self._error(
-                    f"edges[{row}]",
-                    found,
-                    "callers can't be so patient",
-                    "use numbers from 0 on, a jitter of at most 1",
-                )
 
     def load_service(self) -> int:
         """Return the row of the service that makes the flows' requests."""
@@ -220,7 +219,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
             load, or a number is out of its bounds.
     """
     builder = _Builder(config)
-    builder.check()
+    check_application(config)
     load = builder.load_service()
     operations = [
         builder.operation(service, name, operation, rank)
@@ -231,8 +230,8 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
     for name, flow in config.flows.items():
         flows.append((len(builder.call_rows), len(flow.requests), *flow.additions))
         for request in flow.requests:
-            target, source = f"{config.entry}:{request}", list(config.services)[load]
-            builder.call(source, target, f"flows.{name}.requests", per_line=False, fails=False, site=0)
+            call = Call(target=f"{config.entry}:{request}", on_error="ignore")
+            builder.call(list(config.services)[load], call, f"flows.{name}.requests", site=0)
     edges = [
         (
             builder.services[edge.source],
@@ -243,9 +242,15 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
             edge.retries,
             edge.backoff_ms * _MS,
             edge.jitter,
+            edge.max_age_seconds * 1000 * _MS,
+            edge.pool,
+            edge.pool_timeout_ms * _MS,
+            PROTOCOLS[edge.protocol],
+            *msgspec.structs.astuple(DEFAULTS[PROTOCOLS[edge.protocol]]),
         )
         for edge in config.edges
     ]
+    statuses = known_statuses(config)
     topology = Topology(
         services=_table([_service_row(service) for service in config.services.values()], SERVICE),
         operations=_table(operations, OPERATION),
@@ -253,6 +258,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         calls=_table(builder.call_rows, CALL),
         edges=_table(edges, EDGE),
         flows=_table(flows, FLOW),
+        status_columns=_columns(statuses),
     )
     served: list[list[int]] = [[] for _ in config.services]
     for (service, _), row in builder.operations.items():
@@ -266,6 +272,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         served=tuple(map(tuple, served)),
         called=tuple(map(tuple, builder.called)),
         outgoing=tuple(map(tuple, builder.outgoing)),
+        statuses=statuses,
         fan_out=builder.fan_out,
     )
 
@@ -280,6 +287,12 @@ def _service_row(service: Service) -> tuple[int | float, ...]:
         service.memory_base_bytes,
         service.memory_per_request_bytes,
     )
+
+
+def _columns(statuses: Sequence[int]) -> npt.NDArray[np.int64]:
+    columns = np.full(LARGEST + 1, -1, np.int64)
+    columns[list(statuses)] = np.arange(len(statuses))
+    return columns
 
 
 def _table(rows: Sequence[tuple[int | float, ...]], dtype: np.dtype[np.void]) -> Table:

@@ -14,6 +14,7 @@ import math
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND, seconds
+from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.runtime import ContainerExit, NetworkRule, PodProcess, PodResources
 from otel_control_gym.stands.twin.simulation import Simulation
 
@@ -46,12 +47,11 @@ class Container(msgspec.Struct, kw_only=True):
         return self.slots[0]
 
 
-class _Delay(msgspec.Struct, frozen=True):
-    """A rule of one chaos object: pods' UIDs (None: all), nanoseconds."""
+class _Rule(msgspec.Struct, frozen=True):
+    """A rule of one chaos object, towards pods' UIDs (None: all)."""
 
     peers: tuple[str, ...] | None
-    latency_ns: int
-    jitter_ns: int
+    rule: NetworkRule
 
 
 class World:
@@ -64,7 +64,8 @@ class World:
         self._by_uid: dict[str, Container] = {}
         self._ordinals: dict[str, int] = {}
         self._stress: dict[str, dict[str, float]] = {}
-        self._delays: dict[str, dict[str, _Delay]] = {}
+        self._rules: dict[str, dict[str, _Rule]] = {}
+        self._exit_codes: dict[int, int] = {}  # slot -> of a container that was killed from outside
 
     def container(self, uid: str) -> Container:
         """Return the container of a pod.
@@ -91,6 +92,7 @@ class World:
             ordinal=ordinal,
             cpu_limit_cores=resources.cpu_limit_cores,
             memory_limit_bytes=resources.memory_limit_bytes,
+            process=process,
         )
         assert slot == len(self.containers), "slots are given in order"
         container = self._by_uid.get(uid)
@@ -106,17 +108,19 @@ class World:
         if container.in_endpoints:  # nobody has noticed yet: its address gets traffic again
             self.simulation.set_ready(before, False)
             self.simulation.set_ready(slot, True)
-        for ruled in self._delays:  # they belong to the pod, and its address is the old one
-            self._write_delays(self._by_uid[ruled])
+        for ruled in self._rules:  # they belong to the pod, and its address is the old one
+            self._write_rules(self._by_uid[ruled])
 
     def take_exits(self) -> tuple[ContainerExit, ...]:
-        """Return the containers that were killed for their memory; stress has died with them."""
+        """Return the containers that were killed, for their memory or from outside; stress has died with them."""
         exits = []
         for moment, slot in self.simulation.take_exits():
             container = self.containers[slot]
             container.running = False
             self._stress.pop(container.uid, None)
-            exits.append(ContainerExit(uid=container.uid, at=moment, exit_code=_KILLED, reason="OOMKilled"))
+            code = self._exit_codes.pop(slot, None)
+            reason = "OOMKilled" if code is None else "Error"
+            exits.append(ContainerExit(uid=container.uid, at=moment, exit_code=code or _KILLED, reason=reason))
         return tuple(exits)
 
     def start_seconds(self, service: str, process: PodProcess = PodProcess()) -> float:
@@ -145,15 +149,26 @@ class World:
         return self.simulation.in_flight(self._by_uid[uid].slot)
 
     def stop_container(self, uid: str) -> None:
-        """End the container, if it runs, and the pod; stress and delay rules end with it."""
+        """End the container, if it runs, and the pod; stress and network rules end with it."""
         container = self._by_uid[uid]
         container.running = container.in_endpoints = False
         container.gone = True
         self.stopped.append(container.home)
         self._stress.pop(uid, None)
-        if self._delays.pop(uid, None):
-            self.simulation.clear_egress_delay(container.slot)
+        if self._rules.pop(uid, None):
+            self.simulation.set_egress_rules(container.slot, {})
         self.simulation.stop(container.slot)
+
+    def kill_container(self, uid: str, exit_code: int = _KILLED) -> None:
+        """Kill the process, if it runs; the pod stays in the endpoints until the exit is noticed."""
+        container = self._by_uid[uid]
+        if container.running and container.slot not in self._exit_codes:
+            self._exit_codes[container.slot] = exit_code
+            self.simulation.kill(container.slot)
+
+    def set_split(self, service: str, canary_share: float | None) -> None:
+        """Send this share of dials to a service's canary pods; None: to any pod alike."""
+        self.simulation.set_split(service, canary_share)
 
     def set_cpu_stress(self, uid: str, chaos: str, *, workers: int, load: float) -> None:
         """Run busy threads beside the process; those of several chaos objects add up."""
@@ -176,17 +191,19 @@ class World:
     def set_network_rule(
         self, uid: str, chaos: str, *, peers: tuple[str, ...] | None, rule: NetworkRule | None
     ) -> None:
-        """Delay the pod's egress; where rules of several chaos objects meet, the longest latency and jitter hold, as netem's merge."""
+        """Do this to the pod's egress. Where rules of several chaos objects meet, the longest latency and jitter hold, a packet must
+        survive the loss of each, and one that blocks is enough.
+        """
         container = self._by_uid[uid]
         if container.gone:
             return
-        delays = self._delays.setdefault(uid, {})
+        rules = self._rules.setdefault(uid, {})
         if rule is not None:
             known = None if peers is None else tuple(peer for peer in peers if peer in self._by_uid)
-            delays[chaos] = _Delay(known, round(rule.latency_ms * _NS_PER_MS), round(rule.jitter_ms * _NS_PER_MS))
+            rules[chaos] = _Rule(known, rule)
         else:
-            delays.pop(chaos, None)
-        self._write_delays(container)
+            rules.pop(chaos, None)
+        self._write_rules(container)
 
     def answers_probe(self, uid: str) -> bool:
         """Return whether the process says that it is ready."""
@@ -194,17 +211,24 @@ class World:
 
     def cpu_seconds(self, uid: str) -> float:
         """Return the CPU time of all runs of the pod's container."""
-        return float(self.simulation.pod_counters().cpu_seconds[self._by_uid[uid].slots].sum())
+        return self.simulation.cpu_seconds(self._by_uid[uid].slots)
 
-    def _write_delays(self, container: Container) -> None:
+    def _write_rules(self, container: Container) -> None:
         """Give the simulation one rule per peer, merged over chaos objects."""
-        merged: dict[int | None, tuple[int, int]] = {}
-        for delay in self._delays[container.uid].values():
-            for uid in (None,) if delay.peers is None else delay.peers:
+        merged: dict[int | None, EgressRule] = {}
+        for item in self._rules[container.uid].values():
+            for uid in (None,) if item.peers is None else item.peers:
                 peer = None if uid is None else self._by_uid[uid].slot
-                latency, jitter = merged.get(peer, (0, 0))
-                merged[peer] = (max(latency, delay.latency_ns), max(jitter, delay.jitter_ns))
-        for slot in container.slots:
-            self.simulation.clear_egress_delay(slot)
-        for peer, (latency, jitter) in merged.items():
-            self.simulation.set_egress_delay(container.slot, None if peer is None else (peer,), latency, jitter)
+                merged[peer] = _merged(merged.get(peer, EgressRule()), item.rule)
+        for slot in container.slots[:-1]:
+            self.simulation.set_egress_rules(slot, {})
+        self.simulation.set_egress_rules(container.slot, merged)
+
+
+def _merged(known: EgressRule, rule: NetworkRule) -> EgressRule:
+    return EgressRule(
+        latency_ns=max(known.latency_ns, round(rule.latency_ms * _NS_PER_MS)),
+        jitter_ns=max(known.jitter_ns, round(rule.jitter_ms * _NS_PER_MS)),
+        loss=1.0 - (1.0 - known.loss) * (1.0 - rule.loss),
+        blocked=known.blocked or rule.blocked,
+    )

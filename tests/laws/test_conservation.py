@@ -17,6 +17,7 @@ from otel_control_gym.engine.settings import (
     Step,
     Workload,
 )
+from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import (
     ATTEMPTED,
@@ -115,7 +116,7 @@ def disturb(simulation: Simulation, kind: str, number: int) -> None:
     elif kind == "stress":
         simulation.set_stress(slot, 2.0)
     elif kind == "delay":
-        simulation.set_egress_delay(slot, None, 50_000_000, 20_000_000)
+        simulation.set_egress_rules(slot, {None: EgressRule(latency_ns=50_000_000, jitter_ns=20_000_000)})
     elif kind == "unready":
         simulation.set_ready(slot, False)
     elif simulation.workload.arrivals == "closed":

@@ -15,6 +15,7 @@ import pytest
 import otel_control_gym.configs
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import ServiceConfiguration, Workload
+from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import CLIENT
 
@@ -153,7 +154,7 @@ def test_an_action_leaves_exogenous_draws_alone(action: str) -> None:
     if action == "stress":
         changed.set_stress(cart, 3.0)
     elif action == "delay":
-        changed.set_egress_delay(cart, None, 80_000_000, 10_000_000)
+        changed.set_egress_rules(cart, {None: EgressRule(latency_ns=80_000_000, jitter_ns=10_000_000)})
     else:
         changed.set_ready(changed.add_pod("frontend", ordinal=1, cpu_limit_cores=1.0, memory_limit_bytes=None), True)
     for simulation in (plain, changed):

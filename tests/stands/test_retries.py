@@ -198,12 +198,10 @@ def test_a_branch_in_the_middle_of_pauses_goes_on_as_its_origin_does() -> None:
 def test_spans_of_retries_tell_which_attempt_they_are() -> None:
     config = configuration()
     first, third = (
-        call_attributes(
-            config, kind=CLIENT, owner="front", target="back", operation="do", outcome=TIMED_OUT, attempt=count
-        )
+        call_attributes(config, kind=CLIENT, owner="front", target="back", operation="do", status=4, attempt=count)
         for count in (0, 2)
     )
     assert first["rpc.grpc.status_code"] == 4
     assert third == first | {"rpc.previous_attempts": 2}
-    http = call_attributes(config, kind=CLIENT, owner="load", target="front", operation="ask", outcome=LOST, attempt=1)
+    http = call_attributes(config, kind=CLIENT, owner="load", target="front", operation="ask", status=14, attempt=1)
     assert http["rpc.previous_attempts"] == 1  # `front` speaks gRPC here, whatever the edge says

@@ -20,6 +20,7 @@ from otel_control_gym.engine.settings import (
     Step,
     Workload,
 )
+from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import CLIENT, ERROR, INTERNAL, LOST, OK, REFUSED, SERVER
 
@@ -201,14 +202,14 @@ def test_a_delay_rule_holds_for_its_peers_and_both_directions() -> None:
     simulation = started(two_tiers(), load)
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(12, abs=0.5)
 
-    simulation.set_egress_delay(FRONT, [BACK], 40 * MS, 10 * MS)
+    simulation.set_egress_rules(FRONT, {BACK: EgressRule(latency_ns=40 * MS, jitter_ns=10 * MS)})
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(52, abs=1.5)
-    simulation.set_egress_delay(BACK, None, 40 * MS)
+    simulation.set_egress_rules(BACK, {None: EgressRule(latency_ns=40 * MS)})
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(92, abs=1.5)
-    simulation.set_egress_delay(FRONT, [BACK], 0)
+    simulation.set_egress_rules(FRONT, {})
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(52, abs=1.5)
-    simulation.set_egress_delay(BACK, [LOAD], 500 * MS)  # it never sends there
-    simulation.clear_egress_delay(BACK)
+    simulation.set_egress_rules(BACK, {LOAD: EgressRule(latency_ns=500 * MS)})  # it never sends there
+    simulation.set_egress_rules(BACK, {})
     assert mean_ms(simulation, 500, edge=1) == pytest.approx(12, abs=1.5)
 
 
