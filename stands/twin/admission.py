@@ -11,11 +11,21 @@ from __future__ import annotations
 import copy
 import re
 
-from otel_control_gym.stands.twin.api_errors import invalid
+from otel_control_gym.stands.twin.api_errors import forbidden, invalid
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, POD, Kind, Object
 from otel_control_gym.stands.twin.quantities import canonical, parse
 
-__all__ = ("admit_deployment", "admit_deployment_update", "admit_name", "admit_pod", "admit_pod_update")
+__all__ = (
+    "MAX_REPLICAS",
+    "admit_deployment",
+    "admit_deployment_update",
+    "admit_name",
+    "admit_pod",
+    "admit_pod_update",
+    "check_size",
+)
+
+MAX_REPLICAS = 1000  #: of one Deployment: what a resource quota would be for on a cluster
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _POD_DEFAULTS: Object = {
@@ -31,6 +41,7 @@ _CONTAINER_DEFAULTS: Object = {
     "terminationMessagePolicy": "File",
 }
 _PROBE_DEFAULTS: Object = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+_HANDLERS = ("grpc", "tcpSocket", "httpGet", "exec")
 
 
 def admit_name(kind: Kind, name: object) -> None:
@@ -44,6 +55,16 @@ def admit_name(kind: Kind, name: object) -> None:
             "characters, '-' or '.', and must start and end with an alphanumeric character"
         )
         raise invalid(kind, str(name), "metadata.name", problem)
+
+
+def check_size(kind: Kind, name: str, field: str, replicas: int) -> None:
+    """Refuse a size that the simulated machines won't hold.
+
+    Raises: ApiError: it is above `MAX_REPLICAS`.
+    """
+    if replicas > MAX_REPLICAS:
+        why = f"the twin's machines hold at most {MAX_REPLICAS} pods of a Deployment: {field} is {replicas}"
+        raise forbidden(kind, name, f'{kind.resource} "{name}" is forbidden: {why}')
 
 
 def admit_deployment(body: Object) -> Object:
@@ -62,6 +83,7 @@ def admit_deployment(body: Object) -> Object:
         spec.pop("paused", None)
     for key in ("replicas", "revisionHistoryLimit", "progressDeadlineSeconds", "minReadySeconds"):
         _check_natural(DEPLOYMENT, name, f"spec.{key}", spec.get(key, 0))
+    check_size(DEPLOYMENT, name, "spec.replicas", spec["replicas"])
     _default_strategy(name, spec)
     template = spec.get("template")
     if not isinstance(template, dict) or not isinstance(template.get("spec"), dict):
@@ -157,16 +179,32 @@ def _admit_pod_spec(kind: Kind, name: str, field: str, spec: Object) -> None:
     containers = spec.get("containers")
     if not isinstance(containers, list) or not containers:
         raise invalid(kind, name, f"{field}.containers", "Required value", reason="FieldValueRequired")
-    for index, container in enumerate(containers):
-        where = f"{field}.containers[{index}]"
-        for key in ("name", "image"):
-            if not container.get(key):
-                raise invalid(kind, name, f"{where}.{key}", "Required value", reason="FieldValueRequired")
-        for key, value in _CONTAINER_DEFAULTS.items():
-            container.setdefault(key, copy.copy(value))
-        if "readinessProbe" in container:
-            container["readinessProbe"] = _PROBE_DEFAULTS | container["readinessProbe"]
-        _admit_resources(kind, name, f"{where}.resources", container["resources"])
+    for part in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(part) or ()):
+            _admit_container(kind, name, f"{field}.{part}[{index}]", container)
+
+
+def _admit_container(kind: Kind, name: str, field: str, container: Object) -> None:
+    for key in ("name", "image"):
+        if not container.get(key):
+            raise invalid(kind, name, f"{field}.{key}", "Required value", reason="FieldValueRequired")
+    for key, value in _CONTAINER_DEFAULTS.items():
+        container.setdefault(key, copy.copy(value))
+    for key in ("readinessProbe", "livenessProbe", "startupProbe"):
+        if key in container:
+            container[key] = _PROBE_DEFAULTS | container[key]
+            _check_probe(kind, name, f"{field}.{key}", container[key])
+    _admit_resources(kind, name, f"{field}.resources", container["resources"])
+
+
+def _check_probe(kind: Kind, name: str, field: str, probe: Object) -> None:
+    if not any(how in probe for how in _HANDLERS):
+        raise invalid(kind, name, field, "Required value: must specify a handler type", reason="FieldValueRequired")
+    for key, least in (*((key, 1) for key in _PROBE_DEFAULTS), ("initialDelaySeconds", 0)):
+        _check_natural(kind, name, f"{field}.{key}", probe.get(key, least))
+        if probe.get(key, least) < least:
+            problem = f"Invalid value: {probe[key]}: must be greater than or equal to {least}"
+            raise invalid(kind, name, f"{field}.{key}", problem)
 
 
 def _admit_resources(kind: Kind, name: str, field: str, resources: Object) -> None:

@@ -3,7 +3,8 @@
 In: bodies of the right shape (`schemas`), and what they were before. Out: bodies with defaults filled in, or an `ApiError`.
 
 Refused is also what the simulated machines couldn't follow: a Deployment whose pods run no service of the application, another spec of
-a Service. On a real cluster an admission policy would say so, with the same 403.
+one of its Services. On a real cluster an admission policy would say so, with the same 403. A Deployment of another name that runs
+one of the services (a canary) is as good as the service's own.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from otel_control_gym.stands.twin.admission import (
     admit_pod_update,
 )
 from otel_control_gym.stands.twin.api_errors import forbidden, invalid
+from otel_control_gym.stands.twin.autoscaler_admission import admit_autoscaler
 from otel_control_gym.stands.twin.chaos_admission import admit_chaos, admit_chaos_update
+from otel_control_gym.stands.twin.controller import Context
 from otel_control_gym.stands.twin.manifests import NAME_LABEL
 from otel_control_gym.stands.twin.objects import (
     CONFIG_MAP,
     DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    HTTP_ROUTE,
     LEASE,
     NAMESPACE,
     POD,
@@ -31,8 +36,14 @@ from otel_control_gym.stands.twin.objects import (
     Kind,
     Object,
 )
+from otel_control_gym.stands.twin.route_admission import admit_route, admit_route_update
+from otel_control_gym.stands.twin.service_admission import (
+    admit_service,
+    admit_service_deletion,
+    admit_service_update,
+)
 
-__all__ = ("admit_change", "admit_new")
+__all__ = ("admit_change", "admit_deletion", "admit_new")
 
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+")
@@ -40,19 +51,27 @@ _CONFIG_MAP_BYTES = 2**20
 _POLICY = "the twin's machines"
 
 
-def admit_new(services: ServiceConfiguration, kind: Kind, item: Object) -> Object:
+def admit_new(context: Context, kind: Kind, item: Object) -> Object:
     """Return a new object with defaults, checked.
 
     Raises: ApiError: something about it breaks a rule.
     """
     admit_name(kind, item["metadata"].get("name"))
     _check_labels(kind, item)
-    if not kind.built_in:
-        return admit_chaos(kind, item)
-    item = {key: value for key, value in item.items() if key != "status"}
-    if kind is DEPLOYMENT:
+    if kind.status:
+        item = {key: value for key, value in item.items() if key != "status"}
+    if kind is HTTP_ROUTE:
+        item = admit_route(item)
+    elif not kind.built_in:
+        item = admit_chaos(kind, item)
+    elif kind is DEPLOYMENT:
         item = admit_deployment(item)
-        _check_workload(services, item)
+        _check_workload(context.services, item)
+    elif kind is HORIZONTAL_POD_AUTOSCALER:
+        item = admit_autoscaler(item)
+    elif kind is SERVICE:
+        taken = {one["spec"]["clusterIP"] for one in context.store.objects(SERVICE)}
+        item = admit_service(context.services, item, taken)
     elif kind is CONFIG_MAP:
         _check_config_map(item)
     elif kind is LEASE:
@@ -60,22 +79,28 @@ def admit_new(services: ServiceConfiguration, kind: Kind, item: Object) -> Objec
     return item
 
 
-def admit_change(services: ServiceConfiguration, kind: Kind, before: Object, item: Object) -> Object:
+def admit_change(context: Context, kind: Kind, before: Object, item: Object) -> Object:
     """Return a changed object with defaults, checked.
 
     Raises: ApiError: something about it breaks a rule, or an immutable field changed.
     """
     _check_labels(kind, item)
-    if not kind.built_in:
-        return admit_chaos_update(kind, before, item)
-    if kind is DEPLOYMENT:
+    if kind is HTTP_ROUTE:
+        item = admit_route_update(before, item)
+    elif not kind.built_in:
+        item = admit_chaos_update(kind, before, item)
+    elif kind is DEPLOYMENT:
         item = admit_deployment_update(before, item)
-        _check_workload(services, item)
+        _check_workload(context.services, item)
+    elif kind is HORIZONTAL_POD_AUTOSCALER:
+        item = admit_autoscaler(item)
     elif kind is POD:
         item = admit_pod_update(before, item)
     elif kind is REPLICA_SET:
         item = _admit_replica_set(before, item)
-    elif kind in (SERVICE, NAMESPACE):
+    elif kind is SERVICE:
+        item = admit_service_update(context.services, before, item)
+    elif kind is NAMESPACE:
         _check_spec_unchanged(kind, before, item)
     elif kind is CONFIG_MAP:
         _check_config_map(item)
@@ -83,6 +108,15 @@ def admit_change(services: ServiceConfiguration, kind: Kind, before: Object, ite
     elif kind is LEASE:
         _check_lease(item)
     return item
+
+
+def admit_deletion(context: Context, kind: Kind, item: Object) -> None:
+    """Refuse a deletion that the simulated machines couldn't follow.
+
+    Raises: ApiError: it is one.
+    """
+    if kind is SERVICE:
+        admit_service_deletion(context.services, item)
 
 
 def _check_labels(kind: Kind, item: Object) -> None:
@@ -96,11 +130,26 @@ def _check_labels(kind: Kind, item: Object) -> None:
 
 
 def _check_workload(services: ServiceConfiguration, item: Object) -> None:
-    service = item["spec"]["template"]["metadata"].get("labels", {}).get(NAME_LABEL)
+    """Refuse pods that run no service of the application; which one they run is told by the demo's label."""
+    name, template = item["metadata"]["name"], item["spec"]["template"]
+    service = template["metadata"].get("labels", {}).get(NAME_LABEL)
+    why = ""
     if service not in services.services:
-        name = item["metadata"]["name"]
         why = f'{_POLICY} run the services of the application only: label {NAME_LABEL} is "{service or ""}"'
+    else:
+        image = template["spec"]["containers"][0]["image"]
+        other = _service_of_image(services, image)
+        if other is not None and other != service:
+            why = f'image "{image}" is that of service {other}, label {NAME_LABEL} says {service}: {_POLICY} run one of them'
+    if why:
         raise forbidden(DEPLOYMENT, name, f'{DEPLOYMENT.resource} "{name}" is forbidden: {why}')
+
+
+def _service_of_image(services: ServiceConfiguration, image: str) -> str | None:
+    """Return the service whose image of the demo this is (tag `<version>-<service>`), None if it is none of them."""
+    tag = image.rpartition(":")[2]
+    named = [service for service in services.services if tag.endswith(f"-{service}")]
+    return max(named, key=len, default=None)
 
 
 def _check_spec_unchanged(kind: Kind, before: Object, item: Object) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from otel_control_gym.stands.twin import api_errors
-from otel_control_gym.stands.twin.admission_chain import admit_change, admit_new
+from otel_control_gym.stands.twin.admission_chain import admit_change, admit_deletion, admit_new
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.controller import Context
 from otel_control_gym.stands.twin.deletion import delete, release
+from otel_control_gym.stands.twin.field_errors import FieldError
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, NAMESPACE, Kind, Object, timestamp
 from otel_control_gym.stands.twin.patches import (
     PatchError,
@@ -28,8 +29,9 @@ from otel_control_gym.stands.twin.patches import (
     merge_patch,
     strategic_merge_patch,
 )
-from otel_control_gym.stands.twin.schemas import decode
+from otel_control_gym.stands.twin.schemas import WrongType, decode
 from otel_control_gym.stands.twin.store import AlreadyExists, Conflict
+from otel_control_gym.stands.twin.versions import as_served, as_stored, stored_kind
 
 __all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
 
@@ -64,11 +66,11 @@ class Api:
         self.warnings: list[str] = []
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object:
-        """Return an object.
+        """Return an object as it is stored.
 
         Raises: ApiError: there is none.
         """
-        item = self._store.get(kind, namespace, name)
+        item = self._store.get(stored_kind(kind), namespace, name)
         if item is None:
             raise api_errors.not_found(kind, name)
         return item
@@ -80,6 +82,7 @@ class Api:
         """
         _check_type(kind, body)
         item = self._decoded(kind, body, _undecodable(kind))
+        kind = stored_kind(kind)
         item["metadata"] = metadata = dict(item.get("metadata") or {})
         if metadata.get("namespace", namespace) != namespace:
             raise api_errors.bad_request(
@@ -90,7 +93,7 @@ class Api:
             raise api_errors.not_found(NAMESPACE, namespace)
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = metadata["generateName"][:58] + self._store.new_suffix()
-        item = admit_new(self._context.services, kind, item)
+        item = admit_new(self._context, kind, item)
         if self._store.get(kind, namespace, metadata["name"]) is not None:
             raise api_errors.already_exists(kind, metadata["name"])
         if dry_run:
@@ -112,7 +115,8 @@ class Api:
         """
         before = self.get(kind, namespace, name)
         _check_type(kind, body)
-        body = self._decoded(kind, body, _undecodable(kind))
+        body = self._decoded(kind, body, _undecodable(kind), before)
+        kind = stored_kind(kind)
         given = body.get("metadata") or {}
         if given.get("name", name) != name:
             raise api_errors.bad_request(f"the name of the object ({given['name']}) does not match the name on the URL")
@@ -144,7 +148,9 @@ class Api:
         Raises: ApiError: not found, changed in between, of a type that the kind doesn't take, or refused.
         """
         before = self.get(kind, namespace, name)
-        item = self._decoded(kind, apply_patch(kind, name, before, patch, content_type), _unfit(kind, name, patch))
+        patched = apply_patch(kind, name, as_served(kind, before), patch, content_type)
+        item = self._decoded(kind, patched, _unfit(kind, name, patch), before)
+        kind = stored_kind(kind)
         given = item.get("metadata")
         if not isinstance(given, dict):
             raise api_errors.bad_request("the patch removes the object's metadata")
@@ -160,7 +166,7 @@ class Api:
 
         Raises: ApiError: not found, a precondition doesn't hold, or a propagation that isn't offered.
         """
-        item = self.get(kind, namespace, name)
+        item, kind = self.get(kind, namespace, name), stored_kind(kind)
         for key, wanted in (options.get("preconditions") or {}).items():
             found = item["metadata"].get(key)
             if wanted is not None and wanted != found:
@@ -172,6 +178,7 @@ class Api:
         grace = options.get("gracePeriodSeconds")
         if grace is not None and not isinstance(grace, int):
             raise api_errors.bad_request(f"gracePeriodSeconds is no integer: {grace!r}")
+        admit_deletion(self._context, kind, item)
         return item if dry_run else delete(self._context, kind, item, grace=grace)
 
     def scale(self, namespace: str, name: str) -> Object:
@@ -208,7 +215,7 @@ class Api:
             item = {**before, "metadata": item["metadata"], "status": item.get("status", {})}
         elif kind.status and "status" in before:
             item["status"] = before["status"]
-        item = admit_change(self._context.services, kind, before, item)
+        item = admit_change(self._context, kind, before, item)
         if dry_run:
             return item
         try:
@@ -216,10 +223,17 @@ class Api:
         except Conflict:
             raise api_errors.conflict(kind, before["metadata"]["name"]) from None
 
-    def _decoded(self, kind: Kind, item: Object, refuse: Callable[[str], ApiError]) -> Object:
-        """Return an object as its kind's structure holds it."""
+    def _decoded(
+        self, kind: Kind, item: Object, refuse: Callable[[str], ApiError], before: Object | None = None
+    ) -> Object:
+        """Return an object as its kind's structure holds it, in the version that is stored."""
         try:
             decoded, unknown = decode(kind, item)
+            stored = as_stored(kind, decoded, before)
+            if stored is not decoded:
+                stored, _ = decode(stored_kind(kind), stored)
+        except WrongType as error:
+            raise (refuse(str(error)) if kind.built_in else _wrong_type(kind, item, error)) from error
         except ValueError as error:
             raise refuse(str(error)) from error
         problems = [f'unknown field "{path}"' for path in unknown]
@@ -227,7 +241,7 @@ class Api:
             raise refuse(f"strict decoding error: {', '.join(problems)}")
         if self._validation == "Warn":
             self.warnings += problems
-        return decoded
+        return stored
 
     def _check_identity(self, kind: Kind, before: Object, given: Object) -> None:
         """Compare what the writer believes to write to (UID, resourceVersion) with what is there."""
@@ -294,6 +308,15 @@ def _unfit(kind: Kind, name: str, patch: Any) -> Callable[[str], ApiError]:
     """Return how a patch is refused after which the object doesn't decode: 422, other than a whole body, as on the real server."""
     text = msgspec.json.encode(patch).decode()
     return lambda problem: api_errors.invalid(kind, name, "patch", f"Invalid value: {text}: {problem}")
+
+
+def _wrong_type(kind: Kind, item: Object, error: WrongType) -> ApiError:
+    """Return how the schema of a custom resource refuses a value of a wrong type."""
+    wanted = {"int32": "integer", "int64": "integer", "bool": "boolean"}.get(error.wanted, error.wanted)
+    problem = f'Invalid value: "{error.found}": {error.path} in body must be of type {wanted}: "{error.found}"'
+    metadata = item.get("metadata")
+    name = metadata.get("name", "") if isinstance(metadata, dict) else ""
+    return api_errors.invalid_fields(kind, str(name), [FieldError(error.path, problem, "FieldValueTypeInvalid")])
 
 
 def _check_type(kind: Kind, body: Object) -> None:

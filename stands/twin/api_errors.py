@@ -5,6 +5,9 @@ In: facts about a request and an object. Out: an `ApiError` whose `status` is th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from otel_control_gym.stands.twin.field_errors import FieldError
 from otel_control_gym.stands.twin.objects import Kind, Object
 
 __all__ = (
@@ -15,6 +18,7 @@ __all__ = (
     "expired",
     "forbidden",
     "invalid",
+    "invalid_fields",
     "invalid_options",
     "method_not_allowed",
     "no_such_path",
@@ -102,8 +106,15 @@ def unsupported_media_type(found: str, accepted: tuple[str, ...]) -> ApiError:
 
 def invalid(kind: Kind, name: str, field: str, problem: str, *, reason: str = "FieldValueInvalid") -> ApiError:
     """The object breaks a rule; `problem` begins with what is wrong, e.g. `Invalid value: -1: must be ...`."""
-    message = f'{kind.qualified} "{name}" is invalid: {field}: {problem}'
-    causes = [{"reason": reason, "message": problem, "field": field}]
+    return invalid_fields(kind, name, [FieldError(field, problem, reason)])
+
+
+def invalid_fields(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
+    """The object breaks rules, all of which are told."""
+    told = [f"{error.field}: {error.problem}" for error in errors]
+    all_told = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
+    message = f'{kind.qualified} "{name}" is invalid: {all_told}'
+    causes = [{"reason": error.reason, "message": error.problem, "field": error.field} for error in errors]
     details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.kind, "causes": causes}
     return ApiError(422, "Invalid", message, details)
 

@@ -1,9 +1,11 @@
 """The crash loop: how long the kubelet waits before it starts a container that died once more.
 
-In: the moments at which a container's runs ended. Out: seconds to wait, counted from that end, and how the status tells of it.
+In: the moments at which a container's runs ended; pulls that failed. Out: seconds to wait, counted from that end, and how the status
+tells of it.
 
 The first restart comes at once, the next ones after 10 s, 20 s, ... up to 300 s. A run that ended more than 600 s after the last entry into
 the back-off begins the series anew. No jitter, as in Kubernetes (`flowcontrol.Backoff` with the kubelet's constants).
+An image that can't be pulled waits from the first time on.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import msgspec
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.objects import Object
 
-__all__ = ("RestartBackoff", "go_seconds", "last_state")
+__all__ = ("PullBackoff", "RestartBackoff", "go_seconds", "last_state")
 
 _FIRST_SECONDS = 10
 _LONGEST_SECONDS = 300
@@ -35,6 +37,17 @@ class RestartBackoff(msgspec.Struct):
             self.wait, self._next = self._next, min(2 * self._next, _LONGEST_SECONDS)
         self._entered = ended + self.wait * SECOND
         return self.wait
+
+
+class PullBackoff(msgspec.Struct):
+    """The back-off of one container's image."""
+
+    _next: int = _FIRST_SECONDS
+
+    def next_wait(self) -> int:
+        """Return the seconds between a failed pull and the next try."""
+        wait, self._next = self._next, min(2 * self._next, _LONGEST_SECONDS)
+        return wait
 
 
 def go_seconds(count: int) -> str:

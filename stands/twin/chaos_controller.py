@@ -1,6 +1,6 @@
 """Chaos Mesh's controller: the life of a StressChaos or NetworkChaos, from finalizer to recovery.
 
-In: chaos objects. Out: their status (desired phase, conditions, records), events, and through `chaos_effects` what happens to pods.
+In: chaos objects. Out: their status (desired phase, conditions, records), events, and through their `Effect`s what happens to pods.
 
 One pass does, in this order: finalizer, desired phase, conditions, records, finalizer's end. So conditions tell of the records that the
 pass found, not of those it leaves: they lag by one pass, as clients of the real thing have to know. Targets are chosen once, when
@@ -14,15 +14,20 @@ lets the object go when no record is left injected.
 from __future__ import annotations
 
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.stands.twin.chaos_admission import go_duration
-from otel_control_gym.stands.twin.chaos_effects import Effect, FailedEffect, NetworkEffect, StressEffect
-from otel_control_gym.stands.twin.chaos_targets import choose
+from otel_control_gym.stands.twin.chaos_effects import Effect, FailedEffect
+from otel_control_gym.stands.twin.chaos_network import NetworkEffect
+from otel_control_gym.stands.twin.chaos_pods import PodEffect, is_one_shot
+from otel_control_gym.stands.twin.chaos_quantities import go_duration
+from otel_control_gym.stands.twin.chaos_stress import StressEffect
+from otel_control_gym.stands.twin.chaos_targets import UnknownNode, choose
 from otel_control_gym.stands.twin.controller import Context, split_key
 from otel_control_gym.stands.twin.deletion import release
 from otel_control_gym.stands.twin.kubernetes_events import record
 from otel_control_gym.stands.twin.objects import (
     NETWORK_CHAOS,
+    NODE,
     POD,
+    POD_CHAOS,
     POD_NETWORK_CHAOS,
     STRESS_CHAOS,
     Kind,
@@ -43,38 +48,36 @@ _RECORD_EVENTS = 100
 
 
 class ChaosController:
-    """Reconciles chaos objects, and the PodNetworkChaos by which network rules reach their pods."""
+    """Reconciles chaos objects."""
 
     name = "chaos-controller-manager"
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._network = NetworkEffect(context)
-        self._effects: dict[str, Effect] = {STRESS_CHAOS.kind: StressEffect(context), NETWORK_CHAOS.kind: self._network}
+        self._effects: dict[Kind, Effect] = {
+            STRESS_CHAOS: StressEffect(context),
+            NETWORK_CHAOS: NetworkEffect(context),
+            POD_CHAOS: PodEffect(context),
+        }
+        self._kinds = {kind.kind: kind for kind in self._effects}
         self._failures: dict[str, int] = {}  # UID of a chaos object -> attempts that failed in a row
 
     def observe(self, change: Change) -> None:
-        """Queue a chaos object that changed, a pod's rules that changed, and the authors of rules that were applied."""
-        if change.kind in (STRESS_CHAOS, NETWORK_CHAOS):
+        """Queue a chaos object that changed, and the objects that wait for rules when some were applied."""
+        if change.kind in self._effects:
             if change.type == "DELETED":
                 self._failures.pop(change.object["metadata"]["uid"], None)
             else:
                 self._context.soon(self.name, change.object, step=f"pass {change.kind.kind}")
         elif change.kind is POD_NETWORK_CHAOS:
-            if change.before is None or change.before["spec"] != change.object["spec"]:
-                after = self._context.settings.chaos_seconds / 4
-                self._context.soon(self.name, change.object, step="daemon", after=after)
             for chaos in self._context.store.objects(NETWORK_CHAOS):
                 if _waits(chaos):
                     self._context.soon(self.name, chaos, step=f"records {NETWORK_CHAOS.kind}")
 
     def reconcile(self, step: str, key: str) -> None:
-        """Do a pass over a chaos object, move its records, or apply a pod's rules."""
+        """Do a pass over a chaos object, or move its records."""
         action, _, name = step.partition(" ")
-        if action == "daemon":
-            self._network.apply_rules(*split_key(key))
-            return
-        kind = STRESS_CHAOS if name == STRESS_CHAOS.kind else NETWORK_CHAOS
+        kind = self._kinds[name]
         chaos = self._context.store.get(kind, *split_key(key))
         if chaos is None:
             return
@@ -102,7 +105,7 @@ class ChaosController:
             release(self._context, kind, draft)
             return
         stored = self._context.update(kind, draft)
-        if experiment["desiredPhase"] == "Run" and not records:
+        if not records:
             self._select(kind, stored)
         elif any(_unsettled(item, experiment["desiredPhase"]) for item in records):
             self._plan_move(kind, stored)
@@ -113,13 +116,16 @@ class ChaosController:
         phase = "Run" if reason == "Started" else "Stop"
         if experiment.get("desiredPhase") != phase:
             experiment["desiredPhase"] = phase
-            self._tell(kind, chaos, reason, message, component="desiredphase")
+            if not is_one_shot(chaos) or reason != "Started":
+                self._tell(kind, chaos, reason, message, component="desiredphase")
             self._tell_updated(kind, chaos, "desiredPhase", component="desiredphase")
 
     def _wanted(self, kind: Kind, chaos: Object) -> tuple[str, str]:
         metadata = chaos["metadata"]
         if "deletionTimestamp" in metadata:
             return "Deleted", "Experiment has been deleted"
+        if is_one_shot(chaos):
+            return "Started", "Experiment has started"
         length = go_duration(chaos["spec"].get("duration"))
         if length is not None:
             end = moment(metadata["creationTimestamp"]) + length
@@ -136,10 +142,17 @@ class ChaosController:
         spec = chaos["spec"]
         keys = {".": spec} | ({".Target": spec["target"]} if spec.get("target") else {})
         pods = self._context.store.objects(POD)
+        nodes = {
+            node["metadata"]["name"]: node["metadata"].get("labels", {}) for node in self._context.store.objects(NODE)
+        }
         for key, selection in keys.items():
             entity = f"{chaos['metadata']['name']}/{key}"
-            chosen = choose(selection, pods, seed=self._context.seed, entity=entity)
-            identities = [name for pod in chosen for name in self._effects[kind.kind].identities(chaos, pod)]
+            try:
+                chosen = choose(selection, pods, nodes, seed=self._context.seed, entity=entity)
+            except UnknownNode as error:
+                self._tell(kind, chaos, "Failed", f"Failed to select targets: {error}", component="records")
+                return
+            identities = [name for pod in chosen for name in self._effects[kind].identities(chaos, pod)]
             if not identities:
                 problem = "no target has been selected" if chosen else "no pod is selected"
                 self._tell(kind, chaos, "Failed", f"Failed to select targets: {problem}", component="records")
@@ -171,7 +184,7 @@ class ChaosController:
                 continue
             applies = before.startswith("Not Injected")
             try:
-                phase = self._effects[kind.kind].move(draft, item, apply=applies)
+                phase = self._effects[kind].move(draft, item, apply=applies)
             except FailedEffect as error:
                 failed = True
                 _note(item, "Failed", "Apply" if applies else "Recover", self._context.now, str(error))

@@ -8,20 +8,28 @@ can be repeated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from otel_control_gym.engine.randomness import derive_seed, draw_bits
 from otel_control_gym.stands.twin.objects import Object
 from otel_control_gym.stands.twin.selectors import field_value
 
-__all__ = ("choose", "matches")
+__all__ = ("UnknownNode", "choose", "matches")
 
 
-def matches(selector: Object, pod: Object) -> bool:
-    """Return whether a pod fulfils a chaos selector."""
+class UnknownNode(Exception):
+    """Raised when a selector names a node that isn't there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'Node "{name}" not found')
+
+
+def matches(selector: Object, pod: Object, nodes: Mapping[str, Mapping[str, str]]) -> bool:
+    """Return whether a pod fulfils a chaos selector; `nodes` holds the labels of each node."""
     metadata = pod["metadata"]
     if selector.get("pods"):  # then every other field is ignored
         return metadata["name"] in selector["pods"].get(metadata["namespace"], ())
     labels, annotations = metadata.get("labels", {}), metadata.get("annotations", {})
-    node, nodes = pod["spec"].get("nodeName", ""), selector.get("nodes")
     return bool(
         metadata["namespace"] in selector["namespaces"]
         and all(labels.get(key) == value for key, value in (selector.get("labelSelectors") or {}).items())
@@ -29,21 +37,29 @@ def matches(selector: Object, pod: Object) -> bool:
         and all(field_value(pod, key) == value for key, value in (selector.get("fieldSelectors") or {}).items())
         and all(_fulfils(expression, labels) for expression in selector.get("expressionSelectors") or ())
         and _phase(selector.get("podPhaseSelectors") or (), pod["status"]["phase"])
-        and (not nodes or node in nodes)
+        and _node(selector, pod["spec"].get("nodeName", ""), nodes)
     )
 
 
-def choose(selection: Object, pods: list[Object], *, seed: int, entity: str) -> list[Object]:
+def choose(
+    selection: Object, pods: list[Object], nodes: Mapping[str, Mapping[str, str]], *, seed: int, entity: str
+) -> list[Object]:
     """Return the pods that a selection (selector, mode, value) picks, by name.
 
     Args:
         selection: the spec, or its `target`.
         pods: candidates.
+        nodes: the labels of each node.
         seed: of the run.
         entity: whose draw it is: the chaos object and the selector's key.
+
+    Raises: UnknownNode: the selector names one that isn't there.
     """
+    for name in selection["selector"].get("nodes") or ():
+        if name not in nodes:
+            raise UnknownNode(name)
     found = sorted(
-        (pod for pod in pods if matches(selection["selector"], pod)), key=lambda pod: pod["metadata"]["name"]
+        (pod for pod in pods if matches(selection["selector"], pod, nodes)), key=lambda pod: pod["metadata"]["name"]
     )
     count, value = len(found), int(selection.get("value") or 0)
     draws = derive_seed(seed, f"chaos/{entity}")
@@ -75,6 +91,15 @@ def _fulfils(expression: Object, labels: dict[str, str]) -> bool:
             return key in labels
         case _:
             return key not in labels
+
+
+def _node(selector: Object, name: str, nodes: Mapping[str, Mapping[str, str]]) -> bool:
+    """Return whether a node is named, or has the labels asked for: names and labels are joined."""
+    named, labels = selector.get("nodes") or (), selector.get("nodeSelectors") or {}
+    if not named and not labels:
+        return True
+    found = nodes.get(name, {})
+    return name in named or bool(labels and all(found.get(key) == value for key, value in labels.items()))
 
 
 def _phase(wanted: list[str] | tuple[str, ...], phase: str) -> bool:

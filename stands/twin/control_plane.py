@@ -23,6 +23,7 @@ from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin import manifests
 from otel_control_gym.stands.twin.chaos_controller import ChaosController
+from otel_control_gym.stands.twin.chaos_daemon import NetworkDaemon
 from otel_control_gym.stands.twin.controller import Context, Controller
 from otel_control_gym.stands.twin.deletion import GarbageCollector
 from otel_control_gym.stands.twin.deployments import DeploymentController
@@ -102,6 +103,7 @@ class ControlPlane:
             EndpointController(self.context),
             GarbageCollector(self.context),
             ChaosController(self.context),
+            NetworkDaemon(self.context),
             EventRecorder(self.context),
         )
         self._controllers = {controller.name: controller for controller in controllers}
@@ -133,7 +135,8 @@ class ControlPlane:
             self.store.create(kind, item, self.now)
         self.store.create(NODE, manifests.node(NODE_NAME, self.context.settings, timestamp(self.now)), self.now)
         for name, service in self.services.services.items():
-            self.store.create(SERVICE, manifests.service(self.services, name, service), self.now)
+            if service.listens:
+                self.store.create(SERVICE, manifests.service(self.services, name, service), self.now)
             self.store.create(DEPLOYMENT, manifests.deployment(self.services, name, service), self.now)
         self.run_due(self.start)
 

@@ -10,13 +10,13 @@ from typing import Protocol
 from otel_control_gym.engine.clock import seconds
 from otel_control_gym.engine.randomness import derive_seed, draw_uniform
 from otel_control_gym.engine.settings import ServiceConfiguration, TwinSettings
-from otel_control_gym.stands.twin.objects import Kind, Object
-from otel_control_gym.stands.twin.runtime import PodRuntime
+from otel_control_gym.stands.twin.objects import REPLICA_SET, Kind, Object
+from otel_control_gym.stands.twin.runtime import NetworkRule, PodRuntime
 from otel_control_gym.stands.twin.store import ObjectStore
 from otel_control_gym.stands.twin.watches import Change
 from otel_control_gym.stands.twin.work import Task, WorkQueue
 
-__all__ = ("CONTROLLER_SECONDS", "Context", "Controller", "split_key", "workload_of")
+__all__ = ("CONTROLLER_SECONDS", "Context", "Controller", "deployment_of", "split_key", "workload_of")
 
 CONTROLLER_SECONDS = 0.01  #: a write -> the controllers that watch it have noticed
 _JITTER = 0.2  #: a delay d takes d × (1 ± this)
@@ -57,6 +57,7 @@ class Context:
         self.runtime = runtime
         self.queue = WorkQueue()
         self.events: dict[tuple[str, str, str, str], str] = {}  #: (UID, reason, message, component) -> the Event's name
+        self.probe_paths: dict[str, tuple[NetworkRule, ...]] = {}  #: UID of a pod -> rules that probes of it meet, too
         self._delay_seed = derive_seed(seed, "kubernetes.delay")
         self._entities: dict[str, str] = {}  # a pod's UID -> `workload/ordinal`
         self._made: dict[str, int] = {}  # workload -> pods seen so far
@@ -75,13 +76,17 @@ class Context:
         return mean * (1 + _JITTER * (2 * draw_uniform(derive_seed(self._delay_seed, f"{purpose}/{entity}"), 0) - 1))
 
     def pod_delay(self, mean: float, purpose: str, pod: Object) -> float:
-        """Return a pod's delay [s]; its entity is "the n-th pod of its workload", which other workloads' actions don't shift."""
+        """Return a pod's delay [s]."""
+        return self.delay(mean, purpose, self.pod_entity(pod))
+
+    def pod_entity(self, pod: Object) -> str:
+        """Return whose draws a pod's are: "the n-th pod of its workload", which other workloads' actions don't shift."""
         uid = pod["metadata"]["uid"]
         if uid not in self._entities:
             workload = workload_of(pod)
             self._made[workload] = self._made.get(workload, 0) + 1
             self._entities[uid] = f"{workload}/{self._made[workload]}"
-        return self.delay(mean, purpose, self._entities[uid])
+        return self._entities[uid]
 
     def update(self, kind: Kind, draft: Object) -> Object:
         """Store a draft of a controller's; a changed spec raises the generation (of chaos kinds a changed status, too)."""
@@ -96,6 +101,15 @@ class Context:
 def workload_of(pod: Object) -> str:
     """Return the service that a pod runs, by the demo's label."""
     return str(pod["metadata"].get("labels", {}).get("opentelemetry.io/name", ""))
+
+
+def deployment_of(store: ObjectStore, pod: Object) -> str:
+    """Return the name of the Deployment that a pod belongs to; empty: none."""
+    for reference in pod["metadata"].get("ownerReferences", ()):
+        owner = store.get(REPLICA_SET, pod["metadata"]["namespace"], reference["name"])
+        for above in owner["metadata"].get("ownerReferences", ()) if owner is not None else ():
+            return str(above["name"])
+    return ""
 
 
 def split_key(key: str) -> tuple[str, str]:

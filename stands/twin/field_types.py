@@ -24,27 +24,37 @@ FIELD_TYPES = {
     "CinderVolumeSource": "fsType:str readOnly:bool secretRef:LocalObjectReference volumeID:str",
     "ClientIPConfig": "timeoutSeconds:int",
     "ClusterTrustBundleProjection": "labelSelector:LabelSelector name:str optional:bool path:str signerName:str",
+    "Condition": "lastTransitionTime:str message:str observedGeneration:int reason:str status:str type:str",
     "ConfigMap": "apiVersion:str binaryData:{str} data:{str} immutable:bool kind:str metadata:ObjectMeta",
     "ConfigMapEnvSource": "name:str optional:bool",
     "ConfigMapKeySelector": "key:str name:str optional:bool",
     "ConfigMapProjection": "items:[KeyToPath] name:str optional:bool",
     "ConfigMapVolumeSource": "defaultMode:int items:[KeyToPath] name:str optional:bool",
     "Container": (
-        "args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image:str imagePullPolicy:str lifecycle:Lifecycle "
-        "livenessProbe:Probe name:str ports:[ContainerPort] readinessProbe:Probe resizePolicy:[ContainerResizePolicy] "
-        "resources:ResourceRequirements restartPolicy:str restartPolicyRules:[ContainerRestartRule] "
-        "securityContext:SecurityContext startupProbe:Probe stdin:bool stdinOnce:bool terminationMessagePath:str "
-        "terminationMessagePolicy:str tty:bool volumeDevices:[VolumeDevice] volumeMounts:[VolumeMount] workingDir:str"
+        "args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image:str imagePullPolicy:str "
+        "lifecycle:Lifecycle livenessProbe:Probe name:str ports:[ContainerPort] readinessProbe:Probe "
+        "resizePolicy:[ContainerResizePolicy] resources:ResourceRequirements restartPolicy:str "
+        "restartPolicyRules:[ContainerRestartRule] securityContext:SecurityContext startupProbe:Probe stdin:bool "
+        "stdinOnce:bool terminationMessagePath:str terminationMessagePolicy:str tty:bool volumeDevices:[VolumeDevice] "
+        "volumeMounts:[VolumeMount] workingDir:str"
     ),
     "ContainerPort": "containerPort:int hostIP:str hostPort:int name:str protocol:str",
     "ContainerResizePolicy": "resourceName:str restartPolicy:str",
+    "ContainerResourceMetricSource": "container:str name:str target:MetricTarget",
+    "ContainerResourceMetricStatus": "container:str current:MetricValueStatus name:str",
     "ContainerRestartRule": "action:str exitCodes:ContainerRestartRuleOnExitCodes",
     "ContainerRestartRuleOnExitCodes": "operator:str values:[int]",
     "CoreV1ResourceClaim": "name:str request:str",
-    "Deployment": "apiVersion:str kind:str metadata:ObjectMeta spec:DeploymentSpec status:any",
+    "CrossVersionObjectReference": "apiVersion:str kind:str name:str",
+    "Deployment": "apiVersion:str kind:str metadata:ObjectMeta spec:DeploymentSpec status:DeploymentStatus",
+    "DeploymentCondition": "lastTransitionTime:str lastUpdateTime:str message:str reason:str status:str type:str",
     "DeploymentSpec": (
         "minReadySeconds:int paused:bool progressDeadlineSeconds:int replicas:int revisionHistoryLimit:int "
         "selector:LabelSelector strategy:DeploymentStrategy template:PodTemplateSpec"
+    ),
+    "DeploymentStatus": (
+        "availableReplicas:int collisionCount:int conditions:[DeploymentCondition] observedGeneration:int "
+        "readyReplicas:int replicas:int terminatingReplicas:int unavailableReplicas:int updatedReplicas:int"
     ),
     "DeploymentStrategy": "rollingUpdate:RollingUpdateDeployment type:str",
     "DownwardAPIProjection": "items:[DownwardAPIVolumeFile]",
@@ -58,15 +68,17 @@ FIELD_TYPES = {
         "resourceFieldRef:ResourceFieldSelector secretKeyRef:SecretKeySelector"
     ),
     "EphemeralContainer": (
-        "args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image:str imagePullPolicy:str lifecycle:Lifecycle "
-        "livenessProbe:Probe name:str ports:[ContainerPort] readinessProbe:Probe resizePolicy:[ContainerResizePolicy] "
-        "resources:ResourceRequirements restartPolicy:str restartPolicyRules:[ContainerRestartRule] "
-        "securityContext:SecurityContext startupProbe:Probe stdin:bool stdinOnce:bool targetContainerName:str "
-        "terminationMessagePath:str terminationMessagePolicy:str tty:bool volumeDevices:[VolumeDevice] "
-        "volumeMounts:[VolumeMount] workingDir:str"
+        "args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image:str imagePullPolicy:str "
+        "lifecycle:Lifecycle livenessProbe:Probe name:str ports:[ContainerPort] readinessProbe:Probe "
+        "resizePolicy:[ContainerResizePolicy] resources:ResourceRequirements restartPolicy:str "
+        "restartPolicyRules:[ContainerRestartRule] securityContext:SecurityContext startupProbe:Probe stdin:bool "
+        "stdinOnce:bool targetContainerName:str terminationMessagePath:str terminationMessagePolicy:str tty:bool "
+        "volumeDevices:[VolumeDevice] volumeMounts:[VolumeMount] workingDir:str"
     ),
     "EphemeralVolumeSource": "volumeClaimTemplate:PersistentVolumeClaimTemplate",
     "ExecAction": "command:[str]",
+    "ExternalMetricSource": "metric:MetricIdentifier target:MetricTarget",
+    "ExternalMetricStatus": "current:MetricValueStatus metric:MetricIdentifier",
     "FCVolumeSource": "fsType:str lun:int readOnly:bool targetWWNs:[str] wwids:[str]",
     "FileKeySelector": "key:str optional:bool path:str volumeName:str",
     "FlexVolumeSource": "driver:str fsType:str options:{str} readOnly:bool secretRef:LocalObjectReference",
@@ -75,8 +87,45 @@ FIELD_TYPES = {
     "GRPCAction": "port:int service:str",
     "GitRepoVolumeSource": "directory:str repository:str revision:str",
     "GlusterfsVolumeSource": "endpoints:str path:str readOnly:bool",
+    "HPAScalingPolicy": "periodSeconds:int type:str value:int",
+    "HPAScalingRules": "policies:[HPAScalingPolicy] selectPolicy:str stabilizationWindowSeconds:int tolerance:any",
+    "HTTPBackendRef": "filters:[any] group:str kind:str name:str namespace:str port:int weight:int",
     "HTTPGetAction": "host:str httpHeaders:[HTTPHeader] path:str port:any scheme:str",
     "HTTPHeader": "name:str value:str",
+    "HTTPPathMatch": "type:str value:str",
+    "HTTPRoute": "apiVersion:str kind:str metadata:ObjectMeta spec:HTTPRouteSpec status:HTTPRouteStatus",
+    "HTTPRouteMatch": "headers:[any] method:str path:HTTPPathMatch queryParams:[any]",
+    "HTTPRouteRule": (
+        "backendRefs:[HTTPBackendRef] filters:[any] matches:[HTTPRouteMatch] name:str retry:any "
+        "sessionPersistence:any timeouts:any"
+    ),
+    "HTTPRouteSpec": "hostnames:[str] parentRefs:[ParentReference] rules:[HTTPRouteRule] useDefaultGateways:str",
+    "HTTPRouteStatus": "parents:[RouteParentStatus]",
+    "HorizontalPodAutoscaler": (
+        "apiVersion:str kind:str metadata:ObjectMeta spec:HorizontalPodAutoscalerSpec "
+        "status:HorizontalPodAutoscalerStatus"
+    ),
+    "HorizontalPodAutoscalerBehavior": "scaleDown:HPAScalingRules scaleUp:HPAScalingRules",
+    "HorizontalPodAutoscalerCondition": "lastTransitionTime:str message:str reason:str status:str type:str",
+    "HorizontalPodAutoscalerSpec": (
+        "behavior:HorizontalPodAutoscalerBehavior maxReplicas:int metrics:[MetricSpec] minReplicas:int "
+        "scaleTargetRef:CrossVersionObjectReference"
+    ),
+    "HorizontalPodAutoscalerSpecV1": (
+        "maxReplicas:int minReplicas:int scaleTargetRef:CrossVersionObjectReference targetCPUUtilizationPercentage:int"
+    ),
+    "HorizontalPodAutoscalerStatus": (
+        "conditions:[HorizontalPodAutoscalerCondition] currentMetrics:[MetricStatus] currentReplicas:int "
+        "desiredReplicas:int lastScaleTime:str observedGeneration:int"
+    ),
+    "HorizontalPodAutoscalerStatusV1": (
+        "currentCPUUtilizationPercentage:int currentReplicas:int desiredReplicas:int lastScaleTime:str "
+        "observedGeneration:int"
+    ),
+    "HorizontalPodAutoscalerV1": (
+        "apiVersion:str kind:str metadata:ObjectMeta spec:HorizontalPodAutoscalerSpecV1 "
+        "status:HorizontalPodAutoscalerStatusV1"
+    ),
     "HostAlias": "hostnames:[str] ip:str",
     "HostPathVolumeSource": "path:str type:str",
     "ISCSIVolumeSource": (
@@ -98,6 +147,17 @@ FIELD_TYPES = {
     "ManagedFieldsEntry": (
         "apiVersion:str fieldsType:str fieldsV1:any manager:str operation:str subresource:str time:str"
     ),
+    "MetricIdentifier": "name:str selector:LabelSelector",
+    "MetricSpec": (
+        "containerResource:ContainerResourceMetricSource external:ExternalMetricSource object:ObjectMetricSource "
+        "pods:PodsMetricSource resource:ResourceMetricSource type:str"
+    ),
+    "MetricStatus": (
+        "containerResource:ContainerResourceMetricStatus external:ExternalMetricStatus object:ObjectMetricStatus "
+        "pods:PodsMetricStatus resource:ResourceMetricStatus type:str"
+    ),
+    "MetricTarget": "averageUtilization:int averageValue:any type:str value:any",
+    "MetricValueStatus": "averageUtilization:int averageValue:any value:any",
     "NFSVolumeSource": "path:str readOnly:bool server:str",
     "Namespace": "apiVersion:str kind:str metadata:ObjectMeta spec:NamespaceSpec status:any",
     "NamespaceSpec": "finalizers:[str]",
@@ -110,15 +170,20 @@ FIELD_TYPES = {
     "NodeSelectorTerm": "matchExpressions:[NodeSelectorRequirement] matchFields:[NodeSelectorRequirement]",
     "ObjectFieldSelector": "apiVersion:str fieldPath:str",
     "ObjectMeta": (
-        "annotations:{str} creationTimestamp:str deletionGracePeriodSeconds:int deletionTimestamp:str finalizers:[str] "
-        "generateName:str generation:int labels:{str} managedFields:[ManagedFieldsEntry] name:str namespace:str "
-        "ownerReferences:[OwnerReference] resourceVersion:str selfLink:str uid:str"
+        "annotations:{str} creationTimestamp:str deletionGracePeriodSeconds:int deletionTimestamp:str "
+        "finalizers:[str] generateName:str generation:int labels:{str} managedFields:[ManagedFieldsEntry] name:str "
+        "namespace:str ownerReferences:[OwnerReference] resourceVersion:str selfLink:str uid:str"
+    ),
+    "ObjectMetricSource": "describedObject:CrossVersionObjectReference metric:MetricIdentifier target:MetricTarget",
+    "ObjectMetricStatus": (
+        "current:MetricValueStatus describedObject:CrossVersionObjectReference metric:MetricIdentifier"
     ),
     "OwnerReference": "apiVersion:str blockOwnerDeletion:bool controller:bool kind:str name:str uid:str",
+    "ParentReference": "group:str kind:str name:str namespace:str port:int sectionName:str",
     "PersistentVolumeClaimSpec": (
         "accessModes:[str] dataSource:TypedLocalObjectReference dataSourceRef:TypedObjectReference "
-        "resources:VolumeResourceRequirements selector:LabelSelector storageClassName:str volumeAttributesClassName:str "
-        "volumeMode:str volumeName:str"
+        "resources:VolumeResourceRequirements selector:LabelSelector storageClassName:str "
+        "volumeAttributesClassName:str volumeMode:str volumeName:str"
     ),
     "PersistentVolumeClaimTemplate": "metadata:ObjectMeta spec:PersistentVolumeClaimSpec",
     "PersistentVolumeClaimVolumeSource": "claimName:str readOnly:bool",
@@ -161,11 +226,14 @@ FIELD_TYPES = {
         "nodeSelector:{str} os:PodOS overhead:{any} preemptionPolicy:str priority:int priorityClassName:str "
         "readinessGates:[PodReadinessGate] resourceClaims:[PodResourceClaim] resources:ResourceRequirements "
         "restartPolicy:str runtimeClassName:str schedulerName:str schedulingGates:[PodSchedulingGate] "
-        "schedulingGroup:PodSchedulingGroup securityContext:PodSecurityContext serviceAccount:str serviceAccountName:str "
-        "setHostnameAsFQDN:bool shareProcessNamespace:bool subdomain:str terminationGracePeriodSeconds:int "
-        "tolerations:[Toleration] topologySpreadConstraints:[TopologySpreadConstraint] volumes:[Volume]"
+        "schedulingGroup:PodSchedulingGroup securityContext:PodSecurityContext serviceAccount:str "
+        "serviceAccountName:str setHostnameAsFQDN:bool shareProcessNamespace:bool subdomain:str "
+        "terminationGracePeriodSeconds:int tolerations:[Toleration] "
+        "topologySpreadConstraints:[TopologySpreadConstraint] volumes:[Volume]"
     ),
     "PodTemplateSpec": "metadata:ObjectMeta spec:PodSpec",
+    "PodsMetricSource": "metric:MetricIdentifier target:MetricTarget",
+    "PodsMetricStatus": "current:MetricValueStatus metric:MetricIdentifier",
     "PortworxVolumeSource": "fsType:str readOnly:bool volumeID:str",
     "PreferredSchedulingTerm": "preference:NodeSelectorTerm weight:int",
     "Probe": (
@@ -181,8 +249,11 @@ FIELD_TYPES = {
     "ReplicaSet": "apiVersion:str kind:str metadata:ObjectMeta spec:ReplicaSetSpec status:any",
     "ReplicaSetSpec": "minReadySeconds:int replicas:int selector:LabelSelector template:PodTemplateSpec",
     "ResourceFieldSelector": "containerName:str divisor:any resource:str",
+    "ResourceMetricSource": "name:str target:MetricTarget",
+    "ResourceMetricStatus": "current:MetricValueStatus name:str",
     "ResourceRequirements": "claims:[CoreV1ResourceClaim] limits:{any} requests:{any}",
     "RollingUpdateDeployment": "maxSurge:any maxUnavailable:any",
+    "RouteParentStatus": "conditions:[Condition] controllerName:str parentRef:ParentReference",
     "SELinuxOptions": "level:str role:str type:str user:str",
     "ScaleIOVolumeSource": (
         "fsType:str gateway:str protectionDomain:str readOnly:bool secretRef:LocalObjectReference sslEnabled:bool "
@@ -203,10 +274,10 @@ FIELD_TYPES = {
     "ServicePort": "appProtocol:str name:str nodePort:int port:int protocol:str targetPort:any",
     "ServiceSpec": (
         "allocateLoadBalancerNodePorts:bool clusterIP:str clusterIPs:[str] externalIPs:[str] externalName:str "
-        "externalTrafficPolicy:str healthCheckNodePort:int internalTrafficPolicy:str ipFamilies:[str] ipFamilyPolicy:str "
-        "loadBalancerClass:str loadBalancerIP:str loadBalancerSourceRanges:[str] ports:[ServicePort] "
-        "publishNotReadyAddresses:bool selector:{str} sessionAffinity:str sessionAffinityConfig:SessionAffinityConfig "
-        "trafficDistribution:str type:str"
+        "externalTrafficPolicy:str healthCheckNodePort:int internalTrafficPolicy:str ipFamilies:[str] "
+        "ipFamilyPolicy:str loadBalancerClass:str loadBalancerIP:str loadBalancerSourceRanges:[str] "
+        "ports:[ServicePort] publishNotReadyAddresses:bool selector:{str} sessionAffinity:str "
+        "sessionAffinityConfig:SessionAffinityConfig trafficDistribution:str type:str"
     ),
     "SessionAffinityConfig": "clientIP:ClientIPConfig",
     "SleepAction": "seconds:int",
@@ -228,8 +299,8 @@ FIELD_TYPES = {
         "configMap:ConfigMapVolumeSource csi:CSIVolumeSource downwardAPI:DownwardAPIVolumeSource "
         "emptyDir:EmptyDirVolumeSource ephemeral:EphemeralVolumeSource fc:FCVolumeSource flexVolume:FlexVolumeSource "
         "flocker:FlockerVolumeSource gcePersistentDisk:GCEPersistentDiskVolumeSource gitRepo:GitRepoVolumeSource "
-        "glusterfs:GlusterfsVolumeSource hostPath:HostPathVolumeSource image:ImageVolumeSource iscsi:ISCSIVolumeSource "
-        "name:str nfs:NFSVolumeSource persistentVolumeClaim:PersistentVolumeClaimVolumeSource "
+        "glusterfs:GlusterfsVolumeSource hostPath:HostPathVolumeSource image:ImageVolumeSource "
+        "iscsi:ISCSIVolumeSource name:str nfs:NFSVolumeSource persistentVolumeClaim:PersistentVolumeClaimVolumeSource "
         "photonPersistentDisk:PhotonPersistentDiskVolumeSource portworxVolume:PortworxVolumeSource "
         "projected:ProjectedVolumeSource quobyte:QuobyteVolumeSource rbd:RBDVolumeSource scaleIO:ScaleIOVolumeSource "
         "secret:SecretVolumeSource storageos:StorageOSVolumeSource vsphereVolume:VsphereVirtualDiskVolumeSource"
@@ -239,8 +310,8 @@ FIELD_TYPES = {
         "mountPath:str mountPropagation:str name:str readOnly:bool recursiveReadOnly:str subPath:str subPathExpr:str"
     ),
     "VolumeProjection": (
-        "clusterTrustBundle:ClusterTrustBundleProjection configMap:ConfigMapProjection downwardAPI:DownwardAPIProjection "
-        "podCertificate:PodCertificateProjection secret:SecretProjection "
+        "clusterTrustBundle:ClusterTrustBundleProjection configMap:ConfigMapProjection "
+        "downwardAPI:DownwardAPIProjection podCertificate:PodCertificateProjection secret:SecretProjection "
         "serviceAccountToken:ServiceAccountTokenProjection"
     ),
     "VolumeResourceRequirements": "limits:{any} requests:{any}",

@@ -1,32 +1,44 @@
-"""The kubelet: starts a bound pod's container, probes it, and stops it when the pod is deleted.
+"""The kubelet: starts a bound pod's containers, has them probed, and stops them when the pod is deleted or a container has to start anew.
 
-In: pods with a node, pods with a deletionTimestamp. Out: the pod's status and events, and the calls of the `PodRuntime` that make the
-container exist in the simulated machine.
+In: pods with a node, pods with a deletionTimestamp, images that changed. Out: the pod's status and events, and the calls of the
+`PodRuntime` that make the container exist in the simulated machine.
 
-A pod's life, each step one write: accepted (conditions, ContainerCreating) ➜ started after `container_seconds` (IP, running) ➜ ready at
-the first probe after the process serves ➜ ... ➜ told to stop (Killing, SIGTERM) ➜ exited (terminal phase) ➜ gone. A process that drains
-exits `termination_seconds` after SIGTERM or when its last request is answered, whichever is later; one that doesn't handle SIGTERM goes
-on until the grace period is over and is killed. A container that dies by itself is noticed at the kubelet's next look at the container
-runtime (once a second) and started again (`backoff`). Endpoints and SIGTERM race, as they do on a real node (`endpoints`).
+A pod's life, each step one write: accepted (conditions, ContainerCreating or PodInitializing) ➜ init containers, one after the other ➜
+started after `container_seconds` (IP, running), if its image is found (`images`) and its environment can be put together
+(`environment`) ➜ ready at the first probe after the process serves (`probe_workers`) ➜ ... ➜ told to stop (Killing, SIGTERM) ➜ exited
+(terminal phase) ➜ gone. A process that drains exits `termination_seconds` after SIGTERM or when its last request is answered, whichever is
+later; one that doesn't handle SIGTERM goes on until the grace period is over and is killed. A container that dies by itself is noticed at
+the kubelet's next look at the container runtime (once a second) and started again (`backoff`), as is one that was stopped because a
+probe failed or its image changed. Endpoints and SIGTERM race, as they do on a real node (`endpoints`).
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND, seconds
-from otel_control_gym.stands.twin.backoff import RestartBackoff, go_seconds, last_state
-from otel_control_gym.stands.twin.controller import Context, split_key, workload_of
+from otel_control_gym.stands.twin import container_status as shown
+from otel_control_gym.stands.twin import environment, images, init_containers
+from otel_control_gym.stands.twin.backoff import PullBackoff, RestartBackoff, go_seconds, last_state
+from otel_control_gym.stands.twin.controller import Context, deployment_of, split_key, workload_of
 from otel_control_gym.stands.twin.kubernetes_events import record
-from otel_control_gym.stands.twin.objects import POD, Object, set_condition, timestamp
+from otel_control_gym.stands.twin.objects import POD, Object, set_condition
+from otel_control_gym.stands.twin.probe_workers import ProbeKind, ProbeWorkers
+from otel_control_gym.stands.twin.probes import Asked
 from otel_control_gym.stands.twin.quantities import pod_resources
-from otel_control_gym.stands.twin.runtime import ContainerExit
+from otel_control_gym.stands.twin.runtime import ContainerExit, PodProcess
 from otel_control_gym.stands.twin.watches import Change
 
-__all__ = ("Kubelet", "pod_ip")
+__all__ = ("Kubelet",)
 
 _DRAIN_POLL_SECONDS = 0.25  #: how often a process that drains is asked whether it is done
+_SYNC_SECONDS = 10.0  #: how often a container that can't be created is tried again
+_FAILED_PULL_SECONDS = 1.0  #: asking a registry for what it doesn't have
+_CONFIGURATION_SHARE = 0.1  #: of a process's start-up, after which one whose environment is wrong has exited
 _KILLED = 137
+_TRIED_AGAIN = ("CrashLoopBackOff", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff")
 
 
 class _Container(msgspec.Struct):
@@ -35,10 +47,15 @@ class _Container(msgspec.Struct):
     key: str  #: of its pod
     started: int | None = None  #: [ns]; None: it doesn't run, as far as the kubelet knows
     runs: int = 0
+    idle: bool = False  #: it runs, but another program than the service's: there is no process in the machine
+    process: PodProcess = PodProcess()
+    environment: environment.Environment = environment.Environment(port=0)
     exit: ContainerExit | None = None  #: that is still to be noticed
     backoff: RestartBackoff = msgspec.field(default_factory=RestartBackoff)
+    pulls: PullBackoff = msgspec.field(default_factory=PullBackoff)
     stopping: int | None = None  #: SIGTERM [ns]
     deadline: int = 0  #: SIGKILL [ns]
+    restart: bool = False  #: it is stopped to be started again
 
 
 class Kubelet:
@@ -50,9 +67,10 @@ class Kubelet:
         self._context = context
         self._containers: dict[str, _Container] = {}  # by the pod's UID
         self._addresses = 0
+        self._probes = ProbeWorkers(context, ask=self._asked, tell=self._record, restart=self._restart_failed)
 
     def observe(self, change: Change) -> None:
-        """Queue pods that were bound, deleted or removed."""
+        """Queue pods that were bound, changed, deleted or removed."""
         if change.kind is not POD:
             return
         pod, before = change.object, change.before
@@ -62,6 +80,8 @@ class Kubelet:
             return
         if pod["spec"].get("nodeName") and not (before and before["spec"].get("nodeName")):
             self._context.soon(self.name, pod, step="accept")
+        elif before and before["spec"]["containers"] != pod["spec"]["containers"]:
+            self._context.soon(self.name, pod, step=f"changed {pod['metadata']['uid']}")
         marked = pod["metadata"].get("deletionTimestamp")
         if marked is not None and marked != (before or pod)["metadata"].get("deletionTimestamp"):
             self._context.soon(self.name, pod, step="terminate")
@@ -78,10 +98,20 @@ class Kubelet:
         match action:
             case "accept":
                 self._accept(pod)
+            case "initialise":
+                self._initialise(pod)
             case "start":
                 self._start(pod)
-            case "probe":
-                self._probe(pod)
+            case "pull":
+                self._back_off_pull(pod)
+            case "startup" | "readiness" | "liveness":
+                self._probes.probe(pod, cast("ProbeKind", action))
+            case "path":
+                self._probes.resume(pod)
+            case "changed":
+                self._replace(pod)
+            case "panic":
+                self._let_panic(pod)
             case "exited":
                 self._see_exit(pod)
             case "back-off":
@@ -93,88 +123,180 @@ class Kubelet:
             case _:
                 raise AssertionError(step)
 
+    # --- start ---------------------------------------------------------------------------------------------------------
+
     def _accept(self, pod: Object) -> None:
-        now = self._context.now
-        self._containers[pod["metadata"]["uid"]] = _Container(key=_key(pod))
-        container = pod["spec"]["containers"][0]
+        uid = pod["metadata"]["uid"]
+        self._containers[uid] = _Container(key=_key(pod))
         draft = self._draft(pod)
-        draft["status"]["startTime"] = timestamp(now)
-        set_condition(draft, "PodReadyToStartContainers", status="False", now=now)
-        set_condition(draft, "Initialized", status="True", now=now)
-        _set_ready(draft, False, now)
-        draft["status"]["containerStatuses"] = [
-            {
-                "name": container["name"],
-                "state": {"waiting": {"reason": "ContainerCreating"}},
-                "lastState": {},
-                "ready": False,
-                "restartCount": 0,
-                "image": container["image"],
-                "imageID": "",
-                "started": False,
-            }
-        ]
+        shown.create_statuses(draft, self._context.now)
         self._context.store.update(POD, draft)
+        if pod["spec"].get("initContainers"):
+            after = self._context.pod_delay(self._context.settings.container_seconds, "init container", pod)
+            self._context.soon(self.name, pod, step=f"initialise {uid}", after=after)
+        else:
+            self._plan_start(pod)
+
+    def _plan_start(self, pod: Object) -> None:
         after = self._context.pod_delay(self._context.settings.container_seconds, "container", pod)
         self._context.soon(self.name, pod, step=f"start {pod['metadata']['uid']}", after=after)
 
-    def _start(self, pod: Object) -> None:
+    def _initialise(self, pod: Object) -> None:
+        """Run the init containers as far as they get; look again in a moment at one that waits."""
         if "deletionTimestamp" in pod["metadata"]:
             return
-        context, now = self._context, self._context.now
-        uid, container = pod["metadata"]["uid"], pod["spec"]["containers"][0]
-        running = self._containers[uid]
-        if running.started is not None:
-            return
-        running.started, running.runs = now, running.runs + 1
-        draft = self._draft(pod)
-        address, status = draft["status"].get("podIP"), draft["status"]["containerStatuses"][0]
-        if address is None:
-            self._addresses += 1
-            address = pod_ip(self._addresses)
+        context, now, uid = self._context, self._context.now, pod["metadata"]["uid"]
+        draft, begun, waits = self._draft(pod), [], False
+        for index, container in enumerate(pod["spec"]["initContainers"]):
+            status = draft["status"]["initContainerStatuses"][index]
+            if "terminated" in status["state"]:
+                continue
+            if "waiting" in status["state"]:
+                if "podIP" not in draft["status"]:
+                    shown.set_address(draft, self._new_address(), now)
+                shown.set_running(status, container["image"], shown.container_id(uid, index), now)
+                begun.append(container)
+            waits = not init_containers.is_done(context.store, pod["metadata"]["namespace"], container)
+            if waits:
+                break
+            shown.set_terminated(status, 0, "Completed", now)
+            status["ready"] = True
+        if not waits:
+            set_condition(draft, "Initialized", status="True", now=now)
+        stored = context.store.update(POD, draft)
+        for container in begun:
+            for reason, message in _start_events(container["image"]):
+                self._record(stored, reason, message, path=f"spec.initContainers{{{container['name']}}}")
+        if waits:
+            context.soon(self.name, pod, step=f"initialise {uid}", after=init_containers.POLL_SECONDS)
         else:
+            self._plan_start(stored)
+
+    def _start(self, pod: Object) -> None:
+        context, now = self._context, self._context.now
+        uid, container, service = pod["metadata"]["uid"], pod["spec"]["containers"][0], workload_of(pod)
+        running = self._containers[uid]
+        if "deletionTimestamp" in pod["metadata"] or running.started is not None:
+            return
+        idle = container["image"] == images.PAUSE_IMAGE
+        version = "" if idle else images.version_of(context.services, service, container["image"])
+        if version is None:
+            self._fail_pull(pod)
+            return
+        running.pulls = PullBackoff()
+        if not idle:
+            found = environment.read(context.store, context.services, service, pod)
+            if found.problem:
+                self._fail_configuration(pod, found.problem)
+                return
+            canary = deployment_of(context.store, pod) != service
+            running.environment = found
+            running.process = PodProcess(version=version, canary=canary, unreachable=found.unreachable)
+        running.started, running.runs, running.idle = now, running.runs + 1, idle
+        draft = self._draft(pod)
+        status = draft["status"]["containerStatuses"][0]
+        if "podIP" not in draft["status"]:
+            shown.set_address(draft, self._new_address(), now)
+        if running.runs > 1:
             status["restartCount"] += 1
             status["lastState"] = last_state(status)
-        set_condition(draft, "PodReadyToStartContainers", status="True", now=now)
-        draft["status"] |= {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
-        status |= {
-            "state": {"running": {"startedAt": timestamp(now)}},
-            "imageID": container["image"],
-            "containerID": f"containerd://{uid.replace('-', '')}{running.runs:032x}",
-            "started": True,
-        }
+        draft["status"]["phase"] = "Running"
+        shown.set_running(status, container["image"], shown.container_id(uid, running.runs), now)
+        status["started"] = "startupProbe" not in container
         stored = context.store.update(POD, draft)
-        for reason, message in (
-            ("Pulled", f'Container image "{container["image"]}" already present on machine'),
-            ("Created", "Container created"),
-            ("Started", "Container started"),
-        ):
+        for reason, message in _start_events(container["image"]):
             self._record(stored, reason, message)
-        context.runtime.start_container(uid, workload_of(pod), pod["metadata"]["name"], pod_resources(pod["spec"]))
-        self._probe(stored)
+        if not idle:
+            resources = pod_resources(pod["spec"])
+            context.runtime.start_container(uid, service, pod["metadata"]["name"], resources, running.process)
+            if running.environment.exit_code is not None:
+                after = context.runtime.start_seconds(service) * _CONFIGURATION_SHARE
+                context.soon(self.name, pod, step=f"panic {uid}", after=after)
+        self._probes.begin(stored, now)
 
-    def _probe(self, pod: Object) -> None:
-        """Make the pod ready if its process serves; else say so and come back in a period."""
+    def _let_panic(self, pod: Object) -> None:
+        """Let a process exit that found its environment wrong."""
         container = self._containers[pod["metadata"]["uid"]]
-        if container.started is None or container.stopping is not None or container.exit is not None:
-            return
-        probe = pod["spec"]["containers"][0].get("readinessProbe")
-        serves = container.started + seconds(self._context.runtime.start_seconds(workload_of(pod)))
-        if probe is not None and self._context.now < serves:
-            port = probe.get("grpc", probe.get("tcpSocket", {})).get("port")
-            self._record(
-                pod,
-                "Unhealthy",
-                f"Readiness probe failed: dial tcp {pod['status']['podIP']}:{port}: connect: connection refused",
-                warning=True,
-            )
-            period = float(probe.get("periodSeconds", 10))
-            self._context.soon(self.name, pod, step=f"probe {pod['metadata']['uid']}", after=period)
-            return
+        code = container.environment.exit_code
+        if container.started is not None and container.exit is None and code is not None:
+            self._context.runtime.kill_container(pod["metadata"]["uid"], exit_code=code)
+
+    def _fail_pull(self, pod: Object) -> None:
+        """Say that there is no such image, and try again after the back-off."""
+        uid, container = pod["metadata"]["uid"], pod["spec"]["containers"][0]
+        image, error = container["image"], images.pull_error(container["image"])
+        problem = f"rpc error: code = NotFound desc = {error}"
         draft = self._draft(pod)
-        draft["status"]["containerStatuses"][0]["ready"] = True
-        _set_ready(draft, True, self._context.now)
-        self._context.store.update(POD, draft)
+        status = draft["status"]["containerStatuses"][0]
+        shown.set_waiting(status, "ErrImagePull", problem)
+        status["image"] = image
+        stored = self._context.store.update(POD, draft)
+        self._record(stored, "Pulling", f'Pulling image "{image}"')
+        self._record(stored, "Failed", f'Failed to pull image "{image}": {problem}', True)
+        self._record(stored, "Failed", "Error: ErrImagePull", True)
+        wait = self._containers[uid].pulls.next_wait()
+        self._context.soon(self.name, pod, step=f"pull {uid}", after=_FAILED_PULL_SECONDS)
+        self._context.soon(self.name, pod, step=f"start {uid}", after=wait)
+
+    def _back_off_pull(self, pod: Object) -> None:
+        """Say that the image will be asked for again later."""
+        if self._containers[pod["metadata"]["uid"]].started is not None:
+            return
+        image = pod["spec"]["containers"][0]["image"]
+        draft = self._draft(pod)
+        message = f'Back-off pulling image "{image}": ErrImagePull: {images.pull_error(image)}'
+        shown.set_waiting(draft["status"]["containerStatuses"][0], "ImagePullBackOff", message)
+        stored = self._context.store.update(POD, draft)
+        self._record(stored, "BackOff", f'Back-off pulling image "{image}"')
+        self._record(stored, "Failed", "Error: ImagePullBackOff", True)
+
+    def _fail_configuration(self, pod: Object, problem: str) -> None:
+        """Say which source of the environment isn't there, and look again at the next sync."""
+        draft = self._draft(pod)
+        shown.set_waiting(draft["status"]["containerStatuses"][0], "CreateContainerConfigError", problem)
+        stored = self._context.store.update(POD, draft)
+        self._record(stored, "Failed", f"Error: {problem}", True)
+        self._context.soon(self.name, pod, step=f"start {pod['metadata']['uid']}", after=_SYNC_SECONDS)
+
+    def _asked(self, pod: Object) -> Asked:
+        """Return who answers a pod's probes now."""
+        context, uid, service = self._context, pod["metadata"]["uid"], workload_of(pod)
+        container, settings = self._containers[uid], self._context.services.services[workload_of(pod)]
+        serves = False
+        if container.started is not None and not container.idle and container.environment.exit_code is None:
+            serves = (context.now - container.started) / SECOND >= context.runtime.start_seconds(
+                service, container.process
+            )
+        return Asked(
+            address=pod["status"]["podIP"],
+            listens_on=container.environment.port if serves else None,
+            protocol=settings.protocol,
+            healthy=serves and context.runtime.answers_probe(uid),
+        )
+
+    # --- end -----------------------------------------------------------------------------------------------------------
+
+    def _restart_failed(self, pod: Object, kind: ProbeKind) -> None:
+        self._stop_to_restart(pod, f"failed {kind} probe, will be restarted")
+
+    def _replace(self, pod: Object) -> None:
+        """Restart a container whose spec changed: what runs is stopped, what waits is forgotten."""
+        container = self._containers.get(pod["metadata"]["uid"])
+        if container is None:
+            return
+        container.backoff, container.pulls = RestartBackoff(), PullBackoff()
+        waiting = pod["status"]["containerStatuses"][0]["state"].get("waiting", {})
+        if waiting.get("reason") in _TRIED_AGAIN:
+            self._plan_start(pod)
+        self._stop_to_restart(pod, "definition changed, will be restarted")
+
+    def _stop_to_restart(self, pod: Object, why: str) -> None:
+        container = self._containers[pod["metadata"]["uid"]]
+        if container.started is None or container.exit is not None or container.stopping is not None:
+            return
+        container.restart = True
+        self._record(pod, "Killing", f"Container {pod['spec']['containers'][0]['name']} {why}")
+        self._send_sigterm(pod, int(pod["spec"].get("terminationGracePeriodSeconds", 30)))
 
     def _terminate(self, pod: Object) -> None:
         """Send SIGTERM at the first deletion; a later one only moves the deadline."""
@@ -183,20 +305,25 @@ class Kubelet:
         if container is None or container.started is None:
             context.store.remove(POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
             return
-        grace = int(pod["metadata"]["deletionGracePeriodSeconds"]) * SECOND
+        if container.stopping is None or container.restart:
+            self._record(pod, "Killing", f"Stopping container {pod['spec']['containers'][0]['name']}")
+        container.restart = False
+        self._send_sigterm(pod, int(pod["metadata"]["deletionGracePeriodSeconds"]))
+
+    def _send_sigterm(self, pod: Object, grace: int) -> None:
+        """Tell the process to stop, unless it was told already, and plan when it has."""
+        context, uid = self._context, pod["metadata"]["uid"]
+        container = self._containers[uid]
         if container.stopping is None:
             container.stopping = context.now
-            self._record(pod, "Killing", f"Stopping container {pod['spec']['containers'][0]['name']}")
-            context.runtime.begin_termination(uid)
-        container.deadline = container.stopping + grace
-        if self._drains(pod):
+            self._probes.end(uid)
+            if not container.idle:
+                context.runtime.begin_termination(uid)
+        container.deadline = container.stopping + grace * SECOND
+        if container.idle or self._drains(pod):
             after = context.pod_delay(context.settings.termination_seconds, "termination", pod)
-            context.at(
-                min(max(container.stopping + seconds(after), context.now), container.deadline),
-                self.name,
-                _key(pod),
-                f"exit {uid}",
-            )
+            done = min(max(container.stopping + seconds(after), context.now), container.deadline)
+            context.at(done, self.name, _key(pod), f"exit {uid}")
         context.at(max(container.deadline, context.now), self.name, _key(pod), f"exit {uid}")
 
     def note_exit(self, ended: ContainerExit) -> None:
@@ -213,18 +340,19 @@ class Kubelet:
         container = self._containers[uid]
         ended, container.exit = container.exit, None
         assert ended is not None, "each end is noticed once"
-        if container.stopping is not None:
-            self._finish(pod, ended.exit_code, ended.reason)
+        self._probes.end(uid)
+        reason = ended.reason if ended.exit_code else "Completed"
+        if "deletionTimestamp" in pod["metadata"] and container.stopping is not None:
+            self._finish(pod, ended.exit_code, reason)
             return
-        container.started = None
+        container.started, container.stopping, container.restart = None, None, False
         draft = self._draft(pod)
-        _set_terminated(draft, ended.exit_code, ended.reason, ended.at)
-        _set_ready(draft, False, context.now)
+        shown.set_terminated(draft["status"]["containerStatuses"][0], ended.exit_code, reason, ended.at)
+        shown.set_ready(draft, False, context.now)
         stored = context.store.update(POD, draft)
         wait = container.backoff.next_wait(ended.at)
         if wait == 0:
-            after = context.pod_delay(context.settings.container_seconds, "container", pod)
-            context.soon(self.name, stored, step=f"start {uid}", after=after)
+            self._plan_start(stored)
             return
         context.soon(self.name, stored, step=f"back-off {uid}")
         context.at(max(ended.at + wait * SECOND, context.now), self.name, container.key, f"start {uid}")
@@ -237,39 +365,44 @@ class Kubelet:
         where = f"pod={metadata['name']}_{metadata['namespace']}({metadata['uid']})"
         wait = self._containers[metadata["uid"]].backoff.wait
         draft = self._draft(pod)
-        status = draft["status"]["containerStatuses"][0]
-        status["lastState"] = last_state(status)
         message = f"back-off {go_seconds(wait)} restarting failed container={container} {where}"
-        status["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
+        shown.set_waiting(draft["status"]["containerStatuses"][0], "CrashLoopBackOff", message)
         stored = self._context.store.update(POD, draft)
         where = f"pod {metadata['name']}_{metadata['namespace']}({metadata['uid']})"
-        self._record(stored, "BackOff", f"Back-off restarting failed container {container} in {where}", warning=True)
+        self._record(stored, "BackOff", f"Back-off restarting failed container {container} in {where}", True)
 
     def _exit_when_done(self, pod: Object) -> None:
         context, uid = self._context, pod["metadata"]["uid"]
         container = self._containers[uid]
-        if container.exit is not None:
-            return  # it has died before it was done, and that is about to be seen
+        if container.exit is not None or container.stopping is None:
+            return  # it has died before it was done, and that is about to be seen, or has been
         killed = context.now >= container.deadline
-        if not killed and context.runtime.in_flight(uid) > 0:
+        if not killed and not container.idle and context.runtime.in_flight(uid) > 0:
             again = context.now + seconds(_DRAIN_POLL_SECONDS)
             context.at(min(again, container.deadline), self.name, _key(pod), f"exit {uid}")
             return
-        self._finish(pod, _KILLED if killed else 0, "Error" if killed else "Completed")
+        code = _KILLED if killed else 0
+        if not container.restart:
+            self._finish(pod, code, "Error" if killed else "Completed")
+        elif container.idle:
+            self.note_exit(ContainerExit(uid=uid, at=context.now, exit_code=0, reason="Completed"))
+        else:
+            context.runtime.kill_container(uid, exit_code=code)
 
     def _finish(self, pod: Object, exit_code: int, reason: str) -> None:
         """Let a pod that was told to stop end with its container."""
         context = self._context
         self._forget(pod["metadata"]["uid"])
         draft = self._draft(pod)
-        _set_terminated(draft, exit_code, reason, context.now)
+        shown.set_terminated(draft["status"]["containerStatuses"][0], exit_code, reason, context.now)
         draft["status"]["phase"] = "Failed" if exit_code else "Succeeded"
-        _set_ready(draft, False, context.now, reason="PodFailed" if exit_code else "PodCompleted")
+        shown.set_ready(draft, False, context.now, reason="PodFailed" if exit_code else "PodCompleted")
         last = context.store.update(POD, draft)
         context.store.remove(POD, last["metadata"]["namespace"], last["metadata"]["name"])
 
     def _forget(self, uid: str) -> None:
         container = self._containers.pop(uid, None)
+        self._probes.end(uid)
         if container is not None and container.runs > 0:
             self._context.runtime.stop_container(uid)
 
@@ -277,10 +410,14 @@ class Kubelet:
         service = self._context.services.services.get(workload_of(pod))
         return service is None or service.drains
 
+    def _new_address(self) -> str:
+        self._addresses += 1
+        return shown.pod_ip(self._addresses)
+
     def _draft(self, pod: Object) -> Object:
         return self._context.store.draft(POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
 
-    def _record(self, pod: Object, reason: str, message: str, *, warning: bool = False) -> None:
+    def _record(self, pod: Object, reason: str, message: str, warning: bool = False, path: str = "") -> None:
         record(
             self._context,
             POD,
@@ -290,40 +427,17 @@ class Kubelet:
             component=self.name,
             type="Warning" if warning else "Normal",
             host=pod["spec"]["nodeName"],
-            field_path=f"spec.containers{{{pod['spec']['containers'][0]['name']}}}",
+            field_path=path or f"spec.containers{{{pod['spec']['containers'][0]['name']}}}",
         )
 
 
-def pod_ip(number: int) -> str:
-    """Return the n-th address of the pods' network 10.244.0.0/16 (n from 1; wraps after 65,000, when the first are long free)."""
-    number = (number - 1) % 65_000 + 1
-    return f"10.244.{number // 250}.{number % 250 + 2}"
-
-
-def _set_terminated(draft: Object, exit_code: int, reason: str, finished: int) -> None:
-    status = draft["status"]["containerStatuses"][0]
-    status["state"] = {
-        "terminated": {
-            "exitCode": exit_code,
-            "reason": reason,
-            "startedAt": status["state"]["running"]["startedAt"],
-            "finishedAt": timestamp(finished),
-            "containerID": status["containerID"],
-        }
-    }
-    status |= {"ready": False, "started": False}
+def _start_events(image: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Pulled", f'Container image "{image}" already present on machine'),
+        ("Created", "Container created"),
+        ("Started", "Container started"),
+    )
 
 
 def _key(pod: Object) -> str:
     return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-
-
-def _set_ready(draft: Object, ready: bool, now: int, reason: str = "ContainersNotReady") -> None:
-    if ready:
-        set_condition(draft, "Ready", status="True", now=now)
-        set_condition(draft, "ContainersReady", status="True", now=now)
-        return
-    names = " ".join(container["name"] for container in draft["spec"]["containers"])
-    message = f"containers with unready status: [{names}]"
-    for name in ("Ready", "ContainersReady"):
-        set_condition(draft, name, status="False", now=now, reason=reason, message=message)

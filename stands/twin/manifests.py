@@ -13,6 +13,9 @@ from collections.abc import Iterator
 
 from otel_control_gym.engine.settings import Service, ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin.admission import admit_deployment
+from otel_control_gym.stands.twin.environment import declare
+from otel_control_gym.stands.twin.images import image_of
+from otel_control_gym.stands.twin.init_containers import declare_waits
 from otel_control_gym.stands.twin.objects import NAMESPACE, SECRET, Kind, Object
 from otel_control_gym.stands.twin.quantities import format_bytes, format_cores
 
@@ -27,7 +30,6 @@ _NODE_CONDITIONS = (
     ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
 )
 _PROBE_SECONDS = 2
-_SPECIAL_ADDRESSES = {"postgresql": "DB_CONNECTION_STRING", "valkey-cart": "VALKEY_ADDR"}
 
 
 def cluster(application: ServiceConfiguration) -> Iterator[tuple[Kind, Object]]:
@@ -92,13 +94,15 @@ def deployment(application: ServiceConfiguration, name: str, settings: Service) 
     """Return the Deployment of a service."""
     container: Object = {
         "name": name,
-        "image": f"ghcr.io/open-telemetry/demo:{application.demo_version}-{name}",
+        "image": image_of(application, name),
         "imagePullPolicy": "IfNotPresent",
-        "ports": [{"name": "service", "containerPort": settings.port, "protocol": "TCP"}],
-        "env": list(_environment(application, name)),
+        "env": list(declare(application, name)),
         "resources": _resources(settings),
-        "readinessProbe": _probe(settings),
     }
+    if settings.listens:
+        container["ports"] = [{"name": "service", "containerPort": settings.port, "protocol": "TCP"}]
+        container["readinessProbe"] = _probe(settings)
+    waits = list(declare_waits(application, name))
     return admit_deployment(
         {
             "metadata": {
@@ -123,7 +127,8 @@ def deployment(application: ServiceConfiguration, name: str, settings: Service) 
                     "spec": {
                         "serviceAccountName": "opentelemetry-demo",
                         "containers": [container],
-                    },
+                    }
+                    | ({"initContainers": waits} if waits else {}),
                 },
             },
         }
@@ -188,24 +193,3 @@ def _probe(settings: Service) -> Object:
         else {"tcpSocket": {"port": settings.port}}
     )
     return how | {"periodSeconds": _PROBE_SECONDS, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3}
-
-
-def _environment(application: ServiceConfiguration, name: str) -> Iterator[Object]:
-    yield {
-        "name": "OTEL_SERVICE_NAME",
-        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels['app.kubernetes.io/component']"}},
-    }
-    yield {"name": "OTEL_COLLECTOR_NAME", "value": "otel-collector"}
-    yield {"name": "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "value": "cumulative"}
-    yield {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://$(OTEL_COLLECTOR_NAME):4317"}
-    for edge in application.edges:
-        if edge.source != name:
-            continue
-        port = application.services[edge.target].port
-        if edge.target == "flagd":
-            yield {"name": "FLAGD_HOST", "value": "flagd"}
-            yield {"name": "FLAGD_PORT", "value": str(port)}
-            continue
-        variable = _SPECIAL_ADDRESSES.get(edge.target, f"{edge.target.upper().replace('-', '_')}_ADDR")
-        scheme = {"http": "http://", "sql": "postgres://"}.get(edge.protocol, "")
-        yield {"name": variable, "value": f"{scheme}{edge.target}:{port}"}

@@ -21,15 +21,20 @@ __all__ = (
     "CONFIG_MAP",
     "DEPLOYMENT",
     "EVENT",
+    "HORIZONTAL_POD_AUTOSCALER",
+    "HORIZONTAL_POD_AUTOSCALER_V1",
+    "HTTP_ROUTE",
     "KINDS",
     "LEASE",
     "NAMESPACE",
     "NETWORK_CHAOS",
     "NODE",
     "POD",
+    "POD_CHAOS",
     "POD_NETWORK_CHAOS",
     "REPLICA_SET",
     "SECRET",
+    "SERVED",
     "SERVICE",
     "STRESS_CHAOS",
     "Kind",
@@ -59,12 +64,18 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     scale: bool = False
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    fields: str = ""  #: its type in `field_types`; empty: the kind's own name
     verbs: tuple[str, ...] = ("get", "list", "watch")
 
     @property
     def api_version(self) -> str:
         """Return group and version as objects name them."""
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def structure(self) -> str:
+        """Return the name of the type in `field_types` that says which fields it has."""
+        return self.fields or self.kind
 
     @property
     def resource(self) -> str:
@@ -100,9 +111,7 @@ REPLICA_SET = Kind(
     verbs=_CHANGE,
 )
 POD = Kind(kind="Pod", plural="pods", generation=True, short_names=("po",), categories=("all",), verbs=_CHANGE)
-SERVICE = Kind(
-    kind="Service", plural="services", short_names=("svc",), categories=("all",), verbs=(*_READ, "patch", "update")
-)
+SERVICE = Kind(kind="Service", plural="services", short_names=("svc",), categories=("all",), verbs=("create", *_CHANGE))
 EVENT = Kind(kind="Event", plural="events", status=False, short_names=("ev",))
 NAMESPACE = Kind(
     kind="Namespace", plural="namespaces", namespaced=False, short_names=("ns",), verbs=(*_READ, "patch", "update")
@@ -111,6 +120,24 @@ NODE = Kind(kind="Node", plural="nodes", namespaced=False, short_names=("no",))
 CONFIG_MAP = Kind(kind="ConfigMap", plural="configmaps", status=False, short_names=("cm",), verbs=("create", *_CHANGE))
 SECRET = Kind(kind="Secret", plural="secrets", status=False)
 LEASE = Kind(kind="Lease", plural="leases", group="coordination.k8s.io", status=False, verbs=("create", *_CHANGE))
+HORIZONTAL_POD_AUTOSCALER = Kind(
+    kind="HorizontalPodAutoscaler",
+    plural="horizontalpodautoscalers",
+    group="autoscaling",
+    version="v2",
+    short_names=("hpa",),
+    categories=("all",),
+    verbs=("create", *_CHANGE),
+)
+HTTP_ROUTE = Kind(
+    kind="HTTPRoute",
+    plural="httproutes",
+    group="gateway.networking.k8s.io",
+    built_in=False,
+    generation=True,
+    categories=("gateway-api",),
+    verbs=("create", *_CHANGE),
+)
 # Chaos kinds have no status sub-resource: the controller writes status with ordinary updates, and generation rises with each.
 STRESS_CHAOS = Kind(
     kind="StressChaos",
@@ -125,6 +152,16 @@ STRESS_CHAOS = Kind(
 NETWORK_CHAOS = Kind(
     kind="NetworkChaos",
     plural="networkchaos",
+    group="chaos-mesh.org",
+    version="v1alpha1",
+    built_in=False,
+    generation=True,
+    status=False,
+    verbs=("create", *_CHANGE),
+)
+POD_CHAOS = Kind(
+    kind="PodChaos",
+    plural="podchaos",
     group="chaos-mesh.org",
     version="v1alpha1",
     built_in=False,
@@ -150,11 +187,21 @@ KINDS = (
     EVENT,
     DEPLOYMENT,
     REPLICA_SET,
+    HORIZONTAL_POD_AUTOSCALER,
     LEASE,
+    HTTP_ROUTE,
     STRESS_CHAOS,
     NETWORK_CHAOS,
+    POD_CHAOS,
     POD_NETWORK_CHAOS,
+)  #: as stored
+HORIZONTAL_POD_AUTOSCALER_V1 = msgspec.structs.replace(
+    HORIZONTAL_POD_AUTOSCALER, version="v1", fields="HorizontalPodAutoscalerV1"
 )
+SERVED = (
+    *KINDS,
+    HORIZONTAL_POD_AUTOSCALER_V1,
+)  #: as requested: an older version is a view of the stored one (`versions`)
 
 
 def timestamp(now: int) -> str:

@@ -14,6 +14,7 @@ from otel_control_gym.stands.twin.runtime import PodResources
 __all__ = ("canonical", "format_bytes", "format_cores", "parse", "pod_resources")
 
 _PATTERN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E))?")
+_MAX_DIGITS = 40  #: of a quantity; more would cost time, and none that is meant has them
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DECIMAL = {
     "n": Fraction(1, 10**9),
@@ -37,6 +38,8 @@ def parse(text: str | float) -> Fraction:
     if match is None:
         raise ValueError(str(text))
     number, exponent, suffix = match.groups()
+    if len(number) > _MAX_DIGITS or (exponent and abs(int(exponent[1:])) > _MAX_DIGITS):
+        raise ValueError(str(text))
     value = Fraction(number)
     if exponent:
         value *= Fraction(10) ** int(exponent[1:])

@@ -38,6 +38,7 @@ from otel_control_gym.stands.twin.servers.kubernetes_requests import (
 )
 from otel_control_gym.stands.twin.servers.kubernetes_tables import TableLines, table
 from otel_control_gym.stands.twin.store import Expired
+from otel_control_gym.stands.twin.versions import VersionLines, as_served, stored_kind
 from otel_control_gym.stands.twin.watches import Watch
 
 __all__ = ("KubernetesServer",)
@@ -121,6 +122,8 @@ class KubernetesServer:
                 return _json(api.scale(found.namespace or "", found.name))
             if as_table:
                 return _json(self._table(kind, [item], query, item["metadata"]["resourceVersion"]))
+            if kind is not stored_kind(kind):
+                return _json(as_served(kind, item))
             return _encoded(self._control_plane.store.body(kind, found.namespace or "", found.name))
         wanted, asked = selector(kind, query), self._asked_version(query)
         if flag(query, "watch"):
@@ -129,7 +132,7 @@ class KubernetesServer:
             problem = "Forbidden: sendInitialEvents is forbidden for list"
             raise api_errors.invalid_options("sendInitialEvents", problem, reason="FieldValueForbidden")
         if as_table:
-            listed = self._control_plane.store.objects(kind, found.namespace)
+            listed = self._control_plane.store.objects(stored_kind(kind), found.namespace)
             matching = [item for item in listed if wanted is None or wanted(item)]
             return _json(self._table(kind, matching, query, self._control_plane.resource_version))
         return self._list(found, wanted)
@@ -140,7 +143,9 @@ class KubernetesServer:
 
     def _list(self, found: Target, wanted: Predicate | None) -> web.Response:
         store, kind = self._control_plane.store, found.kind
-        bodies = store.bodies(kind, found.namespace, wanted)
+        bodies = store.bodies(stored_kind(kind), found.namespace, wanted)
+        if kind is not stored_kind(kind):
+            bodies = [msgspec.json.encode(as_served(kind, msgspec.json.decode(body))) for body in bodies]
         head = b'{"kind":"%bList","apiVersion":"%b","metadata":{"resourceVersion":"%d"},"items":[' % (
             kind.kind.encode(),
             kind.api_version.encode(),
@@ -153,10 +158,14 @@ class KubernetesServer:
     ) -> web.StreamResponse:
         plane, query = self._control_plane, request.query
         store, initial = plane.store, _initial_events(query)
-        render = TableLines(found.kind, query.get("includeObject", ""), lambda: plane.now) if as_table else None
+        render: Callable[[bytes], bytes] | None = None
+        if as_table:
+            render = TableLines(found.kind, query.get("includeObject", ""), lambda: plane.now)
+        elif found.kind is not stored_kind(found.kind):
+            render = VersionLines(found.kind)
         try:
             watch = store.watch(
-                found.kind,
+                stored_kind(found.kind),
                 found.namespace,
                 wanted,
                 after=None if initial else asked or None,
@@ -203,22 +212,23 @@ class KubernetesServer:
             content_type = request.content_type
             if found.subresource == "scale":
                 return _json(api.patch_scale(namespace, name, given, content_type, dry_run=dry_run))
-            return _json(api.patch(kind, namespace, name, given, content_type, dry_run=dry_run, status=status))
+            patched = api.patch(kind, namespace, name, given, content_type, dry_run=dry_run, status=status)
+            return _json(as_served(kind, patched))
         if request.method == "DELETE":
             options = delete_options(request.query, given or {})
             before = api.get(kind, namespace, name)
             after = api.delete(kind, namespace, name, options, dry_run=dry_run)
-            gone = not dry_run and self._control_plane.store.get(kind, namespace, name) is None
-            return _json(_deleted(kind, before) if gone and kind.plural != "pods" else after)
+            gone = not dry_run and self._control_plane.store.get(stored_kind(kind), namespace, name) is None
+            return _json(_deleted(kind, before) if gone and kind.plural != "pods" else as_served(kind, after))
         if "Content-Type" in request.headers and request.content_type not in (JSON, PROTOBUF):
             raise api_errors.unsupported_media_type(request.content_type, (JSON,))
         if not isinstance(given, dict):
             raise api_errors.bad_request("the body is no JSON object")
         if request.method == "POST":
-            return _json(api.create(kind, namespace, given, dry_run=dry_run), status=201)
+            return _json(as_served(kind, api.create(kind, namespace, given, dry_run=dry_run)), status=201)
         if found.subresource == "scale":
             return _json(api.write_scale(namespace, name, given, dry_run=dry_run))
-        return _json(api.replace(kind, namespace, name, given, dry_run=dry_run, status=status))
+        return _json(as_served(kind, api.replace(kind, namespace, name, given, dry_run=dry_run, status=status)))
 
 
 async def _stream(watch: Watch, response: web.StreamResponse, render: Callable[[bytes], bytes] | None) -> None:

@@ -7,9 +7,9 @@ take `fieldValidation`, so kubectl leaves the validation to the server, and hold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from otel_control_gym.stands.twin.objects import KINDS, Kind, Object
+from otel_control_gym.stands.twin.objects import SERVED, Kind, Object
 
 __all__ = ("aggregated", "document", "openapi", "version")
 
@@ -38,8 +38,7 @@ def aggregated(path: str) -> Object | None:
     """Return the list of all groups and resources under `/api` or `/apis`, or None for any other path."""
     if path not in ("/api", "/apis"):
         return None
-    kinds = [kind for kind in KINDS if bool(kind.group) is (path == "/apis")]
-    groups = {kind.group: kind.version for kind in kinds}
+    kinds = [kind for kind in SERVED if bool(kind.group) is (path == "/apis")]
     items = [
         {
             "metadata": {"name": group, "creationTimestamp": None},
@@ -47,11 +46,14 @@ def aggregated(path: str) -> Object | None:
                 {
                     "version": version_,
                     "freshness": "Current",
-                    "resources": [_aggregated_resource(kind) for kind in kinds if kind.group == group],
+                    "resources": [
+                        _aggregated_resource(kind) for kind in kinds if (kind.group, kind.version) == (group, version_)
+                    ],
                 }
+                for version_ in versions
             ],
         }
-        for group, version_ in groups.items()
+        for group, versions in _versions(kinds).items()
     ]
     return {
         "kind": "APIGroupDiscoveryList",
@@ -68,14 +70,13 @@ def document(path: str) -> Object | None:
         case ["api"]:
             return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
         case ["apis"]:
-            groups = [_group(kind) for kind in KINDS if kind.group]
-            unique = {group["name"]: group for group in groups}
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": list(unique.values())}
+            groups = [_group(group, versions) for group, versions in _versions(SERVED).items() if group]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
         case ["api", "v1"]:
             return _resources("", "v1")
         case ["apis", group]:
-            found = next((_group(kind) for kind in KINDS if kind.group == group and group), None)
-            return None if found is None else {"kind": "APIGroup", "apiVersion": "v1", **found}
+            versions = _versions(SERVED).get(group)
+            return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)} if versions and group else None
         case ["apis", group, version_]:
             return _resources(group, version_)
         case _:
@@ -84,7 +85,7 @@ def document(path: str) -> Object | None:
 
 def openapi(path: str) -> Object | None:
     """Return the index at `/openapi/v3`, or the document of a group and version under it, or None."""
-    places = {f"{'apis' if kind.group else 'api'}/{kind.api_version}": kind.api_version for kind in KINDS}
+    places = {f"{'apis' if kind.group else 'api'}/{kind.api_version}": kind.api_version for kind in SERVED}
     if path == _OPENAPI:
         urls = {place: {"serverRelativeURL": f"{_OPENAPI}/{place}?hash=twin"} for place in places}
         return {"paths": urls}
@@ -94,7 +95,7 @@ def openapi(path: str) -> Object | None:
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "v1.36.2"},
-        "paths": dict(_openapi_path(kind) for kind in KINDS if kind.api_version == wanted),
+        "paths": dict(_openapi_path(kind) for kind in SERVED if kind.api_version == wanted),
         "components": {"schemas": {}},
     }
 
@@ -142,13 +143,23 @@ def _aggregated_resource(kind: Kind) -> Object:
     return described | ({"subresources": subresources} if subresources else {})
 
 
-def _group(kind: Kind) -> Object:
-    named = {"groupVersion": kind.api_version, "version": kind.version}
-    return {"name": kind.group, "versions": [named], "preferredVersion": named}
+def _versions(kinds: Iterable[Kind]) -> dict[str, list[str]]:
+    """Return the versions of each group, the preferred one (that of storage) first."""
+    found: dict[str, list[str]] = {}
+    for kind in kinds:
+        versions = found.setdefault(kind.group, [])
+        if kind.version not in versions:
+            versions.append(kind.version)
+    return found
+
+
+def _group(group: str, versions: Iterable[str]) -> Object:
+    named = [{"groupVersion": f"{group}/{version_}", "version": version_} for version_ in versions]
+    return {"name": group, "versions": named, "preferredVersion": named[0]}
 
 
 def _resources(group: str, version_: str) -> Object | None:
-    kinds = [kind for kind in KINDS if (kind.group, kind.version) == (group, version_)]
+    kinds = [kind for kind in SERVED if (kind.group, kind.version) == (group, version_)]
     if not kinds:
         return None
     entries: list[Object] = []

@@ -3,7 +3,8 @@
 In: the bytes of a body. Out: the object as JSON would have it, or None for a kind that isn't read here.
 
 A body is four magic bytes and a `runtime.Unknown`, whose type says how its raw part is to be read. kubectl falls back to nothing when
-such a body is refused, so a ConfigMap (`create configmap`) is read.
+such a body is refused, so what it sends for kinds that can be created here is read: a ConfigMap (`create configmap`), an autoscaler of
+either version (`autoscale`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ("MAGIC", "decode")
 
 MAGIC = b"k8s\0"
 _PACKAGE = "twin.kubernetes"
-# Message -> (number, name, type): a scalar, a message of this table, or `map` and `data` (values are text, or bytes).
+# Message -> (number, name, type): a scalar, a message of this table, `[it]` for several, or `map` and `data` (values are text, or bytes).
 _MESSAGES: dict[str, tuple[tuple[int, str, str], ...]] = {
     "TypeMeta": ((1, "apiVersion", "string"), (2, "kind", "string")),
     "Unknown": ((1, "typeMeta", "TypeMeta"), (2, "raw", "bytes")),
@@ -33,6 +34,44 @@ _MESSAGES: dict[str, tuple[tuple[int, str, str], ...]] = {
         (11, "labels", "map"),
         (12, "annotations", "map"),
     ),
+    "CrossVersionObjectReference": ((1, "kind", "string"), (2, "name", "string"), (3, "apiVersion", "string")),
+    "Quantity": ((1, "string", "string"),),
+    "MetricTarget": (
+        (1, "type", "string"),
+        (2, "value", "Quantity"),
+        (3, "averageValue", "Quantity"),
+        (4, "averageUtilization", "int32"),
+    ),
+    "ResourceMetricSource": ((1, "name", "string"), (2, "target", "MetricTarget")),
+    "ContainerResourceMetricSource": ((1, "name", "string"), (2, "target", "MetricTarget"), (3, "container", "string")),
+    "MetricSpec": (
+        (1, "type", "string"),
+        (4, "resource", "ResourceMetricSource"),
+        (7, "containerResource", "ContainerResourceMetricSource"),
+    ),
+    "HPAScalingPolicy": ((1, "type", "string"), (2, "value", "int32"), (3, "periodSeconds", "int32")),
+    "HPAScalingRules": (
+        (1, "selectPolicy", "string"),
+        (2, "policies", "[HPAScalingPolicy]"),
+        (3, "stabilizationWindowSeconds", "int32"),
+        (4, "tolerance", "Quantity"),
+    ),
+    "HorizontalPodAutoscalerBehavior": ((1, "scaleUp", "HPAScalingRules"), (2, "scaleDown", "HPAScalingRules")),
+    "HorizontalPodAutoscalerSpec": (
+        (1, "scaleTargetRef", "CrossVersionObjectReference"),
+        (2, "minReplicas", "int32"),
+        (3, "maxReplicas", "int32"),
+        (4, "metrics", "[MetricSpec]"),
+        (5, "behavior", "HorizontalPodAutoscalerBehavior"),
+    ),
+    "HorizontalPodAutoscaler": ((1, "metadata", "ObjectMeta"), (2, "spec", "HorizontalPodAutoscalerSpec")),
+    "HorizontalPodAutoscalerSpecV1": (
+        (1, "scaleTargetRef", "CrossVersionObjectReference"),
+        (2, "minReplicas", "int32"),
+        (3, "maxReplicas", "int32"),
+        (4, "targetCPUUtilizationPercentage", "int32"),
+    ),
+    "HorizontalPodAutoscalerV1": ((1, "metadata", "ObjectMeta"), (2, "spec", "HorizontalPodAutoscalerSpecV1")),
     "ConfigMap": (
         (1, "metadata", "ObjectMeta"),
         (2, "data", "map"),
@@ -40,7 +79,11 @@ _MESSAGES: dict[str, tuple[tuple[int, str, str], ...]] = {
         (4, "immutable", "bool"),
     ),
 }
-_READ = {("v1", "ConfigMap")}
+_READ = {
+    ("v1", "ConfigMap"): "ConfigMap",
+    ("autoscaling/v1", "HorizontalPodAutoscaler"): "HorizontalPodAutoscalerV1",
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): "HorizontalPodAutoscaler",
+}  #: the type of a body -> its message
 
 
 def decode(body: bytes) -> Object | None:
@@ -54,11 +97,24 @@ def decode(body: bytes) -> Object | None:
         api_version, kind = envelope.typeMeta.apiVersion, envelope.typeMeta.kind
         if (api_version, kind) not in _READ:
             return None
-        item = json_format.MessageToDict(classes[kind].FromString(envelope.raw), preserving_proto_field_name=True)
-    except DecodeError as error:
+        message = classes[_READ[api_version, kind]].FromString(envelope.raw)
+        item = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    except (DecodeError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
+    item = _plain(item)
     metadata = {key: value for key, value in item.get("metadata", {}).items() if value}  # Go writes empty texts
     return {"apiVersion": api_version, "kind": kind, **item, "metadata": metadata}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with its quantities as texts: a Quantity is a message of one text, which alone is called `string`."""
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"string"}:
+        return value["string"]
+    return {key: _plain(entry) for key, entry in value.items()}
 
 
 @cache
@@ -79,6 +135,8 @@ def _classes() -> dict[str, Any]:
 def _add_field(message: Any, number: int, name: str, type_: str) -> None:
     kinds = descriptor_pb2.FieldDescriptorProto
     field = message.field.add(name=name, number=number, label=kinds.LABEL_OPTIONAL)
+    if type_.startswith("["):
+        field.label, type_ = kinds.LABEL_REPEATED, type_[1:-1]
     if type_ in ("map", "data"):
         entry = message.nested_type.add(name=f"{name[0].upper()}{name[1:]}Entry")
         entry.options.map_entry = True

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from otel_control_gym.stands.twin import api_errors
-from otel_control_gym.stands.twin.objects import KINDS, Kind, Object
+from otel_control_gym.stands.twin.objects import SERVED, Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate, field_predicate, label_predicate
 from otel_control_gym.stands.twin.servers import kubernetes_protobuf
 from otel_control_gym.stands.twin.servers.kubernetes_negotiation import JSON, PROTOBUF
@@ -30,7 +30,7 @@ __all__ = (
 )
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-_BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
+_BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in SERVED}
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 
 

@@ -18,11 +18,15 @@ from otel_control_gym.stands.twin.objects import (
     CONFIG_MAP,
     DEPLOYMENT,
     EVENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    HORIZONTAL_POD_AUTOSCALER_V1,
+    HTTP_ROUTE,
     LEASE,
     NAMESPACE,
     NETWORK_CHAOS,
     NODE,
     POD,
+    POD_CHAOS,
     REPLICA_SET,
     SECRET,
     SERVICE,
@@ -295,6 +299,45 @@ def _lease(item: Object, now: int) -> list[Any]:
     return [_name(item), item.get("spec", {}).get("holderIdentity", ""), _age(item, now)]
 
 
+def _autoscaler(item: Object, now: int) -> list[Any]:
+    spec, status = item["spec"], item.get("status", {})
+    reference = spec["scaleTargetRef"]
+    shown = [spec.get("minReplicas", 1), spec["maxReplicas"], status.get("currentReplicas", 0)]
+    return [_name(item), f"{reference['kind']}/{reference['name']}", _targets(item), *shown, _age(item, now)]
+
+
+def _targets(item: Object) -> str:
+    """Return present and wanted values of each metric, as `cpu: 45%/60%`."""
+    current = item.get("status", {}).get("currentMetrics") or []
+    texts = []
+    for index, metric in enumerate(item["spec"]["metrics"]):
+        source = metric[_SOURCES[metric["type"]]]
+        target = source["target"]
+        found = current[index] if index < len(current) else {}
+        value = found.get(_SOURCES[metric["type"]], {}).get("current", {})
+        now, wanted = "<unknown>", "<unset>"
+        if "averageUtilization" in target:
+            wanted = f"{target['averageUtilization']}%"
+            now = f"{value['averageUtilization']}%" if "averageUtilization" in value else now
+        elif "averageValue" in target:
+            wanted = str(target["averageValue"])
+            now = str(value.get("averageValue", now))
+        elif "value" in target:
+            wanted = str(target["value"])
+            now = str(value.get("value", now))
+        average = " (avg)" if metric["type"] in ("Object", "External") and "averageValue" in target else ""
+        name = f"{source['name']}: " if metric["type"] in ("Resource", "ContainerResource") else ""
+        texts.append(f"{name}{now}/{wanted}{average}")
+    most = 2  # as the real printer, which names the number of the others
+    more = f" + {len(texts) - most} more..." if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def _http_route(item: Object, now: int) -> list[Any]:
+    hostnames = item["spec"].get("hostnames")
+    return [_name(item), msgspec.json.encode(hostnames).decode() if hostnames else "", _age(item, now)]
+
+
 def _stress_chaos(item: Object, now: int) -> list[Any]:  # noqa: ARG001 - its CRD prints no age
     return [_name(item), item["spec"].get("duration")]
 
@@ -303,6 +346,20 @@ def _network_chaos(item: Object, now: int) -> list[Any]:  # noqa: ARG001 - its C
     return [_name(item), item["spec"].get("action"), item["spec"].get("duration")]
 
 
+def _pod_chaos(item: Object, now: int) -> list[Any]:  # noqa: ARG001 - its CRD prints no age
+    return [_name(item), item["spec"].get("action"), item["spec"].get("duration")]
+
+
+_SOURCES = {
+    "ContainerResource": "containerResource",
+    "External": "external",
+    "Object": "object",
+    "Pods": "pods",
+    "Resource": "resource",
+}
+_AUTOSCALER_COLUMNS = _columns(
+    "Name|Reference|Targets|MinPods|MaxPods|Replicas|Age", integers=("MinPods", "MaxPods", "Replicas")
+)
 _Printer = tuple[tuple[_Column, ...], Callable[[Object, int], list[Any]]]
 _TEMPLATE = "Containers|Images|Selector"
 _EVENT_COLUMNS = tuple(
@@ -341,6 +398,10 @@ _PRINTERS: dict[Kind, _Printer] = {
     CONFIG_MAP: (_columns("Name|Data|Age", integers=("Data",)), _config_map),
     SECRET: (_columns("Name|Type|Data|Age", integers=("Data",)), _secret),
     LEASE: (_columns("Name|Holder|Age"), _lease),
+    HORIZONTAL_POD_AUTOSCALER: (_AUTOSCALER_COLUMNS, _autoscaler),
+    HORIZONTAL_POD_AUTOSCALER_V1: (_AUTOSCALER_COLUMNS, _autoscaler),
+    HTTP_ROUTE: (_columns("Name|Hostnames|Age"), _http_route),
+    POD_CHAOS: (_columns("Name|Action|Duration"), _pod_chaos),
     STRESS_CHAOS: (_columns("Name|Duration"), _stress_chaos),
     NETWORK_CHAOS: (_columns("Name|Action|Duration"), _network_chaos),
 }

@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.api import MERGE_PATCH, Api
 from otel_control_gym.stands.twin.api_errors import ApiError
-from otel_control_gym.stands.twin.chaos_admission import go_duration, memory_bytes, milliseconds, ramp_seconds
 from otel_control_gym.stands.twin.objects import (
     EVENT,
-    NETWORK_CHAOS,
     POD,
-    POD_NETWORK_CHAOS,
     STRESS_CHAOS,
     Kind,
     Object,
@@ -37,18 +33,6 @@ def create(cluster: Cluster, kind: Kind, spec: dict[str, Any], name: str = "ocg-
 def stress(cluster: Cluster, service: str = "cart", **more: Any) -> Object:
     spec = {"mode": "all", "selector": selector(service), "stressors": {"cpu": {"workers": 2, "load": 50}}, **more}
     return create(cluster, STRESS_CHAOS, spec)
-
-
-def delay(cluster: Cluster, source: str = "frontend", towards: str | None = "cart", **more: Any) -> Object:
-    spec = {
-        "action": "delay",
-        "mode": "all",
-        "selector": selector(source),
-        "delay": {"latency": "150ms", "jitter": "15ms"},
-        **({"direction": "from", "target": {"mode": "all", "selector": selector(towards)}} if towards else {}),
-        **more,
-    }
-    return create(cluster, NETWORK_CHAOS, spec)
 
 
 def read(cluster: Cluster, kind: Kind, name: str = "ocg-1") -> Object:
@@ -155,86 +139,6 @@ def test_targets_are_chosen_once_and_stress_dies_with_its_pod(cluster: Cluster) 
     assert cluster.control_plane.store.get(STRESS_CHAOS, NAMESPACE, "ocg-1") is None
 
 
-def test_a_delay_from_the_target_sits_in_the_target_and_meets_its_answers(cluster: Cluster) -> None:
-    delay(cluster)
-    cluster.live(5)
-    peers = tuple(view.uid for view in cluster.control_plane.pods() if view.service == "frontend")
-    assert {key[0] for key in cluster.runtime.delays} == uids(cluster, "cart")
-    assert set(cluster.runtime.delays.values()) == {(peers, 150.0, 15.0)}
-    item = read(cluster, NETWORK_CHAOS)
-    assert conditions(item)["AllInjected"]
-    assert sorted(entry["selectorKey"] for entry in records(item)) == [".", ".", *[".Target"] * 4]
-    rules = cluster.control_plane.store.objects(POD_NETWORK_CHAOS)
-    assert len(rules) == 4
-    for rule in rules:
-        assert [entry["source"] for entry in rule["spec"]["tcs"]] == [f"{NAMESPACE}/ocg-1"]
-        assert rule["status"]["observedGeneration"] == rule["metadata"]["generation"]
-        assert len(rule["spec"]["ipsets"][0]["cidrs"]) == 2
-
-
-def test_a_delay_to_a_service_is_injected_everywhere_and_felt_nowhere(cluster: Cluster) -> None:
-    delay(cluster, direction="to")
-    cluster.live(5)
-    assert conditions(read(cluster, NETWORK_CHAOS))["AllInjected"]
-    assert len(cluster.control_plane.store.objects(POD_NETWORK_CHAOS)) == 2
-    assert cluster.runtime.delays == {}
-
-
-def test_both_directions_are_felt_in_the_target_alone(cluster: Cluster) -> None:
-    delay(cluster, direction="both")
-    cluster.live(5)
-    assert {key[0] for key in cluster.runtime.delays} == uids(cluster, "cart")
-
-
-def test_a_delay_without_a_target_meets_all_that_the_pods_send(cluster: Cluster) -> None:
-    delay(cluster, "cart", None)
-    cluster.live(5)
-    assert {key[0] for key in cluster.runtime.delays} == uids(cluster, "cart")
-    assert set(cluster.runtime.delays.values()) == {(None, 150.0, 15.0)}
-
-
-def test_recovery_empties_the_rules_and_leaves_their_objects_to_their_pods(cluster: Cluster) -> None:
-    delay(cluster, duration="30s")
-    cluster.live(31)
-    assert cluster.runtime.delays == {}
-    item = read(cluster, NETWORK_CHAOS)
-    assert conditions(item)["AllRecovered"]
-    assert {entry["recoveredCount"] for entry in records(item)} == {1}
-    rules = cluster.control_plane.store.objects(POD_NETWORK_CHAOS)
-    assert [rule["spec"]["tcs"] for rule in rules] == [[]] * 4
-    for pod in [item for item in cluster.control_plane.store.objects(POD) if item["metadata"]["name"][:5] == "cart-"]:
-        Api(cluster.control_plane.context).delete(POD, NAMESPACE, pod["metadata"]["name"], {})
-    cluster.live(30)
-    assert cluster.control_plane.store.objects(POD_NETWORK_CHAOS) == []
-
-
-def test_rules_die_with_the_pod_and_deletion_does_not_wait_for_it(cluster: Cluster) -> None:
-    delay(cluster)
-    cluster.live(5)
-    victim = records(read(cluster, NETWORK_CHAOS))[-1]["id"].split("/")[1]
-    Api(cluster.control_plane.context).delete(POD, NAMESPACE, victim, {})
-    cluster.live(30)
-    assert len(cluster.runtime.delays) == 3
-    delete(cluster, NETWORK_CHAOS)
-    cluster.live(5)
-    assert cluster.runtime.delays == {}
-    assert cluster.control_plane.store.get(NETWORK_CHAOS, NAMESPACE, "ocg-1") is None
-
-
-def test_a_pod_that_goes_while_its_rules_are_being_applied_blocks_nothing(cluster: Cluster) -> None:
-    delay(cluster)
-    while not cluster.control_plane.store.objects(POD_NETWORK_CHAOS):
-        due = cluster.control_plane.due()
-        assert due is not None
-        cluster.control_plane.run_due(due)
-    victim = cluster.control_plane.store.objects(POD_NETWORK_CHAOS)[0]["metadata"]["name"]
-    Api(cluster.control_plane.context).delete(POD, NAMESPACE, victim, {"gracePeriodSeconds": 0})
-    delete(cluster, NETWORK_CHAOS)
-    cluster.live(30)
-    assert cluster.control_plane.store.get(NETWORK_CHAOS, NAMESPACE, "ocg-1") is None
-    assert cluster.runtime.delays == {}
-
-
 def test_a_pause_recovers_and_a_resumption_injects_again(cluster: Cluster) -> None:
     stress(cluster)
     cluster.live(5)
@@ -317,34 +221,6 @@ def test_the_webhook_refuses_bad_stress(cluster: Cluster, change: Object, code: 
     assert refusal.value.code == code
 
 
-@pytest.mark.parametrize(
-    ("change", "code", "message"),
-    [
-        ({"action": "slow"}, 422, "Unsupported value"),
-        ({"action": "loss", "loss": {"loss": "5"}}, 403, "don't model"),
-        ({"direction": "sideways"}, 422, "Unsupported value"),
-        ({"target": None}, 403, "targets is empty"),
-        ({"externalTargets": ["cart"]}, 403, "external targets cannot be used"),
-        ({"delay": None}, 403, "Spec.Delay"),
-        ({"delay": {"latency": "fast"}}, 422, "should match"),
-    ],
-)
-def test_the_webhook_refuses_bad_delay(cluster: Cluster, change: Object, code: int, message: str) -> None:
-    with pytest.raises(ApiError, match=message) as refusal:
-        delay(cluster, **change)
-    assert refusal.value.code == code
-
-
-def test_durations_and_latencies_are_read_as_the_real_programs_read_them() -> None:
-    assert go_duration("1h30m") == 5400 * SECOND
-    assert go_duration("-5s") == -5 * SECOND
-    assert go_duration("60") is None
-    assert go_duration("") is None
-    assert milliseconds("150ms") == 150.0
-    assert milliseconds("2s") == 2000.0
-    assert milliseconds("0.5s") == 0.0  # dropped: a fraction isn't recognised
-
-
 def test_memory_stress_is_sized_and_timed_as_mem_stress_reads_it(cluster: Cluster) -> None:
     memory = {"workers": 2, "size": "100MB", "options": ["--time 90s"]}
     stress(cluster, stressors={"memory": memory}, duration="60s")
@@ -356,13 +232,3 @@ def test_memory_stress_is_sized_and_timed_as_mem_stress_reads_it(cluster: Cluste
     assert set(instance) == {"memoryUid", "memoryStartTime"}
     cluster.live(60)
     assert cluster.runtime.memory == {}
-
-
-def test_sizes_and_growth_times_of_memory_stress() -> None:
-    assert memory_bytes("256MB") == memory_bytes("256MiB") == 256 * 2**20
-    assert memory_bytes("1.5g") == 1536 * 2**20
-    assert memory_bytes("256") is None
-    assert ramp_seconds(None) == ramp_seconds([]) == 0.0
-    assert ramp_seconds(["--time", "2m"]) == ramp_seconds(["--time=120s"]) == 120.0
-    assert ramp_seconds(["--time soon"]) is None
-    assert ramp_seconds("--time 90s") is None

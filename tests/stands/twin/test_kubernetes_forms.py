@@ -62,7 +62,15 @@ async def test_aggregated_discovery_tells_all_resources_in_one_document_a_root(h
 async def test_openapi_says_of_each_kind_that_writes_take_a_field_validation(http: aiohttp.ClientSession) -> None:
     async with http.get("/openapi/v3") as answer:
         places = (await answered(answer))["paths"]
-    assert set(places) == {"api/v1", "apis/apps/v1", "apis/chaos-mesh.org/v1alpha1", "apis/coordination.k8s.io/v1"}
+    assert set(places) == {
+        "api/v1",
+        "apis/apps/v1",
+        "apis/autoscaling/v1",
+        "apis/autoscaling/v2",
+        "apis/chaos-mesh.org/v1alpha1",
+        "apis/coordination.k8s.io/v1",
+        "apis/gateway.networking.k8s.io/v1",
+    }
     async with http.get(places["apis/apps/v1"]["serverRelativeURL"]) as answer:
         operations = [path["patch"] for path in (await answered(answer))["paths"].values()]
     kinds = {operation["x-kubernetes-group-version-kind"]["kind"] for operation in operations}

@@ -62,9 +62,9 @@ async def test_discovery_names_what_is_served(http: aiohttp.ClientSession) -> No
     assert (await get(http, "/version"))["gitVersion"] == "v1.36.2"
     assert (await get(http, "/api"))["versions"] == ["v1"]
     groups = {group["name"] for group in (await get(http, "/apis"))["groups"]}
-    assert groups == {"apps", "chaos-mesh.org", "coordination.k8s.io"}
+    assert groups == {"apps", "autoscaling", "chaos-mesh.org", "coordination.k8s.io", "gateway.networking.k8s.io"}
     names = {entry["name"] for entry in (await get(http, "/apis/chaos-mesh.org/v1alpha1"))["resources"]}
-    assert names == {"stresschaos", "networkchaos", "podnetworkchaos", "podnetworkchaos/status"}
+    assert names == {"stresschaos", "networkchaos", "podchaos", "podnetworkchaos", "podnetworkchaos/status"}
     assert "deployments/scale" in {entry["name"] for entry in (await get(http, "/apis/apps/v1"))["resources"]}
     async with http.get("/readyz") as answer:
         assert await answer.text() == "ok"
