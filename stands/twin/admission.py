@@ -19,7 +19,6 @@ __all__ = (
     "MAX_REPLICAS",
     "admit_deployment",
     "admit_deployment_update",
-    "admit_name",
     "admit_pod",
     "admit_pod_update",
     "check_size",
@@ -27,7 +26,6 @@ __all__ = (
 
 MAX_REPLICAS = 1000  #: of one Deployment: what a resource quota would be for on a cluster
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _POD_DEFAULTS: Object = {
     "restartPolicy": "Always",
     "terminationGracePeriodSeconds": 30,
@@ -42,19 +40,6 @@ _CONTAINER_DEFAULTS: Object = {
 }
 _PROBE_DEFAULTS: Object = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
 _HANDLERS = ("grpc", "tcpSocket", "httpGet", "exec")
-
-
-def admit_name(kind: Kind, name: object) -> None:
-    """Check an object's name.
-
-    Raises: ApiError: it isn't a DNS subdomain.
-    """
-    if not isinstance(name, str) or len(name) > 253 or _NAME.fullmatch(name) is None:
-        problem = (
-            f'Invalid value: "{name}": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric '
-            "characters, '-' or '.', and must start and end with an alphanumeric character"
-        )
-        raise invalid(kind, str(name), "metadata.name", problem)
 
 
 def check_size(kind: Kind, name: str, field: str, replicas: int) -> None:

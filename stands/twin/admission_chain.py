@@ -15,7 +15,6 @@ from otel_control_gym.engine.settings import ServiceConfiguration
 from otel_control_gym.stands.twin.admission import (
     admit_deployment,
     admit_deployment_update,
-    admit_name,
     admit_pod_update,
 )
 from otel_control_gym.stands.twin.api_errors import forbidden, invalid
@@ -23,6 +22,7 @@ from otel_control_gym.stands.twin.autoscaler_admission import admit_autoscaler
 from otel_control_gym.stands.twin.chaos_admission import admit_chaos, admit_chaos_update
 from otel_control_gym.stands.twin.controller import Context
 from otel_control_gym.stands.twin.manifests import NAME_LABEL
+from otel_control_gym.stands.twin.metadata_admission import admit_metadata
 from otel_control_gym.stands.twin.objects import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -45,7 +45,6 @@ from otel_control_gym.stands.twin.service_admission import (
 
 __all__ = ("admit_change", "admit_deletion", "admit_new")
 
-_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _CONFIG_MAP_BYTES = 2**20
 _POLICY = "the twin's machines"
@@ -56,8 +55,7 @@ def admit_new(context: Context, kind: Kind, item: Object) -> Object:
 
     Raises: ApiError: something about it breaks a rule.
     """
-    admit_name(kind, item["metadata"].get("name"))
-    _check_labels(kind, item)
+    admit_metadata(kind, item, None)
     if kind.status:
         item = {key: value for key, value in item.items() if key != "status"}
     if kind is HTTP_ROUTE:
@@ -84,7 +82,7 @@ def admit_change(context: Context, kind: Kind, before: Object, item: Object) -> 
 
     Raises: ApiError: something about it breaks a rule, or an immutable field changed.
     """
-    _check_labels(kind, item)
+    admit_metadata(kind, item, before)
     if kind is HTTP_ROUTE:
         item = admit_route_update(before, item)
     elif not kind.built_in:
@@ -117,16 +115,6 @@ def admit_deletion(context: Context, kind: Kind, item: Object) -> None:
     """
     if kind is SERVICE:
         admit_service_deletion(context.services, item)
-
-
-def _check_labels(kind: Kind, item: Object) -> None:
-    for value in (item["metadata"].get("labels") or {}).values():
-        if len(value) > 63 or _LABEL_VALUE.fullmatch(value) is None:
-            problem = (
-                f'Invalid value: "{value}": a valid label must be an empty string or consist of at most 63 alphanumeric '
-                "characters, '-', '_' or '.', and must start and end with an alphanumeric character"
-            )
-            raise invalid(kind, str(item["metadata"].get("name", "")), "metadata.labels", problem)
 
 
 def _check_workload(services: ServiceConfiguration, item: Object) -> None:

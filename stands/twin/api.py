@@ -11,33 +11,36 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
-
-import msgspec
+from typing import Any, get_args
 
 from otel_control_gym.stands.twin import api_errors
 from otel_control_gym.stands.twin.admission_chain import admit_change, admit_deletion, admit_new
+from otel_control_gym.stands.twin.api_bodies import (
+    APPLY_PATCH,
+    JSON_PATCH,
+    MERGE_PATCH,
+    SCALE,
+    STRATEGIC_MERGE_PATCH,
+    apply_patch,
+    check_type,
+    scale_of,
+    undecodable,
+    unfit,
+    wrong_type,
+)
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.controller import Context
-from otel_control_gym.stands.twin.deletion import delete, release
-from otel_control_gym.stands.twin.field_errors import FieldError
+from otel_control_gym.stands.twin.deletion import Propagation, delete, release
+from otel_control_gym.stands.twin.field_sets import shown
+from otel_control_gym.stands.twin.managed_fields import ApplyConflict, Manager, applied, managed_after
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, NAMESPACE, Kind, Object, timestamp
-from otel_control_gym.stands.twin.patches import (
-    PatchError,
-    UnprocessablePatch,
-    json_patch,
-    merge_patch,
-    strategic_merge_patch,
-)
 from otel_control_gym.stands.twin.schemas import WrongType, decode
-from otel_control_gym.stands.twin.store import AlreadyExists, Conflict
+from otel_control_gym.stands.twin.store import Conflict
 from otel_control_gym.stands.twin.versions import as_served, as_stored, stored_kind
 
-__all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
+__all__ = ("APPLY_PATCH", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
 
-JSON_PATCH = "application/json-patch+json"
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+_LONGEST_GRACE = 10**7  #: [s] about four months
 _SERVER_SIDE = (
     "name",
     "namespace",
@@ -57,12 +60,14 @@ class Api:
         context: the cluster.
         validation: what becomes of fields that a kind doesn't have: they are dropped (Ignore), and told in `warnings` (Warn), or they
             make the write fail (Strict).
+        manager: who writes, for `managedFields`.
     """
 
-    def __init__(self, context: Context, *, validation: str = "Warn") -> None:
+    def __init__(self, context: Context, *, validation: str = "Warn", manager: str = "unknown") -> None:
         self._context = context
         self._store = context.store
         self._validation = validation
+        self._manager = manager
         self.warnings: list[str] = []
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object:
@@ -80,10 +85,19 @@ class Api:
 
         Raises: ApiError: its body or its name is refused.
         """
-        _check_type(kind, body)
-        item = self._decoded(kind, body, _undecodable(kind))
+        check_type(kind, body)
+        item = self._decoded(kind, body, undecodable(kind))
         kind = stored_kind(kind)
-        item["metadata"] = metadata = dict(item.get("metadata") or {})
+        metadata = dict(item.get("metadata") or {})
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = metadata["generateName"][:58] + self._store.new_suffix()
+        item = self._admitted(kind, namespace, item | {"metadata": metadata})
+        manager, now = Manager("Update", self._manager, kind.api_version), timestamp(self._context.now)
+        return self._created(kind, item, managed_after(kind, None, item, manager, now), dry_run=dry_run)
+
+    def _admitted(self, kind: Kind, namespace: str, item: Object) -> Object:
+        """Return a new object with defaults, checked."""
+        metadata = item["metadata"]
         if metadata.get("namespace", namespace) != namespace:
             raise api_errors.bad_request(
                 f"the namespace of the provided object does not match the namespace sent on the request ({namespace})"
@@ -91,20 +105,24 @@ class Api:
         metadata["namespace"] = namespace
         if self._store.get(NAMESPACE, "", namespace) is None:
             raise api_errors.not_found(NAMESPACE, namespace)
-        if not metadata.get("name") and metadata.get("generateName"):
-            metadata["name"] = metadata["generateName"][:58] + self._store.new_suffix()
         item = admit_new(self._context, kind, item)
         if self._store.get(kind, namespace, metadata["name"]) is not None:
             raise api_errors.already_exists(kind, metadata["name"])
+        return item
+
+    def _created(self, kind: Kind, item: Object, entries: list[Object], *, dry_run: bool) -> Object:
+        """Store a new, admitted object, or say how it would be stored."""
+        item = item | {"metadata": item["metadata"] | {"managedFields": entries}}
         if dry_run:
-            created = {"creationTimestamp": timestamp(self._context.now)} | (
-                {"generation": 1} if kind.generation else {}
-            )
-            return {**item, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata | created}
-        try:
-            return self._store.create(kind, item, self._context.now)
-        except AlreadyExists:
-            raise api_errors.already_exists(kind, metadata["name"]) from None
+            created: Object = {"creationTimestamp": timestamp(self._context.now)}
+            if kind.generation:
+                created["generation"] = 1
+            return item | {
+                "apiVersion": kind.api_version,
+                "kind": kind.kind,
+                "metadata": item["metadata"] | created,
+            }
+        return self._store.create(kind, item, self._context.now)
 
     def replace(
         self, kind: Kind, namespace: str, name: str, body: Object, *, dry_run: bool = False, status: bool = False
@@ -114,8 +132,8 @@ class Api:
         Raises: ApiError: not found, changed in between, or refused.
         """
         before = self.get(kind, namespace, name)
-        _check_type(kind, body)
-        body = self._decoded(kind, body, _undecodable(kind), before)
+        check_type(kind, body)
+        body = self._decoded(kind, body, undecodable(kind), before)
         kind = stored_kind(kind)
         given = body.get("metadata") or {}
         if given.get("name", name) != name:
@@ -124,7 +142,7 @@ class Api:
         item: Object = {"apiVersion": before["apiVersion"], "kind": before["kind"]}
         item["metadata"] = {key: value for key, value in before["metadata"].items() if key in _SERVER_SIDE}
         item["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
-        for key in ("labels", "annotations", "ownerReferences", "finalizers"):
+        for key in ("labels", "annotations", "ownerReferences", "finalizers", "managedFields"):
             if given.get(key):
                 item["metadata"][key] = given[key]
         for key, value in body.items():
@@ -149,7 +167,7 @@ class Api:
         """
         before = self.get(kind, namespace, name)
         patched = apply_patch(kind, name, as_served(kind, before), patch, content_type)
-        item = self._decoded(kind, patched, _unfit(kind, name, patch), before)
+        item = self._decoded(kind, patched, unfit(kind, name, patch), before)
         kind = stored_kind(kind)
         given = item.get("metadata")
         if not isinstance(given, dict):
@@ -164,22 +182,23 @@ class Api:
     def delete(self, kind: Kind, namespace: str, name: str, options: Object, *, dry_run: bool = False) -> Object:
         """Delete an object; `options` as in DeleteOptions (gracePeriodSeconds, preconditions, propagationPolicy).
 
-        Raises: ApiError: not found, a precondition doesn't hold, or a propagation that isn't offered.
+        Raises: ApiError: not found, a precondition doesn't hold, or an option is malformed.
         """
         item, kind = self.get(kind, namespace, name), stored_kind(kind)
-        for key, wanted in (options.get("preconditions") or {}).items():
+        preconditions = options.get("preconditions") or {}
+        if not isinstance(preconditions, dict):
+            raise api_errors.bad_request("preconditions is no object")
+        for key, wanted in preconditions.items():
             found = item["metadata"].get(key)
             if wanted is not None and wanted != found:
                 why = f"Precondition failed: {key.upper()} in precondition: {wanted}, in object meta: {found}"
                 raise api_errors.conflict(kind, name, why)
-        if options.get("propagationPolicy") in ("Foreground", "Orphan"):
-            problem = f'Unsupported value: "{options["propagationPolicy"]}": supported values: "Background"'
-            raise api_errors.invalid(kind, name, "propagationPolicy", problem, reason="FieldValueNotSupported")
+        propagation = _propagation(options)
         grace = options.get("gracePeriodSeconds")
-        if grace is not None and not isinstance(grace, int):
-            raise api_errors.bad_request(f"gracePeriodSeconds is no integer: {grace!r}")
+        if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool) or abs(grace) > _LONGEST_GRACE):
+            raise api_errors.bad_request(f"gracePeriodSeconds is no integer that can be waited for: {grace!r}")
         admit_deletion(self._context, kind, item)
-        return item if dry_run else delete(self._context, kind, item, grace=grace)
+        return item if dry_run else delete(self._context, kind, item, grace=grace, propagation=propagation)
 
     def scale(self, namespace: str, name: str) -> Object:
         """Return the scale sub-resource of a Deployment."""
@@ -197,25 +216,89 @@ class Api:
             raise api_errors.bad_request(f"spec.replicas is no integer: {replicas!r}")
         if replicas < 0:
             problem = f"Invalid value: {replicas}: must be greater than or equal to 0"
-            raise api_errors.invalid(_SCALE, name, "spec.replicas", problem)
+            raise api_errors.invalid(SCALE, name, "spec.replicas", problem)
         item = copy.deepcopy(before)
         item["spec"]["replicas"] = replicas
-        return scale_of(self._write(DEPLOYMENT, before, item, dry_run=dry_run))
+        return scale_of(self._write(DEPLOYMENT, before, item, dry_run=dry_run, subresource="scale"))
 
     def patch_scale(self, namespace: str, name: str, patch: Any, content_type: str, *, dry_run: bool = False) -> Object:
         """Patch the scale sub-resource of a Deployment and return it.
 
         Raises: ApiError: as `write_scale`, or the patch is refused.
         """
-        scale = apply_patch(_SCALE, name, self.scale(namespace, name), patch, content_type)
+        scale = apply_patch(SCALE, name, self.scale(namespace, name), patch, content_type)
         return self.write_scale(namespace, name, scale, dry_run=dry_run)
 
-    def _write(self, kind: Kind, before: Object, item: Object, *, dry_run: bool, status: bool = False) -> Object:
+    def apply(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        body: Any,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+        status: bool = False,
+    ) -> tuple[Object, bool]:
+        """Apply what the manager wants an object (or its status alone) to be; return the object, and whether it is new.
+
+        Raises: ApiError: refused, or others own fields that would change (409).
+        """
+        if not isinstance(body, dict):
+            raise api_errors.bad_request("the body of an apply is no object")
+        check_type(kind, body, required=True)
+        before = self._store.get(stored_kind(kind), namespace, name)
+        wanted = self._decoded(kind, body, undecodable(kind), before)
+        kind = stored_kind(kind)
+        given = wanted["metadata"] = dict(wanted.get("metadata") or {})
+        if given.get("managedFields"):
+            raise api_errors.bad_request("metadata.managedFields must be nil")
+        if given.get("name", name) != name:
+            raise api_errors.bad_request(
+                f"the name of the object ({given['name']}) does not match the name on the URL ({name})"
+            )
+        given["name"] = name
+        if kind.status or status:
+            wanted = {key: value for key, value in wanted.items() if (key == "status") is status or key == "metadata"}
+        manager = Manager("Apply", self._manager, kind.api_version, "status" if status else "")
+        now = timestamp(self._context.now)
+        if before is None:
+            if status or "create" not in kind.verbs:
+                raise api_errors.not_found(kind, name)
+            _, entries = applied(kind, None, wanted, manager, now, force=force)
+            return self._created(kind, self._admitted(kind, namespace, wanted), entries, dry_run=dry_run), True
+        self._check_identity(kind, before, given)
+        try:
+            item, entries = applied(kind, before, wanted, manager, now, force=force)
+        except ApplyConflict as error:
+            raise api_errors.apply_conflict([(str(other), shown(path)) for other, path in error.conflicts]) from error
+        item["apiVersion"], item["kind"] = before["apiVersion"], before["kind"]
+        return self._write(kind, before, item, dry_run=dry_run, status=status, entries=entries), False
+
+    def _write(
+        self,
+        kind: Kind,
+        before: Object,
+        item: Object,
+        *,
+        dry_run: bool,
+        status: bool = False,
+        subresource: str = "",
+        entries: list[Object] | None = None,
+    ) -> Object:
+        """Admit and store a change; `entries`: the managedFields, None: as follows from what has changed."""
         if status:
+            subresource = "status"
             item = {**before, "metadata": item["metadata"], "status": item.get("status", {})}
         elif kind.status and "status" in before:
             item["status"] = before["status"]
         item = admit_change(self._context, kind, before, item)
+        if entries is None:
+            manager = Manager("Update", self._manager, kind.api_version, subresource)
+            entries = managed_after(kind, before, item, manager, timestamp(self._context.now))
+        item["metadata"].pop("managedFields", None)
+        if entries:
+            item["metadata"]["managedFields"] = entries
         if dry_run:
             return item
         try:
@@ -233,7 +316,7 @@ class Api:
             if stored is not decoded:
                 stored, _ = decode(stored_kind(kind), stored)
         except WrongType as error:
-            raise (refuse(str(error)) if kind.built_in else _wrong_type(kind, item, error)) from error
+            raise (refuse(str(error)) if kind.built_in else wrong_type(kind, item, error)) from error
         except ValueError as error:
             raise refuse(str(error)) from error
         problems = [f'unknown field "{path}"' for path in unknown]
@@ -253,78 +336,20 @@ class Api:
             raise api_errors.conflict(kind, metadata["name"])
 
 
-_SCALE = Kind(kind="Scale", plural="scales", group="autoscaling")
+def _propagation(options: Object) -> Propagation:
+    """Return what becomes of dependents.
 
-
-def scale_of(deployment: Object) -> Object:
-    """Return the Scale of a Deployment."""
-    metadata, labels = deployment["metadata"], deployment["spec"]["selector"].get("matchLabels", {})
-    keys = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {key: metadata[key] for key in keys},
-        "spec": {"replicas": deployment["spec"]["replicas"]},
-        "status": {
-            "replicas": deployment.get("status", {}).get("replicas", 0),
-            "selector": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
-        },
-    }
-
-
-def apply_patch(kind: Kind, name: str, document: Object, patch: Any, content_type: str) -> Object:
-    """Return a document with a patch of a content type applied.
-
-    Raises: ApiError: 415 for a type that the kind doesn't take, 400 for a malformed patch, 422 for one that doesn't fit.
+    Raises: ApiError: the option is none of the policies.
     """
-    accepted = (JSON_PATCH, MERGE_PATCH, *((STRATEGIC_MERGE_PATCH,) if kind.built_in else ()))
-    if content_type not in accepted:
-        raise api_errors.unsupported_media_type(content_type, accepted)
-    if content_type != JSON_PATCH and not isinstance(patch, dict):
-        raise api_errors.bad_request("the patch is no JSON object")
-    try:
-        if content_type == JSON_PATCH:
-            result = json_patch(document, patch)
-        elif content_type == MERGE_PATCH:
-            result = merge_patch(document, patch)
-        else:
-            result = strategic_merge_patch(document, patch)
-    except UnprocessablePatch as error:
-        raise api_errors.invalid(kind, name, "patch", f"Invalid value: {error}") from error
-    except PatchError as error:
-        raise api_errors.bad_request(str(error)) from error
-    if not isinstance(result, dict):
-        raise api_errors.bad_request("the patch leaves no object")
-    return result
-
-
-def _undecodable(kind: Kind) -> Callable[[str], ApiError]:
-    """Return how a body is refused that doesn't decode."""
-    about = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
-    return lambda problem: api_errors.bad_request(f"{about}: {problem}")
-
-
-def _unfit(kind: Kind, name: str, patch: Any) -> Callable[[str], ApiError]:
-    """Return how a patch is refused after which the object doesn't decode: 422, other than a whole body, as on the real server."""
-    text = msgspec.json.encode(patch).decode()
-    return lambda problem: api_errors.invalid(kind, name, "patch", f"Invalid value: {text}: {problem}")
-
-
-def _wrong_type(kind: Kind, item: Object, error: WrongType) -> ApiError:
-    """Return how the schema of a custom resource refuses a value of a wrong type."""
-    wanted = {"int32": "integer", "int64": "integer", "bool": "boolean"}.get(error.wanted, error.wanted)
-    problem = f'Invalid value: "{error.found}": {error.path} in body must be of type {wanted}: "{error.found}"'
-    metadata = item.get("metadata")
-    name = metadata.get("name", "") if isinstance(metadata, dict) else ""
-    return api_errors.invalid_fields(kind, str(name), [FieldError(error.path, problem, "FieldValueTypeInvalid")])
-
-
-def _check_type(kind: Kind, body: Object) -> None:
-    """Compare the type that a body claims with the resource it was sent to."""
-    found = (body.get("apiVersion", kind.api_version), body.get("kind", kind.kind))
-    if found != (kind.api_version, kind.kind):
-        raise ApiError(
-            400,
-            "BadRequest",
-            f"the object provided is unrecognized: expected {kind.api_version} {kind.kind}, found {found[0]} {found[1]}",
-        )
+    asked = options.get("propagationPolicy")
+    if asked is None:
+        return "Orphan" if options.get("orphanDependents") is True else "Background"
+    for policy in get_args(Propagation):
+        if asked == policy:
+            found: Propagation = policy
+            return found
+    supported = ", ".join(f'"{policy}"' for policy in ("Foreground", "Background", "Orphan", "nil"))
+    problem = f'Unsupported value: "{asked}": supported values: {supported}'
+    raise api_errors.invalid_options(
+        "propagationPolicy", problem, reason="FieldValueNotSupported", options="DeleteOptions"
+    )

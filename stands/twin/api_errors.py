@@ -13,6 +13,7 @@ from otel_control_gym.stands.twin.objects import Kind, Object
 __all__ = (
     "ApiError",
     "already_exists",
+    "apply_conflict",
     "bad_request",
     "conflict",
     "expired",
@@ -27,9 +28,6 @@ __all__ = (
     "too_new",
     "unsupported_media_type",
 )
-
-
-_OPTIONS = Kind(kind="ListOptions", plural="listoptions", group="meta.k8s.io")
 
 
 class ApiError(Exception):
@@ -88,6 +86,25 @@ def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
     )
 
 
+def apply_conflict(conflicts: Sequence[tuple[str, str]]) -> ApiError:
+    """An apply would change what others own: (manager, path) of each field."""
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": path}
+        for manager, path in conflicts
+    ]
+    if len(conflicts) == 1:
+        told = f"1 conflict: conflict with {conflicts[0][0]}: {conflicts[0][1]}"
+    else:
+        by_manager: dict[str, list[str]] = {}
+        for manager, path in conflicts:
+            by_manager.setdefault(manager, []).append(f"- {path}")
+        lines = [
+            line for manager in sorted(by_manager) for line in (f"conflicts with {manager}:", *by_manager[manager])
+        ]
+        told = f"{len(conflicts)} conflicts: " + "\n".join(lines)
+    return ApiError(409, "Conflict", f"Apply failed with {told}", {"causes": causes})
+
+
 def expired(message: str) -> ApiError:
     """The history doesn't reach back that far."""
     return ApiError(410, "Expired", message)
@@ -119,9 +136,10 @@ def invalid_fields(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiEr
     return ApiError(422, "Invalid", message, details)
 
 
-def invalid_options(field: str, problem: str, *, reason: str) -> ApiError:
-    """A parameter of the request breaks a rule."""
-    return invalid(_OPTIONS, "", field, problem, reason=reason)
+def invalid_options(field: str, problem: str, *, reason: str, options: str = "ListOptions") -> ApiError:
+    """A parameter of the request breaks a rule; `options`: what the API calls the parameters of its verb."""
+    kind = Kind(kind=options, plural=options.lower(), group="meta.k8s.io")
+    return invalid(kind, "", field, problem, reason=reason)
 
 
 def too_new(asked: int, newest: int) -> ApiError:

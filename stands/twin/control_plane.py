@@ -22,12 +22,13 @@ import msgspec
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin import manifests
+from otel_control_gym.stands.twin.adoption import Adoption
 from otel_control_gym.stands.twin.chaos_controller import ChaosController
 from otel_control_gym.stands.twin.chaos_daemon import NetworkDaemon
 from otel_control_gym.stands.twin.controller import Context, Controller
-from otel_control_gym.stands.twin.deletion import GarbageCollector
 from otel_control_gym.stands.twin.deployments import DeploymentController
 from otel_control_gym.stands.twin.endpoints import EndpointController
+from otel_control_gym.stands.twin.garbage_collection import GarbageCollector
 from otel_control_gym.stands.twin.kubelet import Kubelet
 from otel_control_gym.stands.twin.kubernetes_events import EventRecorder
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, NODE, POD, SERVICE, Object, condition, timestamp
@@ -96,6 +97,7 @@ class ControlPlane:
         )
         self._kubelet = Kubelet(self.context)
         controllers: tuple[Controller, ...] = (
+            Adoption(self.context),  # first, so that an owner finds what it has adopted
             DeploymentController(self.context),
             ReplicaSetController(self.context),
             Scheduler(self.context),

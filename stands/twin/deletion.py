@@ -1,25 +1,34 @@
-"""How objects go: finalizers, a pod's grace period, and dependents that follow their owner.
+"""How objects go: finalizers, a pod's grace period, and what becomes of dependents.
 
 In: a wish to delete. Out: an object that is gone, or one that carries a deletionTimestamp until who holds it lets go.
 
 - An object with finalizers stays, marked, until the list is empty.
 - A pod that has a node stays, marked, until its kubelet has stopped it (`kubelet`); a second deletion may only shorten the grace.
-- Everything else goes at once; what it owned is collected afterwards (propagation "Background").
+- Everything else goes at once; what it owned is collected afterwards (propagation "Background"), or it waits for that, or for its
+  dependents to be let go: a finalizer makes it wait for `garbage_collection` (propagation "Foreground" or "Orphan").
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.controller import Context
 from otel_control_gym.stands.twin.objects import POD, Kind, Object, moment, timestamp
-from otel_control_gym.stands.twin.watches import Change
 
-__all__ = ("GarbageCollector", "delete", "release")
+__all__ = ("FOREGROUND", "ORPHAN", "Propagation", "delete", "release")
 
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+FOREGROUND = "foregroundDeletion"  #: finalizer: dependents go first
+ORPHAN = "orphan"  #: finalizer: dependents are let go first
+_FINALIZERS = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
 _DEFAULT_GRACE = 30
 
 
-def delete(context: Context, kind: Kind, item: Object, *, grace: int | None = None) -> Object:
+def delete(
+    context: Context, kind: Kind, item: Object, *, grace: int | None = None, propagation: Propagation = "Background"
+) -> Object:
     """Delete an object, and return its last state: gone, or marked with a deletionTimestamp.
 
     Args:
@@ -27,11 +36,13 @@ def delete(context: Context, kind: Kind, item: Object, *, grace: int | None = No
         kind: of the object.
         item: the object as stored.
         grace: pods: seconds between SIGTERM and SIGKILL; None: what the pod's spec says.
+        propagation: what becomes of dependents. Those of a pod go in the background, whatever is asked: nothing waits for them.
     """
     store, metadata = context.store, item["metadata"]
     namespace, name = metadata.get("namespace", ""), metadata["name"]
     seconds = _grace(item, grace) if kind is POD else 0
-    if not metadata.get("finalizers") and seconds == 0:
+    finalizer = _FINALIZERS.get(propagation) if kind is not POD else None
+    if not metadata.get("finalizers") and seconds == 0 and finalizer is None:
         return store.remove(kind, namespace, name)
     before = metadata.get("deletionGracePeriodSeconds")
     if before is not None and before <= seconds:
@@ -40,6 +51,8 @@ def delete(context: Context, kind: Kind, item: Object, *, grace: int | None = No
     since = context.now if "deletionTimestamp" not in metadata else _requested(item)
     draft["metadata"]["deletionTimestamp"] = timestamp(since + seconds * SECOND)
     draft["metadata"]["deletionGracePeriodSeconds"] = seconds
+    if finalizer is not None:
+        draft["metadata"].setdefault("finalizers", []).append(finalizer)
     if kind.generation:
         draft["metadata"]["generation"] += 1
     return store.update(kind, draft)
@@ -52,27 +65,6 @@ def release(context: Context, kind: Kind, draft: Object) -> Object:
     if "deletionTimestamp" in metadata and not metadata.get("finalizers") and kind is not POD:
         return context.store.remove(kind, metadata.get("namespace", ""), metadata["name"])
     return stored
-
-
-class GarbageCollector:
-    """Deletes what is left without its owner."""
-
-    name = "garbage-collector"
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def observe(self, change: Change) -> None:
-        """Note the dependents of what is gone."""
-        if change.type == "DELETED":
-            self._context.soon(self.name, change.object, step=change.object["metadata"]["uid"])
-
-    def reconcile(self, step: str, key: str) -> None:  # noqa: ARG002 - the owner is gone; its UID is the step
-        """Delete the dependents of the owner whose UID is `step`."""
-        for kind, namespace, name in self._context.store.dependents(step):
-            dependent = self._context.store.get(kind, namespace, name)
-            if dependent is not None and "deletionTimestamp" not in dependent["metadata"]:
-                delete(self._context, kind, dependent)
 
 
 def _grace(pod: Object, asked: int | None) -> int:

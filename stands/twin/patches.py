@@ -12,9 +12,17 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-__all__ = ("PatchError", "UnprocessablePatch", "json_patch", "merge_patch", "strategic_merge_patch")
+__all__ = (
+    "MERGE_KEYS",
+    "SETS",
+    "PatchError",
+    "UnprocessablePatch",
+    "json_patch",
+    "merge_patch",
+    "strategic_merge_patch",
+)
 
-_MERGE_KEYS = {
+MERGE_KEYS = {
     "containers": "name",
     "initContainers": "name",
     "ephemeralContainers": "name",
@@ -29,7 +37,7 @@ _MERGE_KEYS = {
     "hostAliases": "ip",
     "ownerReferences": "uid",
 }
-_SETS = ("finalizers",)
+SETS = ("finalizers",)
 _MAX_OPERATIONS = 10_000
 
 
@@ -110,9 +118,9 @@ def _apply_directive(result: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _merge_list(name: str, before: list[Any], patch: list[Any]) -> list[Any]:
-    if name in _SETS:
+    if name in SETS:
         return before + [item for item in patch if item not in before]
-    merge_key = _MERGE_KEYS.get(name)
+    merge_key = MERGE_KEYS.get(name)
     if merge_key is None or not all(isinstance(item, dict) for item in (*before, *patch)):
         return copy.deepcopy(patch)
     if any("containerPort" not in item and "port" in item for item in (*before, *patch)) and name == "ports":

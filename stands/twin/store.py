@@ -173,7 +173,7 @@ class ObjectStore:
         if kind.generation:
             metadata["generation"] = 1
         metadata["creationTimestamp"] = timestamp(now)
-        for key in ("labels", "annotations", "ownerReferences", "finalizers"):
+        for key in ("labels", "annotations", "ownerReferences", "finalizers", "managedFields"):
             if given.get(key):
                 metadata[key] = given[key]
         rest = {key: value for key, value in item.items() if key not in ("apiVersion", "kind", "metadata")}

@@ -18,18 +18,20 @@ import msgspec
 from aiohttp import web
 
 from otel_control_gym.stands.twin import api_errors
-from otel_control_gym.stands.twin.api import Api
+from otel_control_gym.stands.twin.api import APPLY_PATCH, Api
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.objects import Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate
+from otel_control_gym.stands.twin.servers.kubernetes_bodies import BODY_LIMIT, body
 from otel_control_gym.stands.twin.servers.kubernetes_discovery import aggregated, document, openapi, version
-from otel_control_gym.stands.twin.servers.kubernetes_negotiation import DISCOVERY, JSON, PROTOBUF, form
+from otel_control_gym.stands.twin.servers.kubernetes_negotiation import DISCOVERY, JSON, form
 from otel_control_gym.stands.twin.servers.kubernetes_requests import (
     Target,
-    body,
     check_verb,
     delete_options,
+    dry_run,
+    field_manager,
     field_validation,
     flag,
     natural,
@@ -43,7 +45,6 @@ from otel_control_gym.stands.twin.watches import Watch
 
 __all__ = ("KubernetesServer",)
 
-_BODY_LIMIT = 3 * 2**20
 _PLAIN = ("/readyz", "/livez", "/healthz")
 
 
@@ -65,7 +66,7 @@ class KubernetesServer:
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        application = web.Application(client_max_size=_BODY_LIMIT)
+        application = web.Application(client_max_size=BODY_LIMIT)
         application.router.add_route("*", "/{path:.*}", self._handle)
         application.on_shutdown.append(self._end_watches)
         return application
@@ -98,7 +99,7 @@ class KubernetesServer:
         except ApiError as error:
             return _json(error.status, status=error.code)
         except web.HTTPRequestEntityTooLarge:
-            refusal = api_errors.too_large(_BODY_LIMIT)
+            refusal = api_errors.too_large(BODY_LIMIT)
             return _json(refusal.status, status=refusal.code)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -197,7 +198,12 @@ class KubernetesServer:
 
     def _write(self, request: web.Request, found: Target, given: Any) -> web.Response:
         query = request.query
-        api = Api(self._control_plane.context, validation=field_validation(query))
+        applies = request.method == "PATCH" and request.content_type == APPLY_PATCH
+        manager = field_manager(query, request.headers.get("User-Agent", ""), applies=applies)
+        if "force" in query and not applies and request.method == "PATCH":
+            problem = "Forbidden: may not be specified for non-apply patch"
+            raise api_errors.invalid_options("force", problem, reason="FieldValueForbidden", options="PatchOptions")
+        api = Api(self._control_plane.context, validation=field_validation(query), manager=manager)
         answer = self._written(request, api, found, given)
         for warning in api.warnings:
             escaped = warning.replace("\\", "\\\\").replace('"', '\\"')
@@ -206,29 +212,31 @@ class KubernetesServer:
 
     def _written(self, request: web.Request, api: Api, found: Target, given: Any) -> web.Response:
         kind, namespace, name = found.kind, found.namespace or "", found.name
-        dry_run = request.query.get("dryRun") == "All"
+        dry = dry_run(request.query)
         status = found.subresource == "status"
         if request.method == "PATCH":
             content_type = request.content_type
+            if content_type == APPLY_PATCH and found.subresource != "scale":
+                force = flag(request.query, "force")
+                item, new = api.apply(kind, namespace, name, given, force=force, dry_run=dry, status=status)
+                return _json(as_served(kind, item), status=201 if new else 200)
             if found.subresource == "scale":
-                return _json(api.patch_scale(namespace, name, given, content_type, dry_run=dry_run))
-            patched = api.patch(kind, namespace, name, given, content_type, dry_run=dry_run, status=status)
+                return _json(api.patch_scale(namespace, name, given, content_type, dry_run=dry))
+            patched = api.patch(kind, namespace, name, given, content_type, dry_run=dry, status=status)
             return _json(as_served(kind, patched))
         if request.method == "DELETE":
             options = delete_options(request.query, given or {})
             before = api.get(kind, namespace, name)
-            after = api.delete(kind, namespace, name, options, dry_run=dry_run)
-            gone = not dry_run and self._control_plane.store.get(stored_kind(kind), namespace, name) is None
+            after = api.delete(kind, namespace, name, options, dry_run=dry)
+            gone = not dry and self._control_plane.store.get(stored_kind(kind), namespace, name) is None
             return _json(_deleted(kind, before) if gone and kind.plural != "pods" else as_served(kind, after))
-        if "Content-Type" in request.headers and request.content_type not in (JSON, PROTOBUF):
-            raise api_errors.unsupported_media_type(request.content_type, (JSON,))
         if not isinstance(given, dict):
             raise api_errors.bad_request("the body is no JSON object")
         if request.method == "POST":
-            return _json(as_served(kind, api.create(kind, namespace, given, dry_run=dry_run)), status=201)
+            return _json(as_served(kind, api.create(kind, namespace, given, dry_run=dry)), status=201)
         if found.subresource == "scale":
-            return _json(api.write_scale(namespace, name, given, dry_run=dry_run))
-        return _json(as_served(kind, api.replace(kind, namespace, name, given, dry_run=dry_run, status=status)))
+            return _json(api.write_scale(namespace, name, given, dry_run=dry))
+        return _json(as_served(kind, api.replace(kind, namespace, name, given, dry_run=dry, status=status)))
 
 
 async def _stream(watch: Watch, response: web.StreamResponse, render: Callable[[bytes], bytes] | None) -> None:

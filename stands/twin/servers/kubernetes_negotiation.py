@@ -10,11 +10,12 @@ from typing import Literal
 
 from otel_control_gym.stands.twin.api_errors import ApiError
 
-__all__ = ("DISCOVERY", "JSON", "PROTOBUF", "Form", "form")
+__all__ = ("DISCOVERY", "JSON", "PROTOBUF", "YAML", "Form", "form")
 
 Form = Literal["object", "table", "discovery"]
 
 JSON = "application/json"
+YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"  #: named in the answer, or clients take it for legacy
 _ANY = ("*/*", "application/*", JSON)

@@ -1,6 +1,6 @@
-"""What a request of a Kubernetes client says: path, query parameters and body, read as the real server reads them.
+"""What a request of a Kubernetes client says: path and query parameters, read as the real server reads them.
 
-In: paths, queries, bodies. Out: a `Target`, selectors, flags, options, or an `ApiError` that the client is answered with.
+In: paths, queries. Out: a `Target`, selectors, flags, options, or an `ApiError` that the client is answered with.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from otel_control_gym.stands.twin import api_errors
 from otel_control_gym.stands.twin.objects import SERVED, Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate, field_predicate, label_predicate
-from otel_control_gym.stands.twin.servers import kubernetes_protobuf
-from otel_control_gym.stands.twin.servers.kubernetes_negotiation import JSON, PROTOBUF
 
 __all__ = (
     "Target",
-    "body",
     "check_verb",
     "delete_options",
+    "dry_run",
+    "field_manager",
     "field_validation",
     "flag",
     "natural",
@@ -31,6 +29,8 @@ __all__ = (
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in SERVED}
+_MANAGER_BYTES = 128
+_WRITE = "PatchOptions"
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 
 
@@ -83,28 +83,6 @@ def check_verb(found: Target, method: str) -> None:
         raise api_errors.method_not_allowed()
 
 
-async def body(request: web.Request) -> Any:
-    """Return the decoded body, None if there is none.
-
-    Raises: ApiError: 400, it is malformed. 415, it holds Protocol Buffers of a kind that isn't read in this form.
-    """
-    raw = await request.read()
-    if not raw:
-        return None
-    if raw.startswith(kubernetes_protobuf.MAGIC):
-        try:
-            item = kubernetes_protobuf.decode(raw)
-        except ValueError as error:
-            raise api_errors.bad_request(f"the object provided is unrecognized: {error}") from error
-        if item is None:
-            raise api_errors.unsupported_media_type(PROTOBUF, (JSON,))
-        return item
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        raise api_errors.bad_request(f"the object provided is unrecognized: {error}") from error
-
-
 def selector(kind: Kind, query: Mapping[str, str]) -> Predicate | None:
     """Return the predicate of the label and field selectors; None: everything matches.
 
@@ -150,6 +128,36 @@ def field_validation(query: Mapping[str, str]) -> str:
         problem = f'Unsupported value: "{asked}": supported values: {supported}'
         raise api_errors.invalid_options("fieldValidation", problem, reason="FieldValueNotSupported")
     return asked
+
+
+def dry_run(query: Mapping[str, str]) -> bool:
+    """Return whether a write is to be answered and not stored.
+
+    Raises: ApiError: the parameter is other than All.
+    """
+    asked = query.get("dryRun", "")
+    if asked not in ("", "All"):
+        problem = f'Unsupported value: "{asked}": supported values: "All"'
+        raise api_errors.invalid_options("dryRun", problem, reason="FieldValueNotSupported", options=_WRITE)
+    return asked == "All"
+
+
+def field_manager(query: Mapping[str, str], user_agent: str, *, applies: bool) -> str:
+    """Return who writes: the parameter, else the program in the User-Agent.
+
+    Raises: ApiError: it is no name, or an apply doesn't say it.
+    """
+    asked = query.get("fieldManager", "")
+    if applies and not asked:
+        problem = "Required value: is required for apply patch"
+        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueRequired", options=_WRITE)
+    if len(asked.encode()) > _MANAGER_BYTES:
+        problem = f"Too long: may not be more than {_MANAGER_BYTES} bytes"
+        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueTooLong", options=_WRITE)
+    if not asked.isprintable():
+        problem = f"Invalid value: {asked!r}: should only contain printable characters"
+        raise api_errors.invalid_options("fieldManager", problem, reason="FieldValueInvalid", options=_WRITE)
+    return asked or user_agent.partition("/")[0][:_MANAGER_BYTES] or "unknown"
 
 
 def delete_options(query: Mapping[str, str], given: Any) -> Object:
