@@ -15,10 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import msgspec
-
-import otel_control_gym.configs
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.settings import (
     EdgeSettings,
     Flow,
@@ -111,8 +109,7 @@ def arrivals() -> Workload:
 
 
 def _small_core() -> ServiceConfiguration:
-    path = Path(otel_control_gym.configs.__file__).parent / "services" / "small-core.yaml"
-    return msgspec.yaml.decode(path.read_bytes(), type=ServiceConfiguration)
+    return load_services("small-core")[0]
 
 
 def _first_run_seconds(cache: str) -> float:

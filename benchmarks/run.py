@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+import applications
 import folds
 import kernel
 import log
@@ -30,6 +31,8 @@ async def measure(*, small: bool) -> Result:
     measurements += from_figures("log", await log.measure(small=small))
     measurements += folds.folds(folds.SMALL if small else folds.LARGE)
     measurements += from_figures("kernel", kernel.measure(small=small))
+    measurements += await applications.speeds(small=small)
+    measurements += applications.growth(small=small)
     return Result(machine=machine(), measurements=tuple(measurements))
 
 

@@ -55,14 +55,14 @@ class Directory:
         return ""
 
     def protocol(self, attributes: Mapping[str, str], peer: str) -> str:
-        """Return http, grpc, sql, resp, messaging, or an empty text."""
+        """Return http, grpc, sql, resp, kafka (or another messaging system's name), or an empty text."""
         database = attributes.get("db.system.name") or attributes.get("db.system")
         if database:
             return _DATABASES.get(database, database)
         if "rpc.system" in attributes or "rpc.service" in attributes:
             return "grpc"
         if "messaging.system" in attributes:
-            return "messaging"
+            return attributes["messaging.system"]
         if any(name.startswith("http.") for name in attributes):
             return "http"
         return self._protocols.get(peer, "")

@@ -1,7 +1,8 @@
 """Event ⇄ body: JSON for what people read, packed columns for what machines do.
 
 In: an event. Out: its body, the same bytes for the same event in every process; and back. Control events are JSON with
-sorted keys, tag included, so that any NATS client can tail them. Bulk events are columns: samples through
+sorted keys, tag included, so that any NATS client can tail them (one that is too long for a message, as the declaration of an
+application of a thousand services is, under zstd). Bulk events are columns: samples through
 `engine.packing`, rows of other kinds column by column as MessagePack under zstd, because neighbours in a column
 resemble each other and neighbours in a row don't.
 
@@ -30,7 +31,8 @@ from otel_control_gym.engine.upcasters import upcast
 __all__ = ("BODY_LIMIT", "Encoded", "content_type", "decode", "encode", "row_count", "split")
 
 BODY_LIMIT = 768 * 1024  #: bytes; leaves room for headers below NATS' default limit of 1 MiB
-ROW_LEVEL = 3  #: of zstd, for rows of text
+ROW_LEVEL = 3  #: of zstd, for text
+_ZSTD = b"\x28\xb5\x2f\xfd"  #: how a frame begins; no JSON does
 _COLUMN = "column_"  #: before a row's field name, so that it can't meet the names of the body's own fields
 
 _TYPES: dict[str, type[Event]] = {type_tag(kind): kind for kind in EVENT_TYPES}
@@ -63,7 +65,8 @@ def encode(event: Event) -> bytes:
         if isinstance(event, BulkEvent):
             return _encode_rows(event)
         _check_finite(msgspec.to_builtins(event), "$")
-        return _JSON.encode(event)
+        body = _JSON.encode(event)
+        return body if len(body) <= BODY_LIMIT else _compressed(body)
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise LogError(f"{type_tag(event)}: can't be written: {error}") from error
 
@@ -84,7 +87,7 @@ def decode(tag: str, body: bytes) -> Event:
             return SamplesCollected(time=samples.time, series=series, times=times, values=values)
         if issubclass(kind, BulkEvent):
             return _decode_rows(kind, body)
-        return _json_decoder(kind).decode(body)
+        return _json_decoder(kind).decode(decompress(body) if body.startswith(_ZSTD) else body)
     except (TypeError, ValueError, msgspec.MsgspecError, zstandard.ZstdError) as error:
         raise LogCorrupted(f"a body of type {tag!r} can't be read: {error}") from error
 
@@ -116,13 +119,13 @@ def row_count(event: Event) -> int:
     return 0
 
 
-def content_type(kind: type[Event]) -> str:
-    """Return the media type of the bodies of an event type."""
+def content_type(kind: type[Event], body: bytes) -> str:
+    """Return the media type of a body of an event type."""
     if issubclass(kind, SamplesCollected):
         return "application/vnd.otel-control-gym.samples"
     if issubclass(kind, BulkEvent):
         return "application/vnd.otel-control-gym.columns+zstd"
-    return "application/json"
+    return "application/vnd.otel-control-gym.json+zstd" if body.startswith(_ZSTD) else "application/json"
 
 
 def _check_finite(value: Any, path: str) -> None:
@@ -160,7 +163,10 @@ def _encode_rows(event: BulkEvent) -> bytes:
     row_type, columns_type, _ = _columns(type(event))
     rows = _rows_of(event)
     columns = ([getattr(row, name) for row in rows] for name in row_type.__struct_fields__)
-    body = _MSGPACK.encode(columns_type(event.time, len(rows), *columns))
+    return _compressed(_MSGPACK.encode(columns_type(event.time, len(rows), *columns)))
+
+
+def _compressed(body: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=ROW_LEVEL, write_checksum=True).compress(body)
 
 

@@ -7,13 +7,14 @@ effective configuration in full, so that nothing is looked up again once a run h
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
 import yaml
 
 from otel_control_gym.engine.configuration_checks import Labels, check, check_duration, check_window
-from otel_control_gym.engine.configuration_files import is_path, load, packaged_names
+from otel_control_gym.engine.configuration_files import is_path, load, load_services, packaged_names
 from otel_control_gym.engine.errors import UsageError, nearest
 from otel_control_gym.engine.plain_values import checked_seed
 from otel_control_gym.engine.settings import (
@@ -25,8 +26,10 @@ from otel_control_gym.engine.settings import (
     RunSettings,
     Scenario,
     ServiceConfiguration,
+    TwinSettings,
     Workload,
 )
+from otel_control_gym.engine.synthetic import is_synthetic
 
 __all__ = ("as_yaml", "check_duration", "check_window", "resolve", "targets")
 
@@ -49,7 +52,8 @@ def resolve(
     """Return the checked configuration that a target stands for.
 
     Args:
-        target: a scenario's name or file, the name of a service configuration (no interventions then), or a record.
+        target: a scenario's name or file, the name of a service configuration or `synthetic:N[,seed]` (no interventions then), or
+            a record.
         workload: name or file that replaces the target's; the same for `granularity`, `reward` and `episode`.
         seed: decides every exogenous draw (default: the record's, else 0).
         horizon_seconds: length of the episode; interventions and actions planned beyond it are an error.
@@ -64,7 +68,7 @@ def resolve(
         config = _with_horizon(config, horizon_seconds)
     if seed is not None:
         config = msgspec.structs.replace(config, seed=seed)
-    config = msgspec.structs.replace(config, seed=checked_seed(config.seed))
+    config = msgspec.structs.replace(_with_objective(config), seed=checked_seed(config.seed))
     check(config, labels)
     return config
 
@@ -75,13 +79,20 @@ def as_yaml(config: RunConfig) -> str:
 
 
 def _complete(config: RunConfig) -> tuple[RunConfig, Labels]:
-    names = {name: f"RunConfig.public.{name}" for name in ("services", "granularity", "reward", "episode", "metrics")}
-    return config, Labels(scenario="RunConfig.scenario", workload="RunConfig.workload", **names)
+    return config, Labels(
+        scenario="RunConfig.scenario",
+        services="RunConfig.public.services",
+        workload="RunConfig.workload",
+        granularity="RunConfig.public.granularity",
+        reward="RunConfig.public.reward",
+        episode="RunConfig.public.episode",
+        metrics="RunConfig.public.metrics",
+    )
 
 
 def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
     scenario, label, folder = _scenario(target)
-    services, services_label = load("services", scenario.services, ServiceConfiguration, beside=folder)
+    services, layers = load_services(scenario.services, beside=folder)
     workload, workload_label = load("workloads", scenario.workload, Workload, beside=folder)
     granularity, granularity_label = load("granularity", scenario.granularity, Granularity, beside=folder)
     reward, reward_label = load("rewards", scenario.reward, RewardSettings, beside=folder)
@@ -98,15 +109,28 @@ def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
         ),
         scenario=scenario,
         workload=workload,
+        twin=_node_for(services),
     )
     return config, Labels(
         scenario=label,
-        services=services_label,
+        services=layers.label,
         workload=workload_label,
         granularity=granularity_label,
         reward=reward_label,
         episode=episode_label,
         metrics=metrics_label,
+        layers=layers,
+    )
+
+
+def _node_for(application: ServiceConfiguration) -> TwinSettings:
+    """Return the twin's settings with a node that has room for twice what the application requests, in multiples of the default one."""
+    usual = TwinSettings()
+    cores = sum(service.replicas * service.cpu_request_cores for service in application.services.values())
+    memory = sum(service.replicas * service.memory_request_bytes for service in application.services.values())
+    nodes = max(1, math.ceil(2 * cores / usual.node_cores), math.ceil(2 * memory / usual.node_memory_bytes))
+    return msgspec.structs.replace(
+        usual, node_cores=nodes * usual.node_cores, node_memory_bytes=nodes * usual.node_memory_bytes
     )
 
 
@@ -122,9 +146,11 @@ def _scenario(target: str | Path | Scenario) -> tuple[Scenario, str, Path | None
         return scenario, label, None
     if target in packaged_names("services"):
         return Scenario(name=target, services=target), f"configs/services/{target}.yaml", None
+    if is_synthetic(target):
+        return Scenario(name=target, services=target), target, None
     raise UsageError(
         f"no scenario or service configuration is called {target!r}\n"
-        f"  {nearest(target, targets())}; or give the path of a scenario file"
+        f"  {nearest(target, targets())}; or synthetic:N; or give the path of a scenario file"
     )
 
 
@@ -164,6 +190,16 @@ def _overridden(
         scenario = msgspec.structs.replace(scenario, episode=rules.name)
         labels = msgspec.structs.replace(labels, episode=label)
     return msgspec.structs.replace(config, public=public, scenario=scenario), labels
+
+
+def _with_objective(config: RunConfig) -> RunConfig:
+    """Return the configuration with the objective's service named: users are served by the entry, whatever that is here."""
+    reward = config.public.reward
+    if reward.objective.service:
+        return config
+    objective = msgspec.structs.replace(reward.objective, service=config.public.services.entry)
+    reward = msgspec.structs.replace(reward, objective=objective)
+    return msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, reward=reward))
 
 
 def _with_horizon(config: RunConfig, seconds: int) -> RunConfig:

@@ -6,13 +6,16 @@ once, when a run is put together; `check_duration` and `check_window` are for th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import msgspec
 
+from otel_control_gym.engine.configuration_layers import Layers
 from otel_control_gym.engine.errors import ConfigurationError, nearest
 from otel_control_gym.engine.plain_values import whole_number
+from otel_control_gym.engine.randomization import check_randomization
 from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
@@ -40,6 +43,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     reward: str
     episode: str
     metrics: str
+    layers: Layers | None = None  #: what the services were made of, if they came from files
 
 
 def check(config: RunConfig, labels: Labels) -> None:
@@ -49,12 +53,21 @@ def check(config: RunConfig, labels: Labels) -> None:
     """
     public = config.public
     _check_granularity(public.granularity, labels.granularity)
-    _check_services(public.services, labels.services)
+    try:
+        _check_services(public.services, labels.services)
+        if public.services.randomize is not None:
+            check_randomization(public.services.randomize, public.services, labels.services)
+    except ConfigurationError as error:
+        if labels.layers is None:
+            raise
+        raise labels.layers.relocated(error) from None
     _check_workload(config.workload, public.services, labels.workload)
     _check_reward(public.reward, public.services, labels.reward)
     _check_episode(public.episode, labels.episode)
     _check_metrics(public.metrics, public.granularity, labels.metrics)
     _check_scenario(config.scenario, public, labels.scenario)
+    if config.scenario.randomize is not None:
+        check_randomization(config.scenario.randomize, public.services, labels.scenario)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------------
@@ -181,7 +194,7 @@ def _check_services(services: ServiceConfiguration, file: str) -> None:
     _known(services.entry, services.services, file, "entry", "no service has this name")
     for name, service in services.services.items():
         _check_service(name, service, file)
-    pairs: list[tuple[str, str]] = []
+    pairs: dict[tuple[str, str], int] = {}
     for number, edge in enumerate(services.edges):
         key = f"edges[{number}]"
         _known(edge.source, services.services, file, f"{key}.source", "no service has this name")
@@ -194,7 +207,7 @@ def _check_services(services: ServiceConfiguration, file: str) -> None:
                 "the same edge is declared twice",
                 "keep one of the two declarations",
             )
-        pairs.append((edge.source, edge.target))
+        pairs[edge.source, edge.target] = number
         _positive(edge.latency_ms, file, f"{key}.latency_ms", zero=True)
     _check_calls(services, pairs, file)
     entry = services.services[services.entry]
@@ -230,7 +243,7 @@ def _check_service(name: str, service: Service, file: str) -> None:
             )
 
 
-def _check_calls(services: ServiceConfiguration, pairs: list[tuple[str, str]], file: str) -> None:
+def _check_calls(services: ServiceConfiguration, pairs: Mapping[tuple[str, str], int], file: str) -> None:
     calls: dict[str, list[str]] = {}
     for name, service in services.services.items():
         for operation_name, operation in service.operations.items():
@@ -243,12 +256,11 @@ def _check_calls(services: ServiceConfiguration, pairs: list[tuple[str, str]], f
                     )
                     _check_call(name, call.target, services, pairs, file, key)
                     calls[address].append(call.target)
-    for address in calls:
-        _check_finite(address, calls, file)
+    _check_finite(calls, file)
 
 
 def _check_call(
-    source: str, target: str, services: ServiceConfiguration, pairs: list[tuple[str, str]], file: str, key: str
+    source: str, target: str, services: ServiceConfiguration, pairs: Mapping[tuple[str, str], int], file: str, key: str
 ) -> None:
     service, _, operation = target.partition(":")
     if service not in services.services or not operation:
@@ -268,19 +280,15 @@ def _check_call(
         )
 
 
-def _check_finite(address: str, calls: Mapping[str, list[str]], file: str) -> None:
-    reached, frontier = [address], list(calls[address])
-    while frontier:
-        target = frontier.pop()
-        if target == address:
-            service, _, operation = address.partition(":")
-            key = f"services.{service}.operations.{operation}"
-            _refuse(
-                file, key, address, "calls itself, directly or through others: it would never end", "break the cycle"
-            )
-        if target not in reached:
-            reached.append(target)
-            frontier.extend(calls[target])
+def _check_finite(calls: Mapping[str, list[str]], file: str) -> None:
+    try:
+        TopologicalSorter(calls).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+        address = next(address for address in calls if address in circle)
+        service, _, operation = address.partition(":")
+        key = f"services.{service}.operations.{operation}"
+        _refuse(file, key, address, "calls itself, directly or through others: it would never end", "break the cycle")
 
 
 # --- load, reward, end ------------------------------------------------------------------------------------------------------
@@ -398,10 +406,9 @@ def _refuse(file: str, key: str, found: Any, problem: str, remedy: str) -> None:
     raise ConfigurationError(file=file, key=key, found=found, problem=problem, remedy=remedy)
 
 
-def _known(found: str, accepted: Iterable[str], file: str, key: str, problem: str) -> None:
-    names = list(accepted)
-    if found not in names:
-        _refuse(file, key, found, problem, nearest(found, names))
+def _known(found: str, accepted: Collection[str], file: str, key: str, problem: str) -> None:
+    if found not in accepted:
+        _refuse(file, key, found, problem, nearest(found, accepted))
 
 
 def _ordered(found: tuple[float, float], file: str, key: str) -> None:

@@ -4,7 +4,9 @@ In: a kind (`workloads`) and a name or path. Out: the record and the label of th
 expected and where (`$.services[...].replicas`); what it leaves out is put back here from the document and the type: which key the
 `...` was, what stood there, and what would have been accepted. `engine.configuration` puts records together and checks them.
 
-A name is looked for beside the scenario that mentions it (`<its folder>/workloads/<name>.yaml`), then among the packaged ones.
+A name is looked for beside the scenario that mentions it (`<its folder>/workloads/<name>.yaml`), then among the packaged ones. A service
+configuration may say `extends: NAME`: `engine.configuration_layers` puts it on top of what it extends. Where its `flags` are a name, those
+of that file (`configs/flags/`) are taken, as if it extended it in this one key.
 """
 
 from __future__ import annotations
@@ -15,19 +17,23 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import yaml
 from msgspec import inspect
 
+from otel_control_gym.engine.configuration_layers import EXTENDS, Layer, Layers, dotted
 from otel_control_gym.engine.errors import ConfigurationError, UsageError, nearest
+from otel_control_gym.engine.settings import ServiceConfiguration
+from otel_control_gym.engine.synthetic import is_synthetic, synthetic_services
 
-__all__ = ("Kind", "is_path", "load", "packaged_names", "read")
+__all__ = ("Kind", "is_path", "load", "load_services", "packaged_names", "read")
 
-Kind = Literal["episodes", "granularity", "metrics", "rewards", "scenarios", "services", "workloads"]
+Kind = Literal["episodes", "flags", "granularity", "metrics", "rewards", "scenarios", "services", "workloads"]
 RecordType = TypeVar("RecordType", bound=msgspec.Struct)
 
+_FLAGS: Final = "flags"  #: key of a service configuration, and a kind of file
 _SEGMENT = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _SUFFIXES = (".yaml", ".yml")
 
@@ -56,19 +62,25 @@ def load(
         UsageError: there is no such file.
         ConfigurationError: the file isn't YAML, or doesn't fit the record.
     """
-    reference = str(reference)
-    if is_path(reference):
-        path = (beside or Path()) / reference
-        return read(path, record), str(path)
-    for folder in _folders(beside):
-        path = folder / kind / f"{reference}.yaml"
-        if path.is_file():
-            return read(path, record), str(path)
-    if reference not in packaged_names(kind):
-        raise UsageError(
-            f"no file {reference!r} in {kind}\n  {nearest(reference, packaged_names(kind))}; or give the path of a YAML file"
-        )
-    return read(_packaged() / kind / f"{reference}.yaml", record), f"configs/{kind}/{reference}.yaml"
+    file = _find(kind, str(reference), beside)
+    return read(file, record), _label(file)
+
+
+def load_services(reference: str, *, beside: Path | None = None) -> tuple[ServiceConfiguration, Layers]:
+    """Return the service configuration that a name or path stands for, complete, and the files that it was made of.
+
+    Raises:
+        UsageError: there is no such file.
+        ConfigurationError: a file isn't YAML or doesn't fit the record, or extends itself or what isn't there.
+    """
+    if is_synthetic(reference):
+        layers = Layers([_synthetic_layer(reference)])
+    else:
+        layers = Layers(_extended(_find("services", reference, beside), ()))
+    try:
+        return _converted(layers.label, layers.document, ServiceConfiguration), layers
+    except ConfigurationError as error:
+        raise layers.relocated(error) from error
 
 
 def read(file: Path | Traversable, record: type[RecordType]) -> RecordType:
@@ -78,20 +90,108 @@ def read(file: Path | Traversable, record: type[RecordType]) -> RecordType:
         UsageError: the file can't be read.
         ConfigurationError: it isn't YAML, or doesn't fit the record.
     """
-    label = str(file) if isinstance(file, Path) else f"configs/{file}".rpartition("configs/")[2]
+    return _converted(_label(file), _document(file), record)
+
+
+def _find(kind: Kind, reference: str, beside: Path | None) -> Path | Traversable:
+    """Return the file that a name or path stands for; only what a name stands for is known to exist."""
+    if is_path(reference):
+        return (beside or Path()) / reference
+    for folder in _folders(beside):
+        path = folder / kind / f"{reference}.yaml"
+        if path.is_file():
+            return path
+    return _packaged_file(kind, reference)
+
+
+def _packaged_file(kind: Kind, name: str) -> Traversable:
+    if name not in packaged_names(kind):
+        raise UsageError(
+            f"no file {name!r} in {kind}\n  {nearest(name, packaged_names(kind))}; or give the path of a YAML file"
+        )
+    return _packaged() / kind / f"{name}.yaml"
+
+
+def _label(file: Path | Traversable) -> str:
+    """Return what a message calls a file; a packaged one is called as in the repository."""
+    path, root = str(file), str(_packaged())
+    return f"configs{path.removeprefix(root)}" if path.startswith(root) else path
+
+
+def _document(file: Path | Traversable) -> Any:
+    """Return what a YAML file holds."""
+    label = _label(file)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(f"{label}: can't be read: {reason}\n  give the path of a readable YAML file") from error
     try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)
+        return yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise _unreadable(label, text, error) from error
+
+
+def _converted(label: str, document: Any, record: type[RecordType]) -> RecordType:
     try:
         return msgspec.convert(document, record)
     except msgspec.ValidationError as error:
         raise _precise(label, document, record, str(error)) from error
+
+
+def _extended(file: Path | Traversable, extending: tuple[str, ...]) -> list[Layer]:
+    """Return the documents of a service configuration and of all that it extends, itself first."""
+    label, document = _label(file), _document(file)
+    flags = _flags(file, document)
+    if not isinstance(document, dict) or EXTENDS not in document:
+        return [Layer(label, document), *flags]
+    reference, chain = document.pop(EXTENDS), (*extending, label)
+    if is_synthetic(reference):
+        return [Layer(label, document), *flags, _synthetic_layer(reference)]
+    base = _base(file, str(reference))
+    if base is None:
+        problem, remedy = "no service configuration is called so", nearest(str(reference), packaged_names("services"))
+        raise ConfigurationError(file=label, key=EXTENDS, found=reference, problem=problem, remedy=remedy)
+    if _label(base) in chain:
+        problem = f"extends itself: {' -> '.join((*chain, _label(base)))}"
+        raise ConfigurationError(file=label, key=EXTENDS, found=reference, problem=problem, remedy="break the circle")
+    return [Layer(label, document), *flags, *_extended(base, chain)]
+
+
+def _flags(file: Path | Traversable, document: Any) -> list[Layer]:
+    """Return the layer of the flags that a service configuration names, and take the name away; nothing if it names none."""
+    if not isinstance(document, dict) or not isinstance(document.get(_FLAGS), str):
+        return []
+    reference = document.pop(_FLAGS)
+    beside = None
+    if isinstance(file, Path):
+        beside = file.parent.parent if file.parent.name == "services" else file.parent
+    try:
+        found = _find(_FLAGS, reference, beside)
+        named = _document(found)
+    except UsageError as error:
+        label = _label(file)
+        problem, remedy = "no file of flags is called so", nearest(reference, packaged_names(_FLAGS))
+        raise ConfigurationError(file=label, key=_FLAGS, found=reference, problem=problem, remedy=remedy) from error
+    if not isinstance(named, dict) or not isinstance(named.get(_FLAGS), dict):
+        problem, remedy = "doesn't hold flags", "write a mapping of flags under the key `flags`"
+        raise ConfigurationError(file=_label(found), key=_FLAGS, found=named, problem=problem, remedy=remedy)
+    return [Layer(_label(found), {_FLAGS: named[_FLAGS]})]
+
+
+def _base(file: Path | Traversable, reference: str) -> Path | Traversable | None:
+    """Return the file that another one extends: in its folder, else the packaged one of that name (also for its namesake)."""
+    if isinstance(file, Path):
+        if is_path(reference):
+            return file.parent / reference
+        neighbour = file.parent / f"{reference}.yaml"
+        if neighbour.is_file() and (neighbour != file or reference not in packaged_names("services")):
+            return neighbour
+    return _packaged_file("services", reference) if reference in packaged_names("services") else None
+
+
+def _synthetic_layer(reference: str) -> Layer:
+    return Layer(reference, msgspec.to_builtins(synthetic_services(reference)))
 
 
 class _UniqueKeyLoader(yaml.CSafeLoader):
@@ -153,7 +253,7 @@ def _precise(label: str, document: Any, record: type[msgspec.Struct], message: s
         problem, remedy = "missing", "add this key"
     else:
         problem, remedy = problem[:1].lower() + problem[1:], _remedy(accepted, found)
-    return ConfigurationError(file=label, key=_dotted(keys), found=found, problem=problem, remedy=remedy)
+    return ConfigurationError(file=label, key=dotted(keys), found=found, problem=problem, remedy=remedy)
 
 
 def _keys(document: Any, record: type[msgspec.Struct], path: str, message: str) -> list[str | int]:
@@ -236,8 +336,3 @@ def _name(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.TupleType):
         return f"a list of {len(kind.item_types)} values"
     return names.get(type(kind), "another value")
-
-
-def _dotted(keys: Iterable[str | int]) -> str:
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text.removeprefix(".") or "(the whole file)"

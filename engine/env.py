@@ -29,6 +29,7 @@ from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.observation import Observation, observe
 from otel_control_gym.engine.plain_values import checked_seed, plain
 from otel_control_gym.engine.protocols import ActionRecord, Endpoints
+from otel_control_gym.engine.randomization import randomized
 from otel_control_gym.engine.recovery import recover
 from otel_control_gym.engine.runs import run_directory, store_run
 from otel_control_gym.engine.settings import RunConfig
@@ -260,27 +261,28 @@ class Env:
     async def _begin_episode(self) -> None:
         assert self._connection is not None
         rooms, stand = self._rooms, self._rooms.stand
-        plan = rooms.plan(self.config)  # refuses what can't be done before anything is written
+        config = randomized(self.config)
+        plan = rooms.plan(config)  # refuses what can't be done before anything is written
         self.run_id = run_id = new_run_id()
         self._residents.append(await self._host.enter(run_lock(self.data_dir, run_id)))
-        log = await self._connection.create(self.config.public.campaign, run_id)
+        log = await self._connection.create(config.public.campaign, run_id)
         receiver = rooms.receiver()
         self._residents.append(await self._host.enter(receiver.open()))
         episode = Episode(
-            config=self.config,
+            config=config,
             log=log,
             stand=stand,
             pace=Pace(self._pace),
             plan=plan,
         )
         self._episode = episode
-        await stand.reset(self.config, otlp_endpoint=receiver.endpoint)
+        await stand.reset(config, otlp_endpoint=receiver.endpoint)
         await episode.declare(rooms.environment(stand))
-        collectors = rooms.collectors(stand.endpoints, self.config.public, stand.now, receiver)
+        collectors = rooms.collectors(stand.endpoints, config.public, stand.now, receiver)
         for collector in collectors:
             if collector is not receiver:
                 self._residents.append(await self._host.enter(collector.open()))
-        actuators = await self._host.enter(rooms.actuators(stand.endpoints, self.config, episode.append))
+        actuators = await self._host.enter(rooms.actuators(stand.endpoints, config, episode.append))
         self._residents.append(actuators)
         await episode.begin(collectors, actuators.value)
 

@@ -105,7 +105,7 @@ def seal(part: Encoded, run: RunName, head: Head, *, after_sequence: int | None 
         "ce-type": tag,
         "ce-source": "/" + run.subject_root(truth=truth).replace(".", "/"),
         "ce-time": rfc3339(part.event.time),
-        "content-type": content_type(type(part.event)),
+        "content-type": content_type(type(part.event), part.body),
         "ocg-chain": head.digest,
     }
     if truth:

@@ -37,6 +37,7 @@ class ConfigurationError(OtelControlGymError):
     def __init__(self, *, file: Path | str, key: str, found: object, problem: str, remedy: str) -> None:
         super().__init__(f"{file}: {key} = {found!r}: {problem}\n  {remedy}")
         self.file, self.key, self.found = file, key, found
+        self.problem, self.remedy = problem, remedy
 
 
 class UsageError(OtelControlGymError):

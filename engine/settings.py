@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = (
+    "Bounds",
     "Call",
     "Consumer",
     "EdgeSettings",
@@ -28,6 +29,7 @@ __all__ = (
     "Operation",
     "PlannedAction",
     "PolicySettings",
+    "Randomization",
     "RewardSettings",
     "RunConfig",
     "RunSettings",
@@ -183,7 +185,8 @@ class Consumer(_Record, frozen=True, kw_only=True):
     operation: str  #: of that service: what it does for one message
     start: Literal["earliest", "latest"] = "earliest"  #: where a group without offsets begins
     poll_ms: float = 100.0  #: how long an empty partition is waited for before it is asked again
-    commit_seconds: float = 5.0  #: between two automatic commits
+    commit_seconds: float = 5.0  #: from a message's processing to its automatic commit, at most
+    session_seconds: float = 45.0  #: how long the group holds on to a pod that died without leaving it
 
 
 class Topic(_Record, frozen=True, kw_only=True):
@@ -203,8 +206,8 @@ class FlagEffect(_Record, frozen=True, kw_only=True):
 
     operation: str = ""  #: `service:operation`
     call: str = ""  #: `service:operation` called by `operation`: the effect is on this call alone
-    failure_ratio: float = 0.0  #: of the requests (of the call: it fails without reaching anybody)
-    failure_status: int = 0
+    failure_ratio: float = 0.0  #: of the requests (of the call: it is refused, without reaching anybody)
+    failure_status: int = 0  #: of requests that fail so; 0: the protocol's default
     delay_ms: float = 0.0  #: waited without the CPU
     serial: bool = False  #: the delay is behind a lock of the process: one request after the other
     work_ms: float = 0.0  #: more CPU work per request
@@ -224,6 +227,33 @@ class Flag(_Record, frozen=True, kw_only=True):
     effects: tuple[FlagEffect, ...] = ()
 
 
+Bounds = tuple[float, float]
+
+
+class Randomization(_Record, frozen=True, kw_only=True):
+    """What differs from run to run, within which bounds: drawn from the run's seed, independently for each service or edge.
+
+    Factors are log-uniform (half and double are equally likely) on a grid of a thousand steps, so that the values, which are public,
+    tell no more of the seed than they have to; [1, 1] changes nothing.
+    """
+
+    work: Bounds = (1.0, 1.0)  #: factor of the CPU work of a service's operations
+    cpu_limit: Bounds = (1.0, 1.0)
+    cpu_request: Bounds = (1.0, 1.0)  #: at most the limit, whatever was drawn; the same for memory
+    memory_limit: Bounds = (1.0, 1.0)
+    memory_request: Bounds = (1.0, 1.0)
+    start: Bounds = (1.0, 1.0)  #: factor of the time from container start to serving
+    latency: Bounds = (1.0, 1.0)  #: factor of an edge's network latency
+    load: Bounds = (1.0, 1.0)  #: factor of the workload's users, or of its rate
+    replicas: tuple[int, int] | None = (
+        None  #: pods of each service that is neither stateful nor protected; null: as configured
+    )
+    optional_calls_dropped: Bounds = (
+        0.0,
+        0.0,
+    )  #: share of the calls whose failure is ignored that nobody makes; edges stay declared
+
+
 class ServiceConfiguration(_Record, frozen=True, kw_only=True):
     """An application: its services, call edges and user flows (`configs/services/`)."""
 
@@ -238,6 +268,7 @@ class ServiceConfiguration(_Record, frozen=True, kw_only=True):
     flows: dict[str, Flow]
     topics: dict[str, Topic] = {}
     flags: dict[str, Flag] = {}
+    randomize: Randomization | None = None  #: in a log: null, because what was drawn is in the values
 
 
 class Workload(_Record, frozen=True, kw_only=True):
@@ -283,12 +314,13 @@ class Scenario(_Record, frozen=True, kw_only=True):
     horizon_seconds: int = 600
     interventions: tuple[PlannedAction, ...] = ()
     policy: PolicySettings = PolicySettings()
+    randomize: Randomization | None = None  #: instead of the service configuration's
 
 
 class Objective(_Record, frozen=True, kw_only=True):
     """The service level that the user-facing flows owe: judged at the entry service, per reward bucket."""
 
-    service: str = "frontend"
+    service: str = ""  #: whose answers are judged; empty: the entry's (a resolved configuration names it)
     availability: float = 0.99  #: share of scheduled demand that is answered without error
     latency_ms: float = 500.0
     latency_share: float = 0.95  #: share of answers that must be faster

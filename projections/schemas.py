@@ -447,7 +447,7 @@ SPANS = TableSchema(
         Column("peer", "id", "", "other end of a client span", "empty without", "logged"),
         Column("operation", "id", "", "span name", "as sent", "logged"),
         Column("kind", "id", "", "server, client, internal, producer, consumer", "as sent", "logged"),
-        Column("protocol", "id", "", "http, grpc, sql, resp", "from the attributes", "logged"),
+        Column("protocol", "id", "", "http, grpc, sql, resp, kafka", "from the attributes", "logged"),
         Column("status", "id", "", "unset, ok, error", "as sent", "logged"),
         Column("attributes", "json", "", "other attributes", "keys sorted", "logged"),
         Column(

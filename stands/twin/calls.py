@@ -12,11 +12,13 @@ again as often as its edge says, after a pause that doubles each time: each atte
 
 An operation that fails answers at once, even if parallel calls are still under way (a rejected `Promise.all`): these report to a row
 that is done.
+
+Messages are processed as hops of the consumer's pod to itself (`consumers` starts them and hears of their ends). What feature flags do to a
+request is done once its first step is over; copies of a call that a flag asks for are hops of which nobody is told.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
@@ -24,15 +26,16 @@ import numpy as np
 from otel_control_gym.stands.twin.compilation import compiled
 from otel_control_gym.stands.twin.connections import choose_pod
 from otel_control_gym.stands.twin.draws import (
+    ATTEMPT,
     BACKOFF,
-    WORK,
+    COPY,
+    FLAG,
     descend,
-    exponential,
-    normal,
     uniform,
 )
 from otel_control_gym.stands.twin.event_heap import RESEND, TIMEOUT, push
 from otel_control_gym.stands.twin.failures import DEFAULT, FINE, is_answer, own_failure, status_of_failed_call
+from otel_control_gym.stands.twin.flag_effects import COMPUTES, FAILS, PASSES, SLEEPS, act_on
 from otel_control_gym.stands.twin.hops import (
     ACTIVE,
     DONE,
@@ -40,6 +43,7 @@ from otel_control_gym.stands.twin.hops import (
     LINED,
     QUEUED,
     RESTING,
+    SLEEPING,
     WAITING,
     WIRED,
     end_server,
@@ -47,12 +51,15 @@ from otel_control_gym.stands.twin.hops import (
     take_row,
 )
 from otel_control_gym.stands.twin.memory import check_memory
+from otel_control_gym.stands.twin.message_log import append_message
 from otel_control_gym.stands.twin.network import send_answer, send_request
 from otel_control_gym.stands.twin.pools import leave_line, pass_place_on, wait_in_line
 from otel_control_gym.stands.twin.processor import add_work
 from otel_control_gym.stands.twin.recording import abandon_call, close_call, close_server, count_line_timeout, open_call
-from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, STOPPED, TIMED_OUT, Record, State
-from otel_control_gym.stands.twin.topology import EXPONENTIAL, LOGNORMAL, Topology
+from otel_control_gym.stands.twin.state import ERROR, LOST, NOBODY, OK, REFUSED, STOPPED, TIMED_OUT, Record, State
+from otel_control_gym.stands.twin.topology import Topology
+from otel_control_gym.stands.twin.warmth import is_cached, slowness
+from otel_control_gym.stands.twin.work_times import work_time
 
 __all__ = (
     "abandon_hops",
@@ -61,16 +68,17 @@ __all__ = (
     "handle_report",
     "handle_resend",
     "handle_timeout",
+    "handle_wake",
     "start_call",
 )
-
-ATTEMPT: Final = 2**40  #: part of an attempt's key, under that of the attempt before; call sites are smaller
 
 # Positions within a stage.
 WORK_NEXT: Final = 0
 CALLS_NEXT: Final = 1
 CALLING: Final = 2
 GATHERING: Final = 3
+
+FLAG_STAGE: Final = 2**20  #: stage of the work that a flag adds
 
 
 @compiled
@@ -104,6 +112,10 @@ def _dispatch(topology: Topology, state: State, index: int) -> None:
     """Let a call that has its place leave its caller."""
     hop = state.hops[index]
     call = topology.calls[hop.call]
+    effect = state.call_effects[hop.call]
+    if effect.failure_ratio > 0.0 and uniform(hop.key, FLAG, 1) < effect.failure_ratio:
+        end_server(state, index, REFUSED, topology.edges[call.edge].latency_ns)
+        return
     state.pods[hop.client].tx_bytes += topology.operations[call.operation].request_bytes
     hop.pod = choose_pod(topology, state, hop, call)
     if hop.pod < 0:
@@ -181,11 +193,13 @@ def advance_next(topology: Topology, state: State) -> None:
     operation = topology.operations[topology.calls[hop.call].operation]
     service = topology.services[operation.service]
     while hop.stage < operation.steps:
+        if hop.stage > 0 and hop.position == WORK_NEXT and _obey_flags(topology, state, index):
+            return
         step = topology.steps[operation.first_step + hop.stage]
         if hop.position == WORK_NEXT:
             hop.position = CALLS_NEXT
             if step.work_ns > 0.0:
-                work = _work(operation, hop.key, hop.stage, step.work_ns) * _slowness(service, state.pods[hop.pod])
+                work = work_time(operation, hop.key, hop.stage, step.work_ns) * slowness(service, state.pods[hop.pod])
                 add_work(state, hop.pod, index, work, service.threads)
                 return
         if hop.position == CALLS_NEXT:
@@ -207,9 +221,11 @@ def advance_next(topology: Topology, state: State) -> None:
         hop.position = WORK_NEXT
         hop.stage += 1
     if hop.stage == operation.steps:
+        if _obey_flags(topology, state, index):
+            return
         hop.stage += 1
         if operation.tail_ns > 0.0:
-            work = _work(operation, hop.key, operation.steps, operation.tail_ns) * _slowness(
+            work = work_time(operation, hop.key, operation.steps, operation.tail_ns) * slowness(
                 service, state.pods[hop.pod]
             )
             add_work(state, hop.pod, index, work, service.threads)
@@ -222,6 +238,34 @@ def advance_next(topology: Topology, state: State) -> None:
 
 
 @compiled
+def _obey_flags(topology: Topology, state: State, index: int) -> bool:
+    """Let the flags in force act on a hop, once; return whether it is held up, computes or has failed."""
+    hop = state.hops[index]
+    row = topology.calls[hop.call].operation
+    effect = state.operation_effects[row]
+    if not effect.acts:
+        return False
+    operation = topology.operations[row]
+    decision = act_on(topology, state, index, effect)
+    if decision == SLEEPS and not topology.services[operation.service].holds:
+        _release(state, hop)
+    elif decision == COMPUTES:
+        work = work_time(operation, hop.key, FLAG_STAGE, effect.work_ns)
+        add_work(state, hop.pod, index, work, topology.services[operation.service].threads)
+    elif decision == FAILS:
+        _fail(topology, state, index, effect.failure_status)
+    return bool(decision != PASSES)
+
+
+@compiled
+def handle_wake(topology: Topology, state: State, index: int) -> None:
+    """Let a hop that a flag held up go on."""
+    hop = state.hops[index]
+    if hop.phase == SLEEPING and hop.wake == state.world[0].now:
+        _admit(topology, state, index)
+
+
+@compiled
 def _start_next_call(topology: Topology, state: State, index: int, step: Record) -> bool:
     """Start the next call of a step; False if there is none left."""
     hop = state.hops[index]
@@ -231,32 +275,17 @@ def _start_next_call(topology: Topology, state: State, index: int, step: Record)
         if hop.repeat < (hop.lines if call.per_line else 1):
             key = descend(descend(hop.key, call.site + 1), hop.repeat)
             hop.repeat += 1
+            if call.cache_hit_ratio > 0.0 and is_cached(topology, state.pods[hop.pod], call, key):
+                continue
             hop.pending += 1
             start_call(topology, state, site, hop.pod, index, -1, key, hop.lines)
+            for number in range(state.call_effects[site].copies):
+                own = descend(descend(key, COPY), number)
+                _send(topology, state, take_row(state, site, hop.pod, -1, -1, own, hop.lines, hop.trace))
             return True
         hop.next_call += 1
         hop.repeat = 0
     return False
-
-
-@compiled
-def _work(operation: Record, key: np.uint64, stage: int, mean: float) -> float:
-    """Return the CPU nanoseconds of one stage of one hop."""
-    if operation.distribution == EXPONENTIAL:
-        return mean * exponential(key, WORK, stage)
-    if operation.distribution == LOGNORMAL:
-        return mean * math.exp(operation.mu + operation.sigma * normal(key, WORK, stage))
-    return mean
-
-
-@compiled
-def _slowness(service: Record, pod: Record) -> float:
-    """Return how much longer work takes at a pod of this version, and at one that has served little: its code isn't compiled yet."""
-    factor: float = pod.work_factor
-    if service.cold_work == 0.0 or pod.warm:
-        return factor
-    factor *= 1.0 + service.cold_work * math.exp(-pod.served / service.cold_requests)
-    return factor
 
 
 @compiled
@@ -275,7 +304,13 @@ def _answer(topology: Topology, state: State, index: int, outcome: int, status: 
     close_server(topology, state, index)
     state.pods[hop.pod].in_flight -= 1
     _release(state, hop)
-    send_answer(topology, state, index, outcome)
+    topic = topology.operations[topology.calls[hop.call].operation].topic
+    if topic >= 0 and outcome == OK:
+        append_message(topology, state, topic, hop.pod, hop.key, hop.lines)
+    if hop.session < NOBODY:
+        end_server(state, index, outcome, 0)  # a message's: nobody waits for an answer
+    else:
+        send_answer(topology, state, index, outcome)
 
 
 @compiled
@@ -310,7 +345,7 @@ def handle_timeout(topology: Topology, state: State, index: int) -> int:
 
 @compiled
 def _end_client(topology: Topology, state: State, index: int) -> int:
-    """Close the client end: the call is tried again, or its caller is told; return the session that is told, or -1."""
+    """Close the client end: the call is tried again, or its caller is told; return the session that is told (or -1)."""
     hop = state.hops[index]
     hop.client_open, hop.told = 0, 1
     call = topology.calls[hop.call]
@@ -324,7 +359,7 @@ def _end_client(topology: Topology, state: State, index: int) -> int:
         heir = pass_place_on(topology, state, hop)
         if heir >= 0:
             _dispatch(topology, state, heir)
-    if hop.attempt < edge.retries and not is_answer(call, hop):
+    if hop.attempt < edge.retries and not is_answer(call, hop) and hop.session >= NOBODY:
         key = descend(hop.key, ATTEMPT)
         again = take_row(state, hop.call, hop.client, hop.parent, hop.session, key, hop.lines, hop.trace)
         retry = state.hops[again]

@@ -8,7 +8,9 @@ Differences that a comparison with a real collector would show, all of them on p
 - A call that was refused or lost stays on its edge; the real connector would show it as an edge to a virtual node of the same name,
   after the time to live of its store.
 As with the real ones, a series appears with its first count, spans of one name share a series (an HTTP client's are all called GET or
-POST), and an edge to a service without spans is a `virtual_node` whose server durations are 0.
+POST), and an edge to a service without spans is a `virtual_node` whose server durations are 0. So is the edge of a producer to its broker
+(the node's name is the span's peer.service). A broker's edges to its consumers have no series: consumers' spans begin traces of their own,
+so that no connector can tell where the message was; what went that way is in the groups' offsets (`kafka_metrics`).
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from otel_control_gym.stands.twin.conventions import PodIdentity, series_labels, span_name
+from otel_control_gym.stands.twin.conventions import PodIdentity, message_span_name, series_labels, span_name
 from otel_control_gym.stands.twin.recording import BOUNDS_MS
-from otel_control_gym.stands.twin.state import CLIENT, INTERNAL, SERVER
+from otel_control_gym.stands.twin.state import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER
 from otel_control_gym.stands.twin.time_series import Numbers, TimeSeries, Values
 from otel_control_gym.stands.twin.world import World
 
@@ -42,7 +44,13 @@ EDGE_FAILED = "traces_service_graph_request_failed_total"
 EDGE_CLIENT = "traces_service_graph_request_client_seconds"
 EDGE_SERVER = "traces_service_graph_request_server_seconds"
 
-_KINDS = {SERVER: "SPAN_KIND_SERVER", CLIENT: "SPAN_KIND_CLIENT", INTERNAL: "SPAN_KIND_INTERNAL"}
+_KINDS = {
+    SERVER: "SPAN_KIND_SERVER",
+    CLIENT: "SPAN_KIND_CLIENT",
+    INTERNAL: "SPAN_KIND_INTERNAL",
+    PRODUCER: "SPAN_KIND_PRODUCER",
+    CONSUMER: "SPAN_KIND_CONSUMER",
+}
 _STATUS = ("STATUS_CODE_UNSET", "STATUS_CODE_ERROR")
 _LE_MS = (*map(str, BOUNDS_MS), "+Inf")
 _LE_SECONDS = (*(f"{bound / 1000:g}" for bound in BOUNDS_MS), "+Inf")
@@ -97,7 +105,11 @@ class SpanMetrics:
                 name = span_name(INTERNAL, names.flows[row.operation], None)
             else:
                 target, operation = names.operations[row.operation]
-                name = span_name(row.kind, operation, services[target])
+                if row.kind in (PRODUCER, CONSUMER):
+                    owner = simulation.slots[row.slot]
+                    name = message_span_name(simulation.config, row.kind, owner, operation)
+                else:
+                    name = span_name(row.kind, operation, services[target])
             home = self._world.containers[row.slot].home  # a collector goes on counting when a container restarts
             self._row_groups.append(self._groups.setdefault((home, row.kind, name), len(self._groups)))
         groups = np.array(self._row_groups)

@@ -4,7 +4,8 @@ In: the application's configuration, a pod. Out: the texts that series (as label
 that a span is counted under the name that it bears.
 
 Names are those after the collector's `transform` processor (demo 2.2.0 sets semantic-convention names there): `rpc.service/rpc.method`
-for gRPC, method and route for an HTTP server, the method alone for an HTTP client, the statement for databases. The old HTTP
+for gRPC, method and route for an HTTP server, the method alone for an HTTP client, the statement for databases, topic and what is done with
+it for messages (.NET's instrumentation names its span after the receipt, Java's after the processing). The old HTTP
 convention (`http.method`) is what the Node and Python instrumentations of this release still write, the stable one the others'.
 """
 
@@ -14,13 +15,15 @@ import msgspec
 
 from otel_control_gym.engine.settings import Service, ServiceConfiguration
 from otel_control_gym.stands.twin.manifests import cluster_ip
-from otel_control_gym.stands.twin.state import CLIENT, INTERNAL
+from otel_control_gym.stands.twin.state import CLIENT, CONSUMER, INTERNAL, PRODUCER
 
 __all__ = (
     "Attribute",
     "PodIdentity",
     "call_attributes",
     "language",
+    "message_attributes",
+    "message_span_name",
     "resource_attributes",
     "series_labels",
     "span_name",
@@ -96,6 +99,65 @@ def span_name(kind: int, operation: str, target: Service | None) -> str:
     return operation
 
 
+def message_span_name(config: ServiceConfiguration, kind: int, owner: str, operation: str) -> str:
+    """Return the name of a span about a message.
+
+    Args:
+        kind: PRODUCER or CONSUMER.
+        owner: the service whose span it is.
+        operation: of the broker (PRODUCER), or of the consumer.
+    """
+    if kind == PRODUCER:
+        return f"{_topic_written(config, operation)} publish"
+    topic, _ = _consumption(config, owner, operation)
+    return f"{topic} {_consuming(config, owner)}"
+
+
+def message_attributes(
+    config: ServiceConfiguration, *, kind: int, owner: str, operation: str, failed: bool
+) -> dict[str, Attribute]:
+    """Return the attributes of a PRODUCER or CONSUMER span; see `message_span_name`."""
+    found: dict[str, Attribute] = {"messaging.system": "kafka"}
+    if kind == CONSUMER:
+        topic, group = _consumption(config, owner, operation)
+        verb = _consuming(config, owner)
+        return found | {
+            "messaging.destination.name": topic,
+            "messaging.operation.name": verb,
+            "messaging.operation.type": verb,
+            "messaging.consumer.group.name": group,
+        }
+    topic = _topic_written(config, operation)
+    broker = config.topics[topic].broker
+    return found | {
+        "messaging.destination.name": topic,
+        "messaging.operation.name": "publish",
+        "messaging.operation.type": "send",
+        "messaging.kafka.producer.success": "false" if failed else "true",
+        "peer.service": broker,
+        "server.address": broker,
+        "server.port": config.services[broker].port,
+    }
+
+
+def _topic_written(config: ServiceConfiguration, operation: str) -> str:
+    return next(name for name, topic in config.topics.items() if topic.operation == operation)
+
+
+def _consumption(config: ServiceConfiguration, service: str, operation: str) -> tuple[str, str]:
+    """Return the topic that a service's operation processes messages of, and the group."""
+    return next(
+        (name, consumer.group)
+        for name, topic in config.topics.items()
+        for consumer in topic.consumers
+        if (consumer.service, consumer.operation) == (service, operation)
+    )
+
+
+def _consuming(config: ServiceConfiguration, service: str) -> str:
+    return "receive" if language(config.services[service]) == "dotnet" else "process"
+
+
 def call_attributes(
     config: ServiceConfiguration, *, kind: int, owner: str, target: str, operation: str, status: int, attempt: int = 0
 ) -> dict[str, Attribute]:
@@ -131,6 +193,8 @@ def call_attributes(
                 "server.address": target,
                 "server.port": settings.port,
             }
+        case "kafka":  # what isn't about a message
+            return {"messaging.system": "kafka", "server.address": target, "server.port": settings.port}
 
 
 def _rpc(settings: Service, operation: str, status: int) -> dict[str, Attribute]:

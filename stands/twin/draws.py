@@ -5,10 +5,10 @@ key alone, never of the draws before it, so that an action shifts no draw but th
 
 What is exogenous (the same in two runs of one seed whatever is done to the stand): per user and iteration the task, the number of
 additions, the products and the pause; per request and call path (call site, repetition, attempt) the CPU work, the jitter of
-each leg, which of its transmissions a lossy network takes, whether it fails by itself, and the endpoint's and the split's
-*uniform*; the gaps of open arrivals; whether a trace is sampled; the phase of a pod's CFS periods. What isn't: the moments of a
-closed loop's requests (they follow the answers), how many iterations a user gets through, and which pod an endpoint's uniform
-means (that depends on who is ready).
+each leg, which of its transmissions a lossy network takes, whether it fails by itself or by a flag, and the endpoint's, the split's and
+the cache's *uniform*; a message's partition and the work for it; the gaps of open arrivals; whether a trace is sampled; the phase of a
+pod's CFS periods. What isn't: the moments of a closed loop's requests (they follow the answers), how many iterations a user gets
+through, and which pod an endpoint's uniform means (that depends on who is ready).
 """
 
 from __future__ import annotations
@@ -23,14 +23,20 @@ from otel_control_gym.stands.twin.compilation import compiled
 __all__ = (
     "ADDITIONS",
     "ARRIVAL",
+    "ATTEMPT",
     "BACKOFF",
+    "CACHE",
     "CLIENT_SPAN",
     "CONNECTION",
+    "COPY",
     "ENDPOINT",
     "FAILURE",
+    "FLAG",
     "FLOW",
     "LEG",
     "LOSS",
+    "MESSAGE",
+    "PARTITION",
     "PHASE",
     "PRODUCT",
     "REQUEST",
@@ -73,6 +79,13 @@ BACKOFF: Final = 19
 SPLIT: Final = 20
 LOSS: Final = 21
 FAILURE: Final = 22
+PARTITION: Final = 40
+MESSAGE: Final = 41
+CACHE: Final = 42
+FLAG: Final = 43
+COPY: Final = 44
+
+ATTEMPT: Final = 2**40  #: part of an attempt's key, under that of the attempt before; call sites are smaller
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)

@@ -14,15 +14,19 @@ from otel_control_gym.stands.twin.state import State
 __all__ = (
     "ARRIVAL",
     "ARRIVE",
+    "COMMIT",
+    "FETCH",
     "KINDS",
     "MEMORY",
     "PROCESSOR",
+    "REBALANCE",
     "REPORT",
     "RESEND",
     "SESSION",
     "SPAWN",
     "TIMEOUT",
     "TRANSMIT",
+    "WAKE",
     "drop_earliest",
     "push",
 )
@@ -36,6 +40,10 @@ ARRIVAL: Final = 5  #: an open arrival
 MEMORY: Final = 6  #: a stressor has grown (pod)
 TIMEOUT: Final = 7  #: a caller has waited long enough (hop)
 RESEND: Final = 8  #: a call is tried again (hop)
+WAKE: Final = 9  #: a flag's delay is over (hop)
+FETCH: Final = 10  #: a consumer asks for messages (reader)
+COMMIT: Final = 11  #: a consumer commits what it has processed (reader)
+REBALANCE: Final = 12  #: a group shares its partitions out (consumer)
 TRANSMIT: Final = 15  #: what the network has dropped is sent again (hop)
 KINDS: Final = 16  #: payload = index * KINDS + kind
 

@@ -20,6 +20,7 @@ __all__ = (
     "LINED",
     "QUEUED",
     "RESTING",
+    "SLEEPING",
     "WAITING",
     "WIRED",
     "end_server",
@@ -35,6 +36,7 @@ ACTIVE: Final = 3
 WAITING: Final = 4
 DONE: Final = 5
 RESTING: Final = 6  #: not sent yet: the pause before a retry
+SLEEPING: Final = 7  #: held up by a flag, without the CPU
 LINED: Final = 8  #: not sent yet: all of the caller's connections are in use
 
 
@@ -53,7 +55,7 @@ def take_row(
     hop.arrived, hop.server_ns = 0, -1
     hop.next_call = hop.repeat = hop.pending = hop.stage = hop.position = 0
     hop.left = hop.right = hop.next = -1
-    hop.client_open = hop.holding = hop.reported = hop.told = hop.attempt = hop.deadline = hop.pooled = 0
+    hop.client_open = hop.holding = hop.reported = hop.told = hop.attempt = hop.deadline = hop.pooled = hop.flagged = 0
     return index
 
 

@@ -2,9 +2,9 @@
 
 In: a state, a moment to run to, and one command to carry out first. Out: how far it came and why it stopped.
 
-The loop takes the earliest event, lets it take place (`calls`, `processor`, `users`) and then lets every hop that can go on do so. It
-stops at `until`, all events of that moment included, at the moment at which a pod outgrows its memory limit, or before an event for
-which an array might be too small: it then asks for room, and goes on later as if nothing had been (`simulation` grows the arrays).
+The loop takes the earliest event, lets it take place (`calls`, `processor`, `users`, `consumers`) and then lets every hop that can go on
+do so. It stops at `until`, all events of that moment included, at the moment at which a pod outgrows its memory limit, or before an event
+for which an array might be too small: it then asks for room, and goes on later as if nothing had been (`simulation` grows the arrays).
 Control loops are Python and act between two runs, by commands, never inside one. Everything that changes physics comes in through `run`,
 so there is one function to compile and to load.
 
@@ -22,26 +22,41 @@ from otel_control_gym.stands.twin.calls import (
     handle_report,
     handle_resend,
     handle_timeout,
+    handle_wake,
 )
 from otel_control_gym.stands.twin.compilation import compiled, entry_point
+from otel_control_gym.stands.twin.consumers import (
+    end_message,
+    handle_fetch,
+    handle_rebalance,
+    join,
+    leave,
+    open_logs,
+    vanish,
+)
 from otel_control_gym.stands.twin.event_heap import (
     ARRIVAL,
     ARRIVE,
+    COMMIT,
+    FETCH,
     KINDS,
     MEMORY,
     PROCESSOR,
+    REBALANCE,
     REPORT,
     RESEND,
     SESSION,
     SPAWN,
     TIMEOUT,
     TRANSMIT,
+    WAKE,
     drop_earliest,
 )
 from otel_control_gym.stands.twin.memory import grow_memory
+from otel_control_gym.stands.twin.message_log import handle_commit
 from otel_control_gym.stands.twin.network import handle_transmission
 from otel_control_gym.stands.twin.processor import change_limit, change_stress, clear_work, handle_processor
-from otel_control_gym.stands.twin.state import DRAINING, STOPPED, TIMED_OUT, State
+from otel_control_gym.stands.twin.state import DRAINING, NOBODY, STOPPED, TIMED_OUT, State
 from otel_control_gym.stands.twin.topology import Topology
 from otel_control_gym.stands.twin.users import (
     change_rate,
@@ -127,6 +142,7 @@ def _has_room(state: State, extra: int) -> bool:
         world.heap_size + world.margin + extra <= len(state.heap)
         and world.hops_used + world.margin <= len(state.hops)
         and world.spans + world.margin <= len(state.spans)
+        and world.messages_used + world.margin <= len(state.messages)
         and world.sessions_used < len(state.sessions)
     )
 
@@ -142,6 +158,8 @@ def _take_place(topology: Topology, state: State, kind: int, index: int) -> None
         session = handle_report(topology, state, index)
         if session >= 0:
             end_request(topology, state, session, task, outcome)
+        elif session < NOBODY:
+            end_message(topology, state, -2 - session)
     elif kind == PROCESSOR:
         pod = state.pods[index]
         if pod.due == world.now:
@@ -158,6 +176,14 @@ def _take_place(topology: Topology, state: State, kind: int, index: int) -> None
     elif kind == MEMORY:
         if state.pods[index].memory_due == world.now:
             grow_memory(topology, state, index)
+    elif kind == WAKE:
+        handle_wake(topology, state, index)
+    elif kind == FETCH:
+        handle_fetch(topology, state, index)
+    elif kind == COMMIT:
+        handle_commit(topology, state, index)
+    elif kind == REBALANCE:
+        handle_rebalance(topology, state, index)
     elif kind == SESSION:
         handle_session(topology, state, index)
     elif kind == SPAWN:
@@ -178,8 +204,12 @@ def _carry_out(topology: Topology, state: State, command: int, subject: int, amo
         hand_load(state, subject)
     elif command == READY:
         _set_ready(state, subject, amount > 0.0)
+        if amount > 0.0:
+            open_logs(topology, state, subject)
+            join(topology, state, subject)
     elif command == DRAIN:
         pods[subject].life = DRAINING
+        leave(topology, state, subject)
     elif command in (STOP, KILL):
         if subject == state.world[0].load_pod:
             end_sessions(state)
@@ -188,6 +218,7 @@ def _carry_out(topology: Topology, state: State, command: int, subject: int, amo
         state.world[0].killed = -1
         pods[subject].life = STOPPED
         abandon_hops(topology, state, subject)
+        vanish(topology, state, subject)
         clear_work(state, subject)
     elif command == GROW_MEMORY:
         grow_memory(topology, state, subject)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.conventions import PodIdentity, series_labels
@@ -36,7 +37,7 @@ class KubeletMetrics:
         self._series = series
         self._blocks: dict[int, list[int]] = {}  # home slot -> its series
         self._values: Values = np.empty(0)
-        self._cpu_before: dict[int, float] = {}
+        self._cpu_before = np.empty(0)  # by home slot; NaN before the first look
 
     def housekeep(self) -> None:
         """Look at the containers of all pods; series of pods that are gone end, without a last sample."""
@@ -46,22 +47,37 @@ class KubeletMetrics:
         ]
         if running != list(self._blocks):
             self._follow(running)
+        containers = [world.containers[home] for home in self._blocks]
+        homes = np.array(list(self._blocks), np.int64)
+        current = np.array([container.slot for container in containers], np.int64)
+        runs = np.array([slot for container in containers for slot in container.slots], np.int64)
+        first = np.cumsum([0, *(len(container.slots) for container in containers)])[:-1]
         counters = world.simulation.pod_counters()
-        values: list[float] = []
-        for slot, block in self._blocks.items():
-            slots, current = world.containers[slot].slots, world.containers[slot].slot
-            cpu = float(counters.cpu_seconds[slots].sum())
-            usage = (cpu - self._cpu_before.get(slot, cpu)) / HOUSEKEEPING_SECONDS
-            self._cpu_before[slot] = cpu
-            received, sent = counters.rx_bytes[slots].sum(), counters.tx_bytes[slots].sum()
-            values += (cpu, usage, counters.memory_bytes[current], received, sent)
-            if len(block) > _KUBELET:
-                values += (
-                    counters.cfs_periods[current],
-                    counters.cfs_throttled_periods[current],
-                    counters.cfs_throttled_seconds[current],
-                )
-        self._values = np.array(values, np.float64)
+        cpu = _per_pod(counters.cpu_seconds, runs, first)
+        looks = np.stack(
+            [
+                cpu,
+                self._usage(homes, cpu),
+                counters.memory_bytes[current],
+                _per_pod(counters.rx_bytes, runs, first),
+                _per_pod(counters.tx_bytes, runs, first),
+                counters.cfs_periods[current],
+                counters.cfs_throttled_periods[current],
+                counters.cfs_throttled_seconds[current],
+            ],
+            axis=1,
+        )
+        widths = np.array([len(block) for block in self._blocks.values()], np.int64)
+        self._values = looks[np.arange(looks.shape[1]) < widths[:, None]]
+
+    def _usage(self, homes: Numbers, cpu: Values) -> Values:
+        """Return the mean cores since the last look, 0 at the first."""
+        known = len(self._cpu_before)
+        if known < len(self._world.containers):
+            self._cpu_before = np.append(self._cpu_before, np.full(len(self._world.containers) - known, np.nan))
+        usage: Values = np.nan_to_num((cpu - self._cpu_before[homes]) / HOUSEKEEPING_SECONDS)
+        self._cpu_before[homes] = cpu
+        return usage
 
     def read(self, now: int) -> Values:
         """Return the values of `numbers`; pods that came or went make it another object."""
@@ -75,7 +91,8 @@ class KubeletMetrics:
         return self._values
 
     def _follow(self, running: list[int]) -> None:
-        self._end([slot for slot in self._blocks if slot not in dict.fromkeys(running)], self._world.simulation.now)
+        still = dict.fromkeys(running)
+        self._end([slot for slot in self._blocks if slot not in still], self._world.simulation.now)
         for slot in running:
             if slot not in self._blocks:
                 self._blocks[slot] = self._declare(slot)
@@ -84,7 +101,6 @@ class KubeletMetrics:
     def _end(self, slots: list[int], now: int) -> None:
         for slot in slots:
             self._series.end(self._blocks.pop(slot), now)
-            self._cpu_before.pop(slot, None)
         self._number()
 
     def _number(self) -> None:
@@ -166,3 +182,8 @@ class ClusterMetrics:
             }
             self.numbers = np.array(list(self._known.values()), np.int64)
         self._values = np.array([value for _, value in found.values()])
+
+
+def _per_pod(counter: npt.NDArray[np.generic], runs: Numbers, first: Numbers) -> Values:
+    """Return a counter summed over the runs of each pod's container."""
+    return np.add.reduceat(counter[runs].astype(np.float64), first) if len(first) else np.empty(0)

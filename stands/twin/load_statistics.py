@@ -74,6 +74,8 @@ class LoadStatistics:
         self._simulation = simulation
         names = simulation.names
         self._operations = list(names.called[names.load_service])
+        self._rows: dict[int, int] = {}  # row of the kernel's spans -> place of its operation
+        self._seen = 0  # rows that were looked at
         self._base = self._read()
         self._past: deque[_Reading] = deque([self._base])
 
@@ -122,12 +124,15 @@ class LoadStatistics:
 
     def _read(self) -> _Reading:
         simulation = self._simulation
-        service = simulation.names.services[simulation.names.load_service]
+        names, rows = simulation.names, simulation.span_rows
+        service = names.services[names.load_service]
+        for row in range(self._seen, len(rows)):  # rows are only ever added
+            if rows[row].kind == CLIENT and simulation.slots[rows[row].slot] == service:
+                self._rows[row] = self._operations.index(rows[row].operation)
+        self._seen = len(rows)
+        own, places = list(self._rows), list(self._rows.values())
         buckets = np.zeros((len(self._operations), 2, len(BOUNDS_MS) + 1), np.int64)
         total = np.zeros((len(self._operations), 2))
-        for row, span_row in enumerate(simulation.span_rows):
-            if span_row.kind == CLIENT and simulation.slots[span_row.slot] == service:
-                place = self._operations.index(span_row.operation)
-                buckets[place] += simulation.span_buckets[row]
-                total[place] += simulation.span_ms[row]
+        np.add.at(buckets, places, simulation.span_buckets[own])
+        np.add.at(total, places, simulation.span_ms[own])
         return _Reading(simulation.now, buckets, total)

@@ -16,7 +16,7 @@ from otel_control_gym.engine.randomness import draw_bits
 from otel_control_gym.engine.settings import ServiceConfiguration, Workload
 from otel_control_gym.stands.twin import kernel
 from otel_control_gym.stands.twin.counters import SpanRow
-from otel_control_gym.stands.twin.state import STOPPED, State, empty_state, grown, link_free_rows
+from otel_control_gym.stands.twin.state import STOPPED, State, empty_state, grown, link_free_rows, with_topics
 from otel_control_gym.stands.twin.topology import Names, Topology, build_topology
 
 __all__ = ("NS_PER_SECOND", "EgressRule", "Machine")
@@ -60,12 +60,20 @@ class Machine:
         self._seed = seed
         self._preference = span_error_preference
         self._node_cores = node_cores
-        self._state: State = empty_state(
-            len(config.services), len(config.edges), max(1, len(config.flows)), len(self.names.statuses)
+        state = empty_state(
+            len(config.services),
+            len(config.edges),
+            max(1, len(config.flows)),
+            statuses=len(self.names.statuses),
+            operations=len(self._topology.operations),
+            calls=len(self._topology.calls),
         )
+        consumed = [self.names.topics.index(topic) for topic, _, _ in self.names.consumers]
+        self._state: State = with_topics(state, self.names.partitions, consumed)
         self._slots: list[str] = []
         self._rows: list[SpanRow] = []
         self._services = {name: row for row, name in enumerate(self.names.services)}
+        self._operations = {f"{service}:{name}": row for row, (service, name) in enumerate(self.names.operations)}
         self._connections = 0
         self._ramps: dict[tuple[int, str], tuple[int, int, int]] = {}
         self._exits: list[tuple[int, int]] = []
@@ -73,8 +81,9 @@ class Machine:
         world = self._state.world
         world["root_key"] = draw_bits(seed)
         world["now"] = start
-        # A call brings an event, and another one for its deadline.
-        world["margin"] = 2 * self.names.fan_out * _MAX_LINES + 8
+        # A call brings an event, and another one for its deadline; a pod of a consumer moves all readers, a message one of each group.
+        readers, groups = len(self._state.readers), len(self._state.groups)
+        world["margin"] = 2 * self.names.fan_out * _MAX_LINES + 2 * (readers + groups) + 8
 
     @property
     def now(self) -> int:
@@ -118,6 +127,7 @@ class Machine:
         self._room("hops", int(world["hops_used"]) + margin)
         self._room("spans", int(world["spans"]) + margin)
         self._room("sessions", int(world["sessions_used"]) + 1)
+        self._room("messages", int(world["messages_used"]) + margin)
 
     def _room(self, name: str, rows: int) -> npt.NDArray[Any]:
         """See to it that a table has `rows` rows at least, and return it."""
@@ -133,6 +143,8 @@ class Machine:
             self._state = self._state._replace(todo=grown(self._state.todo, len(table)))
         elif name == "sessions":
             world["free_session"] = link_free_rows(table, before, int(world["free_session"][0]))
+        elif name == "messages":
+            world["free_message"] = link_free_rows(table, before, int(world["free_message"][0]))
         return table
 
     def _set_ramp(self, slot: int, name: str, size_bytes: int, ramp_ns: int) -> None:

@@ -1,11 +1,12 @@
 """A pod's memory: what its process holds, what its requests do, what a stressor has touched so far, and the limit.
 
-In: requests that arrive, ramps that grow, limits that change. Out: `world.killed`, the pod that is over its limit. The kernel stops
-there: Linux has killed the container, and what comes next is the kubelet's business (`kubelet`).
+In: requests that arrive or leave something behind, ramps that grow, limits that change. Out: `world.killed`, the pod that is over its
+limit. The kernel stops there: Linux has killed the container, and what comes next is the kubelet's business (`kubelet`).
 
-Memory is a base, a share per request in flight (queued ones too) and the ramps. A ramp grows linearly in steps of 10 ms, as Chaos Mesh's
-memStress does; a process that doesn't fit into its limit is a ramp as well, from nothing to its base while it starts, so that it
-dies before it serves. With cgroup v2 the kubelet asks for the whole container to die (memory.oom.group), whoever asked for the last page.
+Memory is a base, a share per request in flight (queued ones too), what requests have leaked, and the ramps. A ramp grows linearly in
+steps of 10 ms, as Chaos Mesh's memStress does; a process that doesn't fit into its limit is a ramp as well, from nothing to its base
+while it starts, so that it dies before it serves. With cgroup v2 the kubelet asks for the whole container to die (memory.oom.group),
+whoever asked for the last page.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def check_memory(topology: Topology, state: State, slot: int) -> None:
     pod = state.pods[slot]
     if pod.memory_limit == 0 or pod.life == STOPPED:
         return
-    held = pod.memory_base + pod.memory_ramped + topology.services[pod.service].memory_request * pod.in_flight
+    held = (
+        pod.memory_base + pod.memory_ramped + pod.leaked + topology.services[pod.service].memory_request * pod.in_flight
+    )
     if held > pod.memory_limit:
         state.world[0].killed = slot
 

@@ -20,7 +20,7 @@ from otel_control_gym.stands.twin.draws import PHASE
 from otel_control_gym.stands.twin.machine import NS_PER_SECOND, Machine
 from otel_control_gym.stands.twin.processor import PERIOD
 from otel_control_gym.stands.twin.runtime import PodProcess
-from otel_control_gym.stands.twin.state import CLIENT, INTERNAL, NEVER, RUNNING, SERVER, grown
+from otel_control_gym.stands.twin.state import CLIENT, CONSUMER, INTERNAL, NEVER, PRODUCER, RUNNING, SERVER, grown
 
 __all__ = ("PodCommands",)
 
@@ -145,7 +145,13 @@ class PodCommands(Machine):
 
     def _add_rows(self, slot: int, kind: int, operations: Sequence[int]) -> int:
         first = len(self._rows)
-        self._rows.extend(SpanRow(slot=slot, kind=kind, operation=operation) for operation in operations)
+        for operation in operations:
+            own = kind
+            if kind == CLIENT and self._topology.operations["topic"][operation] >= 0:
+                own = PRODUCER
+            elif kind == SERVER and self._topology.operations["consumed"][operation]:
+                own = CONSUMER
+            self._rows.append(SpanRow(slot=slot, kind=own, operation=operation))
         self._room("span_sums_ns", len(self._rows))
         self._room("span_buckets", len(self._rows))
         return first

@@ -3,7 +3,7 @@
 In: work that starts, limits and stress that change, the processor event. Out: hops whose work is done, on the list `todo`; CPU time
 and throttling in the pod's counters.
 
-Running requests get equal shares. With n of them, `threads` of the runtime and `stress` busy threads beside them, they use min(n,
+Running requests get equal shares. With n of them, `threads` of the runtime and busy threads (stress, a flag's) beside them, they use min(n,
 threads) cores between them, scaled down together with the stress where the node has too few. Each advances a *virtual time* at the
 same rate, so a request is done when virtual time reaches a mark that was known when it came: nothing has to be touched in between.
 
@@ -26,6 +26,7 @@ __all__ = (
     "BATCH",
     "PERIOD",
     "add_work",
+    "change_busy_threads",
     "change_limit",
     "change_stress",
     "clear_work",
@@ -71,10 +72,10 @@ def plan(state: State, slot: int, threads: int) -> None:
     wanted = float(pod.running)
     if 0 < threads < pod.running:
         wanted = float(threads)
-    total = wanted + pod.stress
+    total = wanted + pod.stress + pod.busy_threads
     scale = 1.0 if total <= pod.cores else pod.cores / total
     pod.demand = total * scale
-    pod.stress_demand = pod.stress * scale
+    pod.stress_demand = (pod.stress + pod.busy_threads) * scale
     pod.rate = wanted * scale / pod.running if pod.running > 0 else 0.0
     due = NEVER
     if pod.throttled:
@@ -173,13 +174,22 @@ def change_stress(state: State, slot: int, stress: float, threads: int) -> None:
 
 
 @compiled
+def change_busy_threads(state: State, slot: int, threads_busy: float, threads: int) -> None:
+    """Change how many threads of the process itself spin beside its requests."""
+    pod = state.pods[slot]
+    settle(pod, state.world[0].now)
+    pod.busy_threads = threads_busy
+    plan(state, slot, threads)
+
+
+@compiled
 def clear_work(state: State, slot: int) -> None:
     """Drop all work of a pod that stops; its counters stay."""
     pod = state.pods[slot]
     settle(pod, state.world[0].now)
     pod.running = 0
     pod.work_root = -1
-    pod.virtual = pod.stress = pod.demand = pod.stress_demand = pod.rate = 0.0
+    pod.virtual = pod.stress = pod.busy_threads = pod.demand = pod.stress_demand = pod.rate = 0.0
     pod.throttled = 0
     pod.due = NEVER
 

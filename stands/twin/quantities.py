@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from otel_control_gym.stands.twin.objects import Object
 from otel_control_gym.stands.twin.runtime import PodResources
@@ -29,6 +30,7 @@ _DECIMAL = {
 }
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str | float) -> Fraction:
     """Return a quantity's value in base units.
 

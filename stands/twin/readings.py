@@ -21,6 +21,12 @@ from otel_control_gym.stands.twin.counters import (
     read_pods,
 )
 from otel_control_gym.stands.twin.machine import NS_PER_SECOND, Machine
+from otel_control_gym.stands.twin.message_counters import (
+    GroupReading,
+    TopicReading,
+    read_groups,
+    read_topics,
+)
 from otel_control_gym.stands.twin.topology import Table
 
 __all__ = ("Readings",)
@@ -52,7 +58,8 @@ class Readings(Machine):
     def span_buckets(self) -> npt.NDArray[np.int64]:
         """Return spans by duration [rows, 2 (ok, failed), 17], not cumulative; summed over the last axis: calls.
 
-        SERVER rows count what pods answered, CLIENT rows what their calls came to, INTERNAL rows users' tasks.
+        SERVER rows count what pods answered, CONSUMER rows messages that they processed, CLIENT and PRODUCER rows what their calls came to,
+        INTERNAL rows users' tasks.
         """
         return read_only(self._state.span_buckets[: len(self._rows)])
 
@@ -82,7 +89,8 @@ class Readings(Machine):
     def edge_buckets(self) -> npt.NDArray[np.int64]:
         """Return finished calls by duration [edges, 2 (ok, failed), 2 (client's view, server's view), 17], not cumulative.
 
-        Refused, lost and timed out calls are in the client's view only; calls whose caller died are in neither.
+        Refused, lost and timed out calls are in the client's view only; calls whose caller died, and copies of calls that nobody
+        waits for, are in neither.
         """
         return read_only(self._state.edge_buckets)
 
@@ -95,6 +103,14 @@ class Readings(Machine):
         """Return what the users asked for and got."""
         source = self.names.services[self.names.load_service]
         return read_load(self._state, [row for row, edge in enumerate(self.names.edges) if edge[0] == source])
+
+    def topics(self) -> tuple[TopicReading, ...]:
+        """Return the state of the topics, in the configuration's order."""
+        return read_topics(self._topology, self._state, self.names)
+
+    def groups(self) -> tuple[GroupReading, ...]:
+        """Return the state of the consumer groups, each with its place in every partition."""
+        return read_groups(self._topology, self._state, self.names)
 
     def statistics(self) -> Statistics:
         """Return how much the kernel did and holds."""
@@ -127,5 +143,6 @@ class Readings(Machine):
         """Return each pod's memory: its process, what its requests hold, what grew beside it."""
         pods = self._state.pods[: len(self._slots)]
         per_request = self._topology.services["memory_request"][pods["service"]]
-        used: npt.NDArray[np.int64] = pods["memory_base"] + pods["memory_ramped"] + per_request * pods["in_flight"]
+        held = pods["memory_base"] + pods["memory_ramped"] + per_request * pods["in_flight"]
+        used: npt.NDArray[np.int64] = held + pods["leaked"].astype(np.int64)
         return used

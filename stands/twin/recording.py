@@ -27,11 +27,14 @@ from otel_control_gym.stands.twin.draws import (
 from otel_control_gym.stands.twin.state import (
     ATTEMPTED,
     CLIENT,
+    CONSUMER,
     IN_FLIGHT,
     INTERNAL,
     LINE_TIMED_OUT,
     LOST,
+    NOBODY,
     OK,
+    PRODUCER,
     RETRIED,
     SERVER,
     Record,
@@ -97,13 +100,15 @@ def close_call(topology: Topology, state: State, index: int) -> None:
     state.edge_counts[edge, IN_FLIGHT] -= 1
     state.edge_counts[edge, hop.outcome] += 1
     state.edge_statuses[edge, topology.status_columns[hop.status]] += 1
+    if hop.parent < 0 and hop.session == NOBODY:
+        return  # a copy: nobody has waited for it, and the demo's SDKs don't see it
     state.edge_sums_ns[edge, failed, 0] += duration
     state.edge_buckets[edge, failed, 0, slot] += 1
     if hop.server_ns >= 0:
         state.edge_sums_ns[edge, failed, 1] += hop.server_ns
         state.edge_buckets[edge, failed, 1, bucket(hop.server_ns)] += 1
     rows = state.pods[hop.client].client_rows
-    if rows >= 0:
+    if rows >= 0 and hop.session >= NOBODY:
         state.span_sums_ns[rows + call.target, failed] += duration
         state.span_buckets[rows + call.target, failed, slot] += 1
         kept = _keep(state, hop.trace, failed)
@@ -113,7 +118,8 @@ def close_call(topology: Topology, state: State, index: int) -> None:
                 parent_id = bits(state.hops[hop.parent].key, SERVER_SPAN, 0)
             _identify(span, hop.trace, bits(hop.key, CLIENT_SPAN, 0), parent_id, hop.sent, now)
             span.pod, span.peer, span.operation, span.edge = hop.client, hop.pod, call.operation, edge
-            span.kind, span.attempt = CLIENT, hop.attempt
+            span.kind = PRODUCER if topology.operations[call.operation].topic >= 0 else CLIENT
+            span.attempt = hop.attempt
             span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 
@@ -136,10 +142,13 @@ def close_server(topology: Topology, state: State, index: int) -> None:
         kept = _keep(state, hop.trace, failed)
         if kept >= 0:
             span = state.spans[kept]
-            span_id, parent_id = bits(hop.key, SERVER_SPAN, 0), bits(hop.key, CLIENT_SPAN, 0)
+            span_id = bits(hop.key, SERVER_SPAN, 0)
+            # A message is the beginning of a trace.
+            parent_id = bits(hop.key, CLIENT_SPAN, 0) if hop.session >= NOBODY else np.uint64(0)
             _identify(span, hop.trace, span_id, parent_id, hop.arrived, now)
             span.pod, span.peer, span.operation, span.edge = hop.pod, hop.client, call.operation, call.edge
-            span.kind, span.attempt = SERVER, hop.attempt
+            span.kind = CONSUMER if operation.consumed else SERVER
+            span.attempt = hop.attempt
             span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 

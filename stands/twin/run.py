@@ -79,6 +79,7 @@ class TwinRun:
 
     def advance_once(self, until: int) -> bool:
         """Go to the next due moment, at most `until`, and do what is due there; return whether `until` is still ahead."""
+        self.world.follow_flags()
         due = self.control_plane.due()
         moment = min(until, self._next_scrape, self._next_housekeeping, self._next_refresh)
         if due is not None:

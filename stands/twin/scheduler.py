@@ -11,6 +11,7 @@ from otel_control_gym.stands.twin.controller import Context, split_key
 from otel_control_gym.stands.twin.kubernetes_events import record
 from otel_control_gym.stands.twin.objects import POD, Object, condition, set_condition
 from otel_control_gym.stands.twin.quantities import pod_resources
+from otel_control_gym.stands.twin.runtime import PodResources
 from otel_control_gym.stands.twin.watches import Change
 
 __all__ = ("NODE_NAME", "Scheduler")
@@ -25,11 +26,14 @@ class Scheduler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._bound: dict[str, PodResources] = {}  # what the node's pods hold, by UID
+        self._cores, self._memory = 0.0, 0  # together
 
     def observe(self, change: Change) -> None:
-        """Queue new pods, and the pods that wait for room when a pod has gone."""
+        """Keep account of the node; queue new pods, and the pods that wait for room when a pod has gone."""
         if change.kind is not POD:
             return
+        self._account(change)
         if change.type == "ADDED":
             self._queue(change.object)
         elif change.type == "DELETED":
@@ -79,13 +83,23 @@ class Scheduler:
 
     def _lack(self, pod: Object) -> str:
         """Return which resource the node hasn't enough of for the pod's requests, or nothing."""
-        cores, memory = self._context.settings.node_cores, self._context.settings.node_memory_bytes
-        for other in self._context.store.objects(POD):
-            if other["spec"].get("nodeName") and other.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
-                resources = pod_resources(other["spec"])
-                cores -= resources.cpu_request_cores
-                memory -= resources.memory_request_bytes
+        cores = self._context.settings.node_cores - self._cores
+        memory = self._context.settings.node_memory_bytes - self._memory
         wanted = pod_resources(pod["spec"])
         if wanted.cpu_request_cores > cores + 1e-9:
             return "Insufficient cpu"
         return "Insufficient memory" if wanted.memory_request_bytes > memory else ""
+
+    def _account(self, change: Change) -> None:
+        """Take a bound pod's requests into account, those of one that is over or gone out of it."""
+        pod = change.object
+        uid = pod["metadata"]["uid"]
+        before = self._bound.pop(uid, None)
+        if before is not None:
+            self._cores -= before.cpu_request_cores
+            self._memory -= before.memory_request_bytes
+        over = change.type == "DELETED" or pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+        if pod["spec"].get("nodeName") and not over:
+            self._bound[uid] = held = pod_resources(pod["spec"])
+            self._cores += held.cpu_request_cores
+            self._memory += held.memory_request_bytes

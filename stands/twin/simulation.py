@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from otel_control_gym.engine.settings import ServiceConfiguration, Workload
 from otel_control_gym.stands.twin.fault_commands import FaultCommands
+from otel_control_gym.stands.twin.flag_commands import FlagCommands
 from otel_control_gym.stands.twin.load_commands import LoadCommands
 from otel_control_gym.stands.twin.machine import NS_PER_SECOND
 from otel_control_gym.stands.twin.pod_commands import PodCommands
@@ -30,7 +31,7 @@ from otel_control_gym.stands.twin.state import copy_state
 __all__ = ("Simulation",)
 
 
-class Simulation(PodCommands, FaultCommands, LoadCommands, Readings):
+class Simulation(PodCommands, FaultCommands, FlagCommands, LoadCommands, Readings):
     """A simulated application under load; see the module's data sheet.
 
     `names` tells what rows mean: `operations`, `edges`, `flows`, `services`.
@@ -62,6 +63,7 @@ class Simulation(PodCommands, FaultCommands, LoadCommands, Readings):
             self.set_users(workload.users, workload.spawn_rate_per_s)
         else:
             self.set_rate(workload.rate_per_s)
+        self.set_flags({})
 
     def copy(self) -> Simulation:
         """Return an independent simulation in the same state, with the same randomness ahead."""

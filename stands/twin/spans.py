@@ -26,16 +26,24 @@ from otel_control_gym.stands.twin.conventions import (
     Attribute,
     PodIdentity,
     call_attributes,
+    message_attributes,
+    message_span_name,
     resource_attributes,
     span_name,
 )
 from otel_control_gym.stands.twin.simulation import Simulation
-from otel_control_gym.stands.twin.state import CLIENT, INTERNAL, OK, SERVER
+from otel_control_gym.stands.twin.state import CLIENT, CONSUMER, INTERNAL, OK, PRODUCER, SERVER
 from otel_control_gym.stands.twin.topology import Table
 
 __all__ = ("Export", "SpanExporter")
 
-_KINDS = {SERVER: Span.SPAN_KIND_SERVER, CLIENT: Span.SPAN_KIND_CLIENT, INTERNAL: Span.SPAN_KIND_INTERNAL}
+_KINDS = {
+    SERVER: Span.SPAN_KIND_SERVER,
+    CLIENT: Span.SPAN_KIND_CLIENT,
+    INTERNAL: Span.SPAN_KIND_INTERNAL,
+    PRODUCER: Span.SPAN_KIND_PRODUCER,
+    CONSUMER: Span.SPAN_KIND_CONSUMER,
+}
 _TEMPLATES: Final = 4096  #: kept before all are made anew
 _BATCH: Final = 1000  #: spans of a request, about 250 kB
 
@@ -44,6 +52,8 @@ _DONE = {
     ("checkout", "PlaceOrder"): "order placed",
     ("payment", "Charge"): "Transaction complete.",
     ("product-catalog", "GetProduct"): "Product Found",
+    ("accounting", "process orders"): "Order details",
+    ("fraud-detection", "process orders"): "Consumed record with orderId",
 }
 #: What checkout logs when one of its calls fails: operation -> (severity, text).
 _ORDER_FAILED = {
@@ -54,6 +64,7 @@ _ORDER_FAILED = {
     "Charge": ("ERROR", "failed to charge card"),
     "POST /ship-order": ("ERROR", "shipping error"),
     "POST /send_order_confirmation": ("WARN", "failed to send order confirmation"),
+    "publish orders": ("ERROR", "Failed to write message"),
 }
 _SILENT = ("frontend", "load-generator")  #: send no logs of their calls
 _SEVERITIES = {
@@ -163,6 +174,11 @@ class SpanExporter:
         log = None
         if kind == INTERNAL:
             name, attributes = span_name(INTERNAL, names.flows[row], None), {}
+        elif kind in (PRODUCER, CONSUMER):
+            target, operation = names.operations[row]
+            name = message_span_name(config, kind, owner, operation)
+            attributes = message_attributes(config, kind=kind, owner=owner, operation=operation, failed=bool(failed))
+            log = _log(kind, owner, target, operation, outcome)
         else:
             target, operation = names.operations[row]
             name = span_name(kind, operation, config.services[target])
@@ -190,9 +206,9 @@ def _identifiers(spans: Table) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 def _log(kind: int, owner: str, target: str, operation: str, outcome: int) -> LogRecord | None:
     """Return what a service logs at the end of a call of this kind, if anything."""
-    if kind == SERVER and outcome == OK:
+    if kind in (SERVER, CONSUMER) and outcome == OK:
         text, severity = _DONE.get((owner, operation), ""), "INFO"
-    elif kind == CLIENT and outcome != OK and owner not in _SILENT:
+    elif kind in (CLIENT, PRODUCER) and outcome != OK and owner not in _SILENT:
         severity, text = "ERROR", f"call of {target} {operation} failed"
         if owner == "checkout":
             severity, text = _ORDER_FAILED.get(operation, (severity, text))

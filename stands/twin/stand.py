@@ -65,6 +65,7 @@ class TwinStand:
         self._prometheus = PrometheusServer(lambda: self.now)
         self._coroot = CorootServer()
         self._load_generator = LoadGeneratorServer()
+        self._flagd = FlagdServer()
         self._push: OtlpPush | None = None
 
     @property
@@ -101,7 +102,7 @@ class TwinStand:
                 prometheus=await stack.enter_async_context(listen(self._prometheus.application())),
                 coroot=await stack.enter_async_context(listen(self._coroot.application())),
                 load_generator=await stack.enter_async_context(listen(self._load_generator.application())),
-                flagd=await stack.enter_async_context(listen(FlagdServer().application())),
+                flagd=await stack.enter_async_context(listen(self._flagd.application())),
             )
             try:
                 yield
@@ -120,6 +121,7 @@ class TwinStand:
         self._prometheus.attach(run.telemetry.series)
         self._coroot.attach(run.service_map, run.control_plane, seed=config.seed)
         self._load_generator.attach(run.simulation)
+        self._flagd.attach(run.world.flags)
         run.at_scrape = self._load_generator.observe
         self._push = OtlpPush(self._session, otlp_endpoint)
         self._endpoints = msgspec.structs.replace(self.endpoints, namespace=config.public.services.namespace)

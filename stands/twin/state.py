@@ -9,6 +9,7 @@ Rows of pods and of span counters are never used twice within one simulation, so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = (
     "ATTEMPTED",
     "BUCKETS",
     "CLIENT",
+    "CONSUMER",
     "COUNTS",
     "DRAINING",
     "ERROR",
@@ -29,7 +31,9 @@ __all__ = (
     "LINE_TIMED_OUT",
     "LOST",
     "NEVER",
+    "NOBODY",
     "OK",
+    "PRODUCER",
     "REFUSED",
     "RETRIED",
     "RUNNING",
@@ -43,6 +47,7 @@ __all__ = (
     "empty_state",
     "grown",
     "link_free_rows",
+    "with_topics",
 )
 
 Record = Any  #: a row of a structured array: numba knows its fields, mypy can't
@@ -66,6 +71,11 @@ COUNTS: Final = 9
 SERVER: Final = 0
 CLIENT: Final = 1
 INTERNAL: Final = 2
+PRODUCER: Final = 3  #: a CLIENT's call that appends a message
+CONSUMER: Final = 4  #: a SERVER's processing of a message
+
+# Whose a hop without a calling hop is (`hop.session`): a session's from 0 on, a message's below -1.
+NOBODY: Final = -1
 
 # Life of a pod.
 ABSENT: Final = 0
@@ -82,7 +92,7 @@ HOP = np.dtype(
         ("arrived", "i8"),
         ("server_ns", "i8"),  # arrival to answer; -1: never answered
         ("parent", "i8"),  # calling hop; -1: a session
-        ("session", "i8"),
+        ("session", "i8"),  # of a user; -1: nobody's; -2 - n: it processes a message of reader n
         ("call", "i8"),
         ("client", "i8"),  # pod
         ("pod", "i8"),  # -1: refused
@@ -107,6 +117,8 @@ HOP = np.dtype(
         ("told", "i8"),  # the caller knows what came of it
         ("attempt", "i8"),  # 0: the call's first
         ("deadline", "i8"),  # at which the caller gives up; 0: never
+        ("flagged", "i8"),  # how many of the things that flags do to an operation it has behind it
+        ("wake", "i8"),  # end of its sleep
     ],
     align=True,
 )
@@ -160,6 +172,10 @@ POD = np.dtype(
         ("memory_base", "i8"),  # of its process; 0 while a ramp stands for it
         ("memory_ramped", "i8"),  # what its ramps have come to
         ("memory_due", "i8"),  # its outstanding memory event
+        ("leaked", "f8"),  # bytes that requests have left behind
+        ("busy_threads", "f8"),  # that a flag has started
+        ("lock_free", "i8"),  # when the lock that a flag's delay is behind will be free
+        ("member", "i8"),  # it has joined the groups of its service's consumers
     ],
     align=True,
 )
@@ -205,9 +221,63 @@ SESSION = np.dtype(
         ("phase", "i8"),
         ("leaving", "i8"),
         ("failed", "i8"),  # some request of the task
+        ("rounds", "i8"),  # times that its requests are made, this one included
     ],
     align=True,
 )
+MESSAGE = np.dtype([("key", "u8"), ("lines", "i8"), ("offset", "i8"), ("next", "i8")], align=True)
+LOG = np.dtype(
+    [("broker", "i8"), ("lost", "i8"), ("redelivered", "i8")], align=True
+)  # of a topic: its broker's pod or -1
+PARTITION = np.dtype(
+    [
+        ("end", "i8"),  # offset of the next message
+        ("appended", "i8"),  # since the simulation began, whatever became of the logs
+        ("first", "i8"),  # oldest message that is kept
+        ("last", "i8"),
+    ],
+    align=True,
+)
+GROUP = np.dtype([("due", "i8"), ("members", "i8")], align=True)  # of a consumer: its next rebalance
+READER = np.dtype(
+    [
+        ("consumer", "i8"),
+        ("partition", "i8"),
+        ("pod", "i8"),  # -1: none
+        ("next_pod", "i8"),  # the same, or who takes over after the message in progress
+        ("started", "i8"),  # the group has had the partition
+        ("busy", "i8"),  # 1: its pod processes a message of this partition
+        ("stale", "i8"),  # 1: and the log that it is from is lost
+        ("position", "i8"),  # offset of the message in progress, or the next
+        ("seen", "i8"),  # messages before this offset have been read at least once
+        ("committed", "i8"),
+        ("cursor", "i8"),  # message at `position`; -1: not there yet
+        ("mark", "i8"),  # message at `committed`
+        ("asked", "i8"),  # when it last found nothing
+        ("due", "i8"),  # its next look
+        ("commit_due", "i8"),
+        ("rewinds", "i8"),  # times that it went back to what was committed
+        ("done", "i8"),  # committed since the simulation began
+        ("lost", "i8"),  # gone with a broker before they were committed
+    ],
+    align=True,
+)
+#: What the flags in force do to an operation; all zero: nothing.
+OPERATION_EFFECT = np.dtype(
+    [
+        ("acts", "i8"),  # 1: look at the rest
+        ("serial", "i8"),
+        ("delay_ns", "f8"),
+        ("work_ns", "f8"),
+        ("failure_ratio", "f8"),
+        ("failure_status", "i8"),
+        ("rules_threads", "i8"),  # 1: a request sets its pod's busy threads
+        ("busy_threads", "f8"),
+        ("leak_bytes", "f8"),
+    ],
+    align=True,
+)
+CALL_EFFECT = np.dtype([("failure_ratio", "f8"), ("copies", "i8")], align=True)  # what they do to a call
 SPAN = np.dtype(
     [
         ("start", "i8"),
@@ -262,6 +332,10 @@ WORLD = np.dtype(
         ("error_spans_seen", "i8"),
         ("probability_ok", "f8"),
         ("probability_error", "f8"),
+        ("topics", "i8"),
+        ("consumers", "i8"),
+        ("free_message", "i8"),
+        ("messages_used", "i8"),
     ],
     align=True,
 )
@@ -293,10 +367,18 @@ class State(NamedTuple):
     span_sums_ns: npt.NDArray[np.int64]  #: [rows, failed]
     span_buckets: npt.NDArray[np.int64]  #: [rows, failed, BUCKETS], not cumulative
     spans: Table  #: sampled, since they were last taken
+    messages: Table  #: kept for some group that hasn't committed them
+    logs: Table  #: [topics]
+    partitions: Table
+    groups: Table  #: [consumers]
+    readers: Table
+    operation_effects: Table  #: [operations]
+    call_effects: Table  #: [calls]
+    flow_rounds: npt.NDArray[np.int64]  #: [flows]: times that a task makes its requests
 
 
-def empty_state(services: int, edges: int, flows: int, statuses: int) -> State:
-    """Return a state without pods, users or events, at time 0."""
+def empty_state(services: int, edges: int, flows: int, *, statuses: int, operations: int, calls: int) -> State:
+    """Return a state without pods, users, topics or events, at time 0."""
     state = State(
         world=np.zeros(1, WORLD),
         heap=np.zeros((1024, 3), np.int64),
@@ -319,14 +401,49 @@ def empty_state(services: int, edges: int, flows: int, statuses: int) -> State:
         span_sums_ns=np.zeros((32, 2), np.int64),
         span_buckets=np.zeros((32, 2, BUCKETS), np.int64),
         spans=np.zeros(1024, SPAN),
+        messages=np.zeros(64, MESSAGE),
+        logs=np.zeros(1, LOG),
+        partitions=np.zeros(1, PARTITION),
+        groups=np.zeros(1, GROUP),
+        readers=np.zeros(1, READER),
+        operation_effects=np.zeros(operations, OPERATION_EFFECT),
+        call_effects=np.zeros(calls, CALL_EFFECT),
+        flow_rounds=np.ones(flows, np.int64),
     )
     world = state.world
+    world["free_message"] = link_free_rows(state.messages, 0, -1)
     world["free_hop"] = link_free_rows(state.hops, 0, -1)
     world["free_session"] = link_free_rows(state.sessions, 0, -1)
     world["load_pod"] = world["killed"] = -1
     world["spawn_due"] = world["arrival_due"] = NEVER
     world["arrival_units"] = -1.0  # none drawn yet
     return state
+
+
+def with_topics(state: State, topics: Sequence[int], consumers: Sequence[int]) -> State:
+    """Return a state with empty topics and groups that nobody has joined.
+
+    Args:
+        topics: partitions of each topic.
+        consumers: topic of each consumer; it gets a reader for each partition.
+    """
+    if not topics:
+        return state
+    logs, partitions = np.zeros(len(topics), LOG), np.zeros(sum(topics), PARTITION)
+    groups = np.zeros(max(1, len(consumers)), GROUP)
+    readers = np.zeros(max(1, sum(topics[topic] for topic in consumers)), READER)
+    logs["broker"] = partitions["first"] = partitions["last"] = -1
+    groups["due"] = readers["due"] = readers["commit_due"] = NEVER
+    for field in ("pod", "next_pod", "cursor", "mark"):
+        readers[field] = -1
+    row = 0
+    for consumer, topic in enumerate(consumers):
+        first = sum(topics[:topic])
+        readers["consumer"][row : row + topics[topic]] = consumer
+        readers["partition"][row : row + topics[topic]] = np.arange(first, first + topics[topic])
+        row += topics[topic]
+    state.world["topics"], state.world["consumers"] = len(topics), len(consumers)
+    return state._replace(logs=logs, partitions=partitions, groups=groups, readers=readers)
 
 
 def grown(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:

@@ -2,9 +2,9 @@
 
 In: the moment (the kernel has come to it, the control plane has done what was due). Out: a row in `TimeSeries`.
 
-Four sources stand side by side: the collector's connectors (spans by name, spans by edge), the kubelet with cAdvisor, and the cluster
-receiver. Each keeps the numbers of its series and yields values in the same order; only when series appear or end does anything happen
-per series. Upstream: `stand` calls `housekeep` and `scrape` on their grids. Downstream: `servers.prometheus`.
+Five sources stand side by side: the collector's connectors (spans by name, spans by edge), the kubelet with cAdvisor, the cluster
+receiver and the Kafka receiver. Each keeps the numbers of its series and yields values in the same order; only when series appear or end
+does anything happen per series. Upstream: `stand` calls `housekeep` and `scrape` on their grids. Downstream: `servers.prometheus`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from otel_control_gym.stands.twin.connectors import ServiceGraph, SpanMetrics
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.conventions import PodIdentity
+from otel_control_gym.stands.twin.kafka_metrics import KafkaMetrics
 from otel_control_gym.stands.twin.kubelet_metrics import HOUSEKEEPING_SECONDS, ClusterMetrics, KubeletMetrics
 from otel_control_gym.stands.twin.scheduler import NODE_NAME
 from otel_control_gym.stands.twin.time_series import Numbers, TimeSeries, Values
@@ -42,6 +43,7 @@ class Telemetry:
             ServiceGraph(world, self.series),
             self._kubelet,
             ClusterMetrics(control_plane, self.series),
+            KafkaMetrics(world, self.series),
         )
         self._parts: tuple[Numbers, ...] = ()
         self._numbers: Numbers = np.empty(0, np.int64)

@@ -32,6 +32,7 @@ EXPONENTIAL: Final = 1
 LOGNORMAL: Final = 2
 _DISTRIBUTIONS: Final = {"constant": CONSTANT, "exponential": EXPONENTIAL, "lognormal": LOGNORMAL}
 _MS: Final = 1_000_000.0  #: nanoseconds
+_SECOND: Final = 1e9
 
 SERVICE = np.dtype(
     [
@@ -59,6 +60,8 @@ OPERATION = np.dtype(
         ("sigma", "f8"),
         ("failure_ratio", "f8"),
         ("failure_status", "i8"),  # 0: the protocol's for errors
+        ("topic", "i8"),  # that its success appends a message to; -1: none
+        ("consumed", "i8"),  # 1: its requests are messages
     ],
     align=True,
 )
@@ -74,6 +77,7 @@ CALL = np.dtype(
         ("error_status", "i8"),  # of the caller if it fails; 0: its protocol's; -1: the callee's
         ("tolerates", "i8"),  # a status that is an answer
         ("site", "i8"),  # rank of the call in its operation: part of the key of what it causes
+        ("cache_hit_ratio", "f8"),  # share of these calls that a warm pod doesn't have to make
     ],
     align=True,
 )
@@ -99,6 +103,29 @@ EDGE = np.dtype(
     align=True,
 )
 FLOW = np.dtype([("first_call", "i8"), ("calls", "i8"), ("additions_low", "i8"), ("additions_high", "i8")], align=True)
+TOPIC = np.dtype(
+    [
+        ("broker", "i8"),  # service
+        ("first_partition", "i8"),
+        ("partitions", "i8"),
+        ("first_consumer", "i8"),
+        ("consumers", "i8"),
+    ],
+    align=True,
+)
+CONSUMER = np.dtype(
+    [
+        ("topic", "i8"),
+        ("service", "i8"),
+        ("call", "i8"),
+        ("first_reader", "i8"),
+        ("latest", "i8"),  # 1: a group without offsets begins at the end
+        ("poll_ns", "i8"),
+        ("commit_ns", "i8"),
+        ("session_ns", "i8"),
+    ],
+    align=True,
+)
 
 
 class Topology(NamedTuple):
@@ -111,6 +138,8 @@ class Topology(NamedTuple):
     edges: Table
     flows: Table
     status_columns: npt.NDArray[np.int64]  #: status -> column of `State.edge_statuses`
+    topics: Table
+    consumers: Table
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +154,11 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     called: tuple[tuple[int, ...], ...]  #: per service: the operations that it calls, in order of their rank
     outgoing: tuple[tuple[int, ...], ...]  #: per service: the edges that start there, in order of their rank
     statuses: tuple[int, ...]  #: that calls can end with, ascending
-    fan_out: int  #: most calls that one step starts at once, for one order line
+    fan_out: int  #: most calls that one step starts at once, for one order line, copies by flags included
+    topics: tuple[str, ...]
+    consumers: tuple[tuple[str, str, str], ...]  #: (topic, group, service)
+    partitions: tuple[int, ...]  #: per topic
+    calls: dict[tuple[str, str], tuple[int, ...]]  #: (operation, called operation), as configured -> rows of such calls
 
 
 class _Builder:
@@ -139,10 +172,15 @@ class _Builder:
             for operation in service.operations:
                 self.operations[name, operation] = len(self.operations)
         self.edges = {(edge.source, edge.target): row for row, edge in enumerate(config.edges)}
+        self.appending = {(topic.broker, topic.operation): row for row, topic in enumerate(config.topics.values())}
+        self.consuming = [(own.service, own.operation) for topic in config.topics.values() for own in topic.consumers]
         self.outgoing: list[list[int]] = [[] for _ in self.services]
         self.called: list[list[int]] = [[] for _ in self.services]
         self.step_rows: list[tuple[int | float, ...]] = []
         self.call_rows: list[tuple[int | float, ...]] = []
+        self.calls: dict[tuple[str, str], list[int]] = {}
+        self.topic_rows: list[tuple[int, ...]] = []
+        self.consumer_rows: list[tuple[int | float, ...]] = []
         self.fan_out = 1
 
     def call(self, source: str, settings: Call, key: str, *, site: int) -> None:
@@ -168,6 +206,7 @@ class _Builder:
                 settings.error_status,
                 settings.tolerates,
                 site,
+                settings.cache_hit_ratio,
             )
         )
 
@@ -179,9 +218,11 @@ class _Builder:
             for call in step.calls:
                 key = f"services.{service}.operations.{name}.steps[{number}]"
                 self.call(service, call, key, site=site)
+                self.calls.setdefault((f"{service}:{name}", call.target), []).append(len(self.call_rows) - 1)
                 site += 1
             self.step_rows.append((step.work_ms * _MS, first_call, len(step.calls), step.parallel))
-            self.fan_out = max(self.fan_out, len(step.calls))
+            copies = sum(self._most_copies(f"{service}:{name}", call.target) for call in step.calls)
+            self.fan_out = max(self.fan_out, len(step.calls) + copies)
         sigma = math.sqrt(math.log1p(operation.variation**2))
         return (
             self.services[service],
@@ -190,13 +231,46 @@ class _Builder:
             len(operation.steps),
             _DISTRIBUTIONS[operation.distribution],
             operation.request_bytes,
-            operation.response_bytes,
+            0 if (service, name) in self.consuming else operation.response_bytes,
             operation.tail_ms * _MS,
             -0.5 * sigma * sigma,
             sigma,
             operation.failure_ratio,
             operation.failure_status,
+            self.appending.get((service, name), -1),
+            (service, name) in self.consuming,
         )
+
+    def topics(self) -> None:
+        """Add the topics, their consumers, and the brokers' calls of what consumers do for a message."""
+        first_partition = first_reader = 0
+        for number, (name, topic) in enumerate(self.config.topics.items()):
+            key = f"topics.{name}"
+            if (topic.broker, topic.operation) not in self.operations:
+                found = f"{topic.broker}:{topic.operation}"
+                raise self._error(f"{key}.operation", found, "there is no such operation", "name one of the broker's")
+            first_consumer = len(self.consumer_rows)
+            for place, consumer in enumerate(topic.consumers):
+                call = Call(target=f"{consumer.service}:{consumer.operation}")
+                self.call(topic.broker, call, f"{key}.consumers[{place}]", site=0)
+                times = (consumer.poll_ms * _MS, consumer.commit_seconds * _SECOND, consumer.session_seconds * _SECOND)
+                service, latest = self.services[consumer.service], consumer.start == "latest"
+                self.consumer_rows.append((number, service, len(self.call_rows) - 1, first_reader, latest, *times))
+                first_reader += topic.partitions
+            broker = self.services[topic.broker]
+            self.topic_rows.append((broker, first_partition, topic.partitions, first_consumer, len(topic.consumers)))
+            first_partition += topic.partitions
+
+    def _most_copies(self, operation: str, call: str) -> int:
+        """Return how many copies of a call flags can ask for at most."""
+        copies = 0.0
+        for flag in self.config.flags.values():
+            values = [float(value) for value in flag.variants.values() if not isinstance(value, str)]
+            share = sum(
+                effect.copies for effect in flag.effects if (effect.operation, effect.call) == (operation, call)
+            )
+            copies += share * max(0.0, *values)
+        return math.ceil(copies)
 
     def load_service(self) -> int:
         """Return the row of the service that makes the flows' requests."""
@@ -216,7 +290,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
 
     Raises:
         ConfigurationError: a call names an operation or needs an edge that isn't there, no service (or more than one) makes the
-            load, or a number is out of its bounds.
+            load, a topic or consumer has no operation, or a number is out of its bounds.
     """
     builder = _Builder(config)
     check_application(config)
@@ -232,6 +306,7 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         for request in flow.requests:
             call = Call(target=f"{config.entry}:{request}", on_error="ignore")
             builder.call(list(config.services)[load], call, f"flows.{name}.requests", site=0)
+    builder.topics()
     edges = [
         (
             builder.services[edge.source],
@@ -258,6 +333,8 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         calls=_table(builder.call_rows, CALL),
         edges=_table(edges, EDGE),
         flows=_table(flows, FLOW),
+        topics=_table(builder.topic_rows, TOPIC),
+        consumers=_table(builder.consumer_rows, CONSUMER),
         status_columns=_columns(statuses),
     )
     served: list[list[int]] = [[] for _ in config.services]
@@ -274,6 +351,12 @@ def build_topology(config: ServiceConfiguration) -> tuple[Topology, Names]:
         outgoing=tuple(map(tuple, builder.outgoing)),
         statuses=statuses,
         fan_out=builder.fan_out,
+        topics=tuple(config.topics),
+        consumers=tuple(
+            (name, own.group, own.service) for name, topic in config.topics.items() for own in topic.consumers
+        ),
+        partitions=tuple(topic.partitions for topic in config.topics.values()),
+        calls={pair: tuple(rows) for pair, rows in builder.calls.items()},
     )
 
 

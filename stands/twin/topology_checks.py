@@ -16,6 +16,7 @@ from otel_control_gym.stands.twin.statuses import BOUNDS, DEFAULTS, PROTOCOLS
 __all__ = ("check_application", "known_statuses")
 
 _PATIENCE = ("timeout_ms", "retries", "backoff_ms", "jitter", "pool", "pool_timeout_ms", "max_age_seconds")
+_CONSUMER_TIMES = ("poll_ms", "commit_seconds", "session_seconds")
 _PROXY_STATUSES = (502, 503, 504)  #: with which a proxy answers when it got no answer
 
 
@@ -39,6 +40,11 @@ def check_application(config: ServiceConfiguration) -> None:
         for title, operation in service.operations.items():
             at = f"{key}.operations.{title}"
             error.check_failure(at, operation.failure_ratio, operation.failure_status, service)
+            for call in (call for step in operation.steps for call in step.calls):
+                if not 0 <= call.cache_hit_ratio <= 1:
+                    at = f"{at}: cache_hit_ratio of {call.target}"
+                    raise error(at, call.cache_hit_ratio, "not a share", "use a number from 0 to 1")
+    _check_topics(config, error)
     for row, edge in enumerate(config.edges):
         if min(getattr(edge, name) for name in _PATIENCE) < 0 or edge.jitter > 1:
             found = {name: getattr(edge, name) for name in _PATIENCE}
@@ -47,6 +53,22 @@ def check_application(config: ServiceConfiguration) -> None:
             )
     for key, caller, way, call in _calls(config):
         error.check_call(key, caller, way, call)
+
+
+def _check_topics(config: ServiceConfiguration, error: _Errors) -> None:
+    """Check what topics and their consumers may be; that what they name exists is seen when they become rows."""
+    writers: dict[tuple[str, str], str] = {}
+    for name, topic in config.topics.items():
+        other = writers.setdefault((topic.broker, topic.operation), name)
+        if other != name:
+            problem = f"topic {other!r} has this operation of the broker too"
+            raise error(f"topics.{name}.operation", topic.operation, problem, "give each topic its own")
+        if topic.partitions < 1:
+            raise error(f"topics.{name}.partitions", topic.partitions, "a topic has partitions", "use at least 1")
+        for place, consumer in enumerate(topic.consumers):
+            found = {key: getattr(consumer, key) for key in _CONSUMER_TIMES}
+            if min(found.values()) <= 0:
+                raise error(f"topics.{name}.consumers[{place}]", found, "times that can't be", "use numbers above 0")
 
 
 def known_statuses(config: ServiceConfiguration) -> tuple[int, ...]:

@@ -2,10 +2,10 @@
 
 In: targets and rates, ends of requests. Out: calls of the load generator's pod.
 
-A session is one user of the closed loop, or one open arrival. A task is a flow drawn from the mix: its requests one after the other,
-the leading ones repeated as often as the flow's additions say. Then a user thinks; an arrival is gone. Users are numbered, and the
-highest number leaves first (after its task), so the others keep their draws. All of them live in the load generator's pod: without
-it nobody asks.
+A session is one user of the closed loop, or one open arrival. A task is a flow drawn from the mix: its requests one after the other, the
+leading ones repeated as often as the flow's additions say, and all of it as often as a feature flag says if one rules the flow. Then a
+user thinks; an arrival is gone. Users are numbered, and the highest number leaves first (after its task), so the others keep their draws.
+All of them live in the load generator's pod: without it nobody asks.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ __all__ = (
     "handle_spawn",
 )
 
+LEAST_PAUSE: Final = 1e6  #: nanoseconds after a task without requests
 PRODUCTS: Final = 10  #: the demo's catalogue
 OPEN: Final = 2**40  #: entities of open arrivals are numbered from here
 
@@ -161,13 +162,17 @@ def _start_task(topology: Topology, state: State, index: int) -> None:
     bounds = topology.flows[flow]
     additions = bounds.additions_low
     additions += int(uniform(key, ADDITIONS, 0) * (bounds.additions_high - bounds.additions_low + 1))
+    session.rounds = state.flow_rounds[flow]
     if bounds.additions_high > 0:
         session.lines = _distinct_products(key, additions)
         session.request = 0 if additions > 0 and bounds.calls > 1 else bounds.calls - 1
         session.additions = additions - 1
     else:
         session.request, session.additions = 0, 0
-    _send(topology, state, index)
+    if session.rounds > 0:
+        _send(topology, state, index)
+    else:
+        _end_task(state, index)
 
 
 @compiled
@@ -194,7 +199,7 @@ def _send(topology: Topology, state: State, index: int) -> None:
 @compiled
 def end_request(topology: Topology, state: State, index: int, task: np.uint64, outcome: int) -> None:
     """Let a session go on after an answer: next request, or the task is over. A failed request doesn't end a task."""
-    session, world = state.sessions[index], state.world[0]
+    session = state.sessions[index]
     if session.phase != BUSY or session.key != task:
         return  # the users have moved to another pod since
     if outcome != OK:
@@ -209,6 +214,18 @@ def end_request(topology: Topology, state: State, index: int, task: np.uint64, o
         session.request += 1
         _send(topology, state, index)
         return
+    session.rounds -= 1
+    if session.rounds > 0:
+        session.request = 0
+        _send(topology, state, index)
+        return
+    _end_task(state, index)
+
+
+@compiled
+def _end_task(state: State, index: int) -> None:
+    """Let an arrival go, and a user think."""
+    session, world = state.sessions[index], state.world[0]
     close_task(state, session, world.load_pod)
     if session.entity >= OPEN:
         _leave(state, index)
@@ -216,6 +233,8 @@ def end_request(topology: Topology, state: State, index: int, task: np.uint64, o
         world.free_session = index
         return
     pause = uniform(session.key, THINK, 0) * (world.think_high_ns - world.think_low_ns) + world.think_low_ns
+    if session.requests == 0:
+        pause = max(pause, LEAST_PAUSE)  # or a user who does nothing would do so for ever within one moment
     session.iteration += 1
     if session.leaving:
         _leave(state, index)

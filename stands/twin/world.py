@@ -14,6 +14,7 @@ import math
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND, seconds
+from otel_control_gym.stands.twin.feature_flags import FLAGD, FeatureFlags
 from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.runtime import ContainerExit, NetworkRule, PodProcess, PodResources
 from otel_control_gym.stands.twin.simulation import Simulation
@@ -66,6 +67,13 @@ class World:
         self._stress: dict[str, dict[str, float]] = {}
         self._rules: dict[str, dict[str, _Rule]] = {}
         self._exit_codes: dict[int, int] = {}  # slot -> of a container that was killed from outside
+        self.flags = FeatureFlags(simulation.config.flags)
+        self._flagd: dict[str, bool] = {}  # pods of flagd that have ever been ready -> they are
+
+    def follow_flags(self) -> None:
+        """Let flagd read its file, and the application what has changed there."""
+        if self.flags.follow():
+            self.simulation.set_flags(self.flags.values())
 
     def container(self, uid: str) -> Container:
         """Return the container of a pod.
@@ -137,6 +145,7 @@ class World:
         if not container.gone:
             container.in_endpoints = ready
             self.simulation.set_ready(container.slot, ready)
+            self._note_flagd(container, ready)
 
     def begin_termination(self, uid: str) -> None:
         """Send SIGTERM; without a handler a process serves on until it is killed."""
@@ -158,6 +167,7 @@ class World:
         if self._rules.pop(uid, None):
             self.simulation.set_egress_rules(container.slot, {})
         self.simulation.stop(container.slot)
+        self._note_flagd(container, False)
 
     def kill_container(self, uid: str, exit_code: int = _KILLED) -> None:
         """Kill the process, if it runs; the pod stays in the endpoints until the exit is noticed."""
@@ -207,11 +217,22 @@ class World:
 
     def answers_probe(self, uid: str) -> bool:
         """Return whether the process says that it is ready."""
-        return self._by_uid[uid].running
+        container = self._by_uid[uid]
+        return container.running and not self.flags.unready(container.service)
 
     def cpu_seconds(self, uid: str) -> float:
         """Return the CPU time of all runs of the pod's container."""
         return self.simulation.cpu_seconds(self._by_uid[uid].slots)
+
+    def _note_flagd(self, container: Container, ready: bool) -> None:
+        """Let flags be in force while a pod of flagd is ready; a new pod has the flags of the ConfigMap."""
+        if container.service != FLAGD or (not ready and not self._flagd.get(container.uid)):
+            return
+        if container.uid not in self._flagd:
+            self.flags.reset()
+        self._flagd[container.uid] = ready
+        self.flags.serving = any(self._flagd.values())
+        self.simulation.set_flags(self.flags.values())
 
     def _write_rules(self, container: Container) -> None:
         """Give the simulation one rule per peer, merged over chaos objects."""

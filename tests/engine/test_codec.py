@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_control_gym.engine.codec import decode, encode, row_count, split
+from otel_control_gym.engine.codec import BODY_LIMIT, content_type, decode, encode, row_count, split
 from otel_control_gym.engine.errors import LogCorrupted, LogError
 from otel_control_gym.engine.events import (
     EVENT_TYPES,
@@ -208,6 +208,15 @@ def test_what_can_not_be_split_is_refused_with_both_sizes() -> None:
         split(RunAborted(time=1, reason="x" * 1000), 500)
     with pytest.raises(LogError, match="in one row"):
         split(SpansCollected(time=1, rows=(span(1),)), 50)
+
+
+def test_a_control_event_that_is_too_long_for_a_message_is_compressed_and_comes_back() -> None:
+    event = RunAborted(time=1, reason="the same again, " * BODY_LIMIT)
+    (part,) = split(event)
+    assert len(part.body) < BODY_LIMIT
+    assert decode(type_tag(event), part.body) == event
+    assert content_type(RunAborted, part.body).endswith("json+zstd")
+    assert content_type(RunAborted, encode(RunAborted(time=1, reason="x"))) == "application/json"
 
 
 def test_every_bulk_event_but_samples_has_rows() -> None:

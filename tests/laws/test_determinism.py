@@ -6,14 +6,12 @@ import hashlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
-import otel_control_gym.configs
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.settings import ServiceConfiguration, Workload
 from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.simulation import Simulation
@@ -24,8 +22,7 @@ START = 1_767_571_200 * SECOND
 
 
 def small_core() -> ServiceConfiguration:
-    path = Path(otel_control_gym.configs.__file__).parent / "services" / "small-core.yaml"
-    return msgspec.yaml.decode(path.read_bytes(), type=ServiceConfiguration)
+    return load_services("small-core")[0]
 
 
 def shop(seed: int = 5, users: int = 60) -> Simulation:

@@ -54,6 +54,7 @@ from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
     MetricMap,
+    Objective,
     RewardSettings,
     RunSettings,
     Service,
@@ -90,7 +91,9 @@ def run_settings(callers: Sequence[str] = (), **granularity: int) -> RunSettings
         ),
         granularity=Granularity(**granularity),
         metrics=_read("metrics/otel-demo-2.2.0.yaml", MetricMap),
-        reward=_read("rewards/default.yaml", RewardSettings),
+        reward=msgspec.structs.replace(
+            _read("rewards/default.yaml", RewardSettings), objective=Objective(service="frontend")
+        ),
         episode=_read("episodes/default.yaml", EpisodeSettings),
     )
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
@@ -31,8 +32,7 @@ MakeConfig = Callable[..., RunConfig]
 
 @pytest.fixture(scope="session")
 def small_core() -> ServiceConfiguration:
-    text = (resources.files("otel_control_gym.configs") / "services" / "small-core.yaml").read_bytes()
-    return msgspec.yaml.decode(text, type=ServiceConfiguration)
+    return load_services("small-core")[0]
 
 
 @pytest.fixture(scope="session")

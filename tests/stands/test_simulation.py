@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 import pytest
 
-import otel_control_gym.configs
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.settings import (
     Call,
     EdgeSettings,
@@ -90,9 +88,7 @@ def add(simulation: Simulation, service: str, cpu_limit_cores: float | None = No
 
 
 def small_core(users: int = 190, seed: int = 1) -> Simulation:
-    path = Path(otel_control_gym.configs.__file__).parent / "services" / "small-core.yaml"
-    config = msgspec.yaml.decode(path.read_bytes(), type=ServiceConfiguration)
-    return started(config, Workload(name="steady", users=users), seed)
+    return started(load_services("small-core")[0], Workload(name="steady", users=users), seed)
 
 
 def mean_ms(simulation: Simulation, seconds: int, edge: int = 0) -> float:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import pytest
 
-import otel_control_gym.configs
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.errors import ConfigurationError
 from otel_control_gym.engine.settings import Call, Flow, Operation, ServiceConfiguration, Step
 from otel_control_gym.stands.twin.topology import build_topology
@@ -15,8 +13,7 @@ from otel_control_gym.stands.twin.topology import build_topology
 
 @pytest.fixture
 def config() -> ServiceConfiguration:
-    path = Path(otel_control_gym.configs.__file__).parent / "services" / "small-core.yaml"
-    return msgspec.yaml.decode(path.read_bytes(), type=ServiceConfiguration)
+    return load_services("small-core")[0]
 
 
 def with_call(config: ServiceConfiguration, target: str) -> ServiceConfiguration:

@@ -1,77 +1,75 @@
-"""flagd and flagd-ui of the demo: which feature flags there are and what they evaluate to.
+"""flagd and flagd-ui of the demo: which feature flags there are, what they evaluate to, and how they are changed.
 
-In: OFREP requests, and the read of flagd-ui. Out: the demo's flags (2.2.0), all enabled and at their default.
+In: OFREP requests; reads and writes of flagd-ui. Out: evaluations; documents for `feature_flags`.
 
-No flag can be changed here; the physics behind the flags comes with the intervention `feature_flag`.
+Both share a port here, as behind the demo's proxy: OFREP under `/ofrep/v1/`, flagd-ui's REST API under `/feature/api/` (the proxy's
+prefix) and under `/api/` (as the Service has it), each path with the alias that the demo's own pages use. A write replaces the whole file
+and is answered with `{}` before flagd has read it. While flagd has no ready pod every request is answered with 503, as the proxy does.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from otel_control_gym.stands.twin.feature_flags import FeatureFlags, FlagError, InvalidFlags
 from otel_control_gym.stands.twin.servers.listening import json_response
 
-__all__ = ("FLAGS", "FlagdServer")
+__all__ = ("FlagdServer",)
 
-_SWITCH: dict[str, Any] = {"off": False, "on": True}
-_SHARES = {"off": 0, "10%": 0.1, "25%": 0.25, "50%": 0.5, "75%": 0.75, "90%": 0.95, "100%": 1}
-
-#: Flag -> (description, variants); `off` is every default.
-FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "llmInaccurateResponse": ("LLM returns an inaccurate product summary for product ID L9ECAV7KIM", _SWITCH),
-    "llmRateLimitError": ("LLM intermittently returns a rate limit error", _SWITCH),
-    "productCatalogFailure": ("Fail product catalog service on a specific product", _SWITCH),
-    "recommendationCacheFailure": ("Fail recommendation service cache", _SWITCH),
-    "adManualGc": ("Triggers full manual garbage collections in the ad service", _SWITCH),
-    "adHighCpu": ("Triggers high cpu load in the ad service", _SWITCH),
-    "adFailure": ("Fail ad service", _SWITCH),
-    "kafkaQueueProblems": (
-        "Overloads Kafka queue while simultaneously introducing a consumer side delay",
-        {"on": 100, "off": 0},
-    ),
-    "cartFailure": ("Fail cart service", _SWITCH),
-    "paymentFailure": ("Fail payment service charge requests n%", _SHARES),
-    "paymentUnreachable": ("Payment service is unavailable", _SWITCH),
-    "loadGeneratorFloodHomepage": ("Flood the frontend with a large amount of requests.", {"on": 100, "off": 0}),
-    "imageSlowLoad": ("slow loading images in the frontend", {"10sec": 10000, "5sec": 5000, "off": 0}),
-    "failedReadinessProbe": ("readiness probe failure for cart service", _SWITCH),
-    "emailMemoryLeak": (
-        "Memory leak in the email service.",
-        {"off": 0, "1x": 1, "10x": 10, "100x": 100, "1000x": 1000, "10000x": 10000},
-    ),
-}
+_STATUSES: Final = {"FLAG_NOT_FOUND": 404, "FLAG_DISABLED": 404, "PARSE_ERROR": 400}
 
 
 class FlagdServer:
-    """One flagd with its flag file."""
+    """One flagd with its flag file; `attach` gives it the flags of a run."""
+
+    def __init__(self) -> None:
+        self._flags: FeatureFlags | None = None
+
+    def attach(self, flags: FeatureFlags) -> None:
+        """Serve these flags from now on."""
+        self._flags = flags
 
     def application(self) -> web.Application:
-        """Return the aiohttp application; OFREP and flagd-ui share the port, as behind the demo's proxy."""
+        """Return the aiohttp application."""
         application = web.Application()
-        application.router.add_post("/ofrep/v1/evaluate/flags", self._evaluate_all)
-        application.router.add_post("/ofrep/v1/evaluate/flags/{key}", self._evaluate)
-        application.router.add_get("/feature/api/read", self._read)
+        router = application.router
+        router.add_post("/ofrep/v1/evaluate/flags", self._evaluate_all)
+        router.add_post("/ofrep/v1/evaluate/flags/{key}", self._evaluate)
+        for prefix in ("/feature/api", "/api"):
+            for read in ("read", "read-file"):
+                router.add_get(f"{prefix}/{read}", self._read)
+            for write in ("write", "write-to-file"):
+                router.add_post(f"{prefix}/{write}", self._write)
         return application
 
     async def _evaluate(self, request: web.Request) -> web.Response:
-        key = request.match_info["key"]
+        key, flags = request.match_info["key"], self._serving()
         if not await _has_context(request):
             document = {"key": key, "errorCode": "INVALID_CONTEXT", "errorDetails": "Provided context is not valid"}
             return json_response(document, status=400)
-        if key not in FLAGS:
-            details = f"flag `{key}` does not exist"
-            return json_response({"key": key, "errorCode": "FLAG_NOT_FOUND", "errorDetails": details}, status=404)
-        return json_response(_evaluation(key))
+        try:
+            return json_response(_evaluation(flags, key))
+        except FlagError as error:
+            document = {"key": key, "errorCode": error.code, "errorDetails": error.details}
+            return json_response(document, status=_STATUSES[error.code])
 
     async def _evaluate_all(self, request: web.Request) -> web.Response:
+        flags = self._serving()
         if not await _has_context(request):
             document = {"errorCode": "INVALID_CONTEXT", "errorDetails": "Provided context is not valid"}
             return json_response(document, status=400)
-        answer = json_response({"flags": [_evaluation(key) for key in FLAGS], "metadata": {}})
+        evaluations = []
+        for key in flags.names():
+            try:
+                evaluations.append(_evaluation(flags, key))
+            except FlagError as error:
+                if error.code != "FLAG_DISABLED":  # those are left out
+                    evaluations.append({"key": key, "errorCode": error.code, "errorDetails": error.details})
+        answer = json_response({"flags": evaluations, "metadata": {}})
         assert isinstance(answer.body, bytes)
         answer.etag = hashlib.sha256(answer.body).hexdigest()
         wanted = request.if_none_match
@@ -80,15 +78,35 @@ class FlagdServer:
         return answer
 
     async def _read(self, _: web.Request) -> web.Response:
-        flags = {
-            key: {"description": text, "state": "ENABLED", "variants": variants, "defaultVariant": "off"}
-            for key, (text, variants) in FLAGS.items()
-        }
-        return json_response({"flags": flags})
+        return json_response({"flags": self._serving().file["flags"]})
+
+    async def _write(self, request: web.Request) -> web.Response:
+        flags = self._serving()
+        if request.content_type != "application/json":
+            message = f"content type {request.content_type!r}: must be application/json"
+            return json_response({"message": message}, status=415)
+        try:
+            body = msgspec.json.decode(await request.read())
+        except msgspec.DecodeError as error:
+            return json_response({"message": f"the body isn't JSON: {error}"}, status=400)
+        if not isinstance(body, dict) or "data" not in body:
+            message = 'the body must be an object that holds the whole flag document: {"data": {"flags": {...}}}'
+            return json_response({"message": message}, status=400)
+        try:
+            flags.write(body["data"])
+        except InvalidFlags as error:
+            return json_response({"message": str(error)}, status=400)
+        return json_response({})
+
+    def _serving(self) -> FeatureFlags:
+        if self._flags is None or not self._flags.serving:
+            raise web.HTTPServiceUnavailable(text="no healthy upstream: flagd has no ready pod")
+        return self._flags
 
 
-def _evaluation(key: str) -> dict[str, Any]:
-    return {"key": key, "value": FLAGS[key][1]["off"], "reason": "STATIC", "variant": "off", "metadata": {}}
+def _evaluation(flags: FeatureFlags, key: str) -> dict[str, Any]:
+    found = flags.evaluate(key)
+    return {"key": key, "value": found.value, "reason": "STATIC", "variant": found.variant, "metadata": {}}
 
 
 async def _has_context(request: web.Request) -> bool:
