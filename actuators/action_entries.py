@@ -98,8 +98,8 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
         reverse="the replicas seen by the precheck",
         deadline_seconds=180,
         symptoms=("replicas",),
-        example={"type": "enable_group", "target": "ads"},
-        configuration="medium-store",
+        example={"type": "enable_group", "target": "recommendations"},
+        preparation=({"type": "disable_group", "target": "recommendations"},),
     ),
     Entry(
         action=DisableGroup,
@@ -119,8 +119,7 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
         deadline_seconds=120,
         symptoms=("replicas", "request_rate"),
         spreads=("errors",),
-        example={"type": "disable_group", "target": "ads", "duration_seconds": 120},
-        configuration="medium-store",
+        example={"type": "disable_group", "target": "recommendations", "duration_seconds": 120},
     ),
     Entry(
         action=RolloutConfig,
@@ -157,6 +156,7 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
         symptoms=("pods", "latency"),
         spreads=("latency", "errors"),
         example={"type": "rollback_config", "target": "checkout"},
+        preparation=({"type": "rollout_config", "target": "checkout", "env": {"GOGC": "50"}},),
     ),
     Entry(
         action=SetResources,

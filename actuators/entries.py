@@ -46,6 +46,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     spreads: tuple[str, ...] = ()  #: those of `latency` and `errors` that its callers show, too
     example: dict[str, Any]
     configuration: str = "small-core"  #: service configuration on which the example takes effect
+    preparation: tuple[dict[str, Any], ...] = ()  #: actions without which the example has nothing to change
 
     @property
     def type(self) -> str:

@@ -179,7 +179,7 @@ def memory_strength(intensity: Intensity, service: Service) -> int:
 def scale_strength(intensity: Intensity, service: Service) -> int:
     """Return the replicas of a word."""
     row = intensities().scale[intensity]
-    return row.factor * service.replicas + row.more
+    return min(20, row.factor * service.replicas + row.more)
 
 
 def limit_strength(intensity: Intensity, service: Service) -> dict[str, float]:

@@ -25,13 +25,14 @@ from otel_control_gym.actuators.catalogue import ENTRY_BY_TYPE, Action, entry_of
 from otel_control_gym.actuators.entries import Entry, Parameter
 from otel_control_gym.actuators.interventions import DependencyOutage, FeatureFlag
 from otel_control_gym.actuators.profiles import profile_names
+from otel_control_gym.actuators.resolution import target_of
 from otel_control_gym.engine.errors import InvalidAction, nearest
 from otel_control_gym.engine.plain_values import plain
 from otel_control_gym.engine.settings import ServiceConfiguration
 
-__all__ = ("check_target", "parse_action")
+__all__ = ("STRENGTHS", "check_target", "parse_action")
 
-_STRENGTHS = (
+STRENGTHS = (
     "replicas",
     "count",
     "cpu_request_cores",
@@ -82,7 +83,7 @@ def parse_action(mapping: dict[str, Any]) -> Action:
         if key != "type":
             _check_value(entry, rules[key], value)
     action: Any = msgspec.convert(mapping, type=entry.action)
-    _exclude(action, "intensity", _STRENGTHS, "numbers")
+    _exclude(action, "intensity", STRENGTHS, "numbers")
     _exclude(action, "duration", ("duration_seconds",), "seconds")
     check = _COMBINATIONS.get(type(action))
     if check is not None:
@@ -115,6 +116,14 @@ def check_target(action: msgspec.Struct, services: ServiceConfiguration) -> None
         _check_known(action, "target", action.target, known, "is no dependency")
     if isinstance(action, FeatureFlag):
         _check_known(action, "flag", action.flag, services.flags, f"{services.name!r} has no such flag")
+        if target_of(action, services) not in services.services:
+            raise InvalidAction(
+                action="feature_flag",
+                key="flag",
+                found=action.flag,
+                problem=f"{services.name!r} has no service on which it works",
+                remedy="choose a flag of a service that is there",
+            )
         if action.variant is not None:
             variants = services.flags[action.flag].variants
             _check_known(action, "variant", action.variant, variants, f"{action.flag} has no such variant")

@@ -80,11 +80,11 @@ def resolve(action: msgspec.Struct, settings: RunSettings) -> Resolved:
 
 
 def target_of(action: msgspec.Struct, services: ServiceConfiguration) -> str:
-    """Return the target; of a flag it is the service on which the flag works."""
+    """Return the target; of a flag it is the service on which it works, or an empty text if the application hasn't got that."""
     if isinstance(action, FeatureFlag):
         effects = services.flags[action.flag].effects if action.flag in services.flags else ()
         places = [effect.unready or effect.operation.partition(":")[0] for effect in effects]
-        return next((place for place in places if place in services.services), "flagd")
+        return next((place for place in places if place in services.services), "")
     return str(getattr(action, "target", ""))
 
 
