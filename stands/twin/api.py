@@ -38,7 +38,11 @@ from otel_control_gym.stands.twin.schemas import WrongType, decode
 from otel_control_gym.stands.twin.store import Conflict
 from otel_control_gym.stands.twin.versions import as_served, as_stored, stored_kind
 
+<<<<<<< HEAD
 __all__ = ("APPLY_PATCH", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
+=======
+__all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api", "scale_of")
+>>>>>>> cp
 
 _LONGEST_GRACE = 10**7  #: [s] about four months
 _SERVER_SIDE = (

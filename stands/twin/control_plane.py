@@ -22,7 +22,11 @@ import msgspec
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin import manifests
+<<<<<<< HEAD
 from otel_control_gym.stands.twin.adoption import Adoption
+=======
+from otel_control_gym.stands.twin.autoscaler import AutoscalerController
+>>>>>>> cp
 from otel_control_gym.stands.twin.chaos_controller import ChaosController
 from otel_control_gym.stands.twin.chaos_daemon import NetworkDaemon
 from otel_control_gym.stands.twin.controller import Context, Controller
@@ -31,14 +35,25 @@ from otel_control_gym.stands.twin.endpoints import EndpointController
 from otel_control_gym.stands.twin.garbage_collection import GarbageCollector
 from otel_control_gym.stands.twin.kubelet import Kubelet
 from otel_control_gym.stands.twin.kubernetes_events import EventRecorder
-from otel_control_gym.stands.twin.objects import DEPLOYMENT, NODE, POD, SERVICE, Object, condition, timestamp
+from otel_control_gym.stands.twin.metrics_server import MetricsServer
+from otel_control_gym.stands.twin.objects import (
+    DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    NODE,
+    POD,
+    SERVICE,
+    Object,
+    condition,
+    timestamp,
+)
 from otel_control_gym.stands.twin.quantities import pod_resources
 from otel_control_gym.stands.twin.replica_sets import ReplicaSetController
+from otel_control_gym.stands.twin.routes import RouteController
 from otel_control_gym.stands.twin.runtime import PodResources, PodRuntime
 from otel_control_gym.stands.twin.scheduler import NODE_NAME, Scheduler
 from otel_control_gym.stands.twin.store import ObjectStore
 
-__all__ = ("ControlPlane", "DeploymentView", "PodView")
+__all__ = ("AutoscalerView", "ControlPlane", "DeploymentView", "PodView")
 
 _RUNNING_SECONDS = (
     7200  #: how long before the start the application was installed; its events have expired by then (1 h)
@@ -70,6 +85,16 @@ class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
     available: int
 
 
+class AutoscalerView(msgspec.Struct, frozen=True, kw_only=True):
+    """What telemetry shows of an autoscaler."""
+
+    name: str
+    current: int
+    desired: int
+    least: int
+    most: int
+
+
 class ControlPlane:
     """The twin's cluster, one namespace with the application in it.
 
@@ -96,6 +121,7 @@ class ControlPlane:
             runtime=runtime,
         )
         self._kubelet = Kubelet(self.context)
+        metrics = MetricsServer(self.context)
         controllers: tuple[Controller, ...] = (
             Adoption(self.context),  # first, so that an owner finds what it has adopted
             DeploymentController(self.context),
@@ -106,6 +132,9 @@ class ControlPlane:
             GarbageCollector(self.context),
             ChaosController(self.context),
             NetworkDaemon(self.context),
+            metrics,
+            AutoscalerController(self.context, metrics),
+            RouteController(self.context),
             EventRecorder(self.context),
         )
         self._controllers = {controller.name: controller for controller in controllers}
@@ -179,6 +208,17 @@ class ControlPlane:
                 name=item["metadata"]["name"],
                 desired=item["spec"]["replicas"],
                 available=item.get("status", {}).get("availableReplicas", 0),
+            )
+
+    def autoscalers(self) -> Iterator[AutoscalerView]:
+        """Yield the autoscalers by name."""
+        for item in self.store.objects(HORIZONTAL_POD_AUTOSCALER, self.namespace):
+            yield AutoscalerView(
+                name=item["metadata"]["name"],
+                current=item["status"].get("currentReplicas", 0),
+                desired=item["status"].get("desiredReplicas", 0),
+                least=item["spec"]["minReplicas"],
+                most=item["spec"]["maxReplicas"],
             )
 
     def _pod_view(self, pod: Object) -> PodView:

@@ -152,9 +152,9 @@ def _address(item: _Dependency, values: Mapping[str, str]) -> tuple[str, int] | 
         return None
     default = _DEFAULT_PORTS.get(item.protocol, 0)
     pairs = {key.lower(): value for key, value in _PAIR.findall(text)}
-    host = pairs.get("host") or pairs.get("server")
-    if host:
-        return host, int(pairs["port"]) if pairs.get("port", "").isdecimal() else default
+    named = pairs.get("host") or pairs.get("server")
+    if named:
+        return named, int(pairs["port"]) if pairs.get("port", "").isdecimal() else default
     match = _URL.fullmatch(text)
     return ("", 0) if match is None else (match[1], int(match[2]) if match[2] else default)
 
@@ -175,9 +175,9 @@ def _values(store: ObjectStore, namespace: str, container: Object) -> dict[str, 
         for kind, key in ((CONFIG_MAP, "configMapKeyRef"), (SECRET, "secretKeyRef")):
             reference = item["valueFrom"].get(key)
             if reference:
-                value = _keyed(store, kind, namespace, reference)
-                if value is not None:
-                    values[item["name"]] = value
+                found = _keyed(store, kind, namespace, reference)
+                if found is not None:
+                    values[item["name"]] = found
     return values
 
 
@@ -188,7 +188,7 @@ def _keyed(store: ObjectStore, kind: Kind, namespace: str, reference: Object) ->
         return None
     if key not in data:
         raise _Unresolved(f"couldn't find key {key} in {kind.kind} {namespace}/{reference.get('name', '')}")
-    return data[key]
+    return str(data[key])
 
 
 def _data(store: ObjectStore, kind: Kind, namespace: str, reference: Object) -> dict[str, str] | None:

@@ -14,17 +14,16 @@ probe failed or its image changed. Endpoints and SIGTERM race, as they do on a r
 
 from __future__ import annotations
 
-from typing import cast
-
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND, seconds
 from otel_control_gym.stands.twin import container_status as shown
 from otel_control_gym.stands.twin import environment, images, init_containers
-from otel_control_gym.stands.twin.backoff import PullBackoff, RestartBackoff, go_seconds, last_state
+from otel_control_gym.stands.twin import waiting_containers as waiting
+from otel_control_gym.stands.twin.backoff import PullBackoff, RestartBackoff, last_state
 from otel_control_gym.stands.twin.controller import Context, deployment_of, split_key, workload_of
-from otel_control_gym.stands.twin.kubernetes_events import record
 from otel_control_gym.stands.twin.objects import POD, Object, set_condition
+from otel_control_gym.stands.twin.pod_events import tell_of_pod, tell_started
 from otel_control_gym.stands.twin.probe_workers import ProbeKind, ProbeWorkers
 from otel_control_gym.stands.twin.probes import Asked
 from otel_control_gym.stands.twin.quantities import pod_resources
@@ -38,7 +37,6 @@ _SYNC_SECONDS = 10.0  #: how often a container that can't be created is tried ag
 _FAILED_PULL_SECONDS = 1.0  #: asking a registry for what it doesn't have
 _CONFIGURATION_SHARE = 0.1  #: of a process's start-up, after which one whose environment is wrong has exited
 _KILLED = 137
-_TRIED_AGAIN = ("CrashLoopBackOff", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff")
 
 
 class _Container(msgspec.Struct):
@@ -67,7 +65,7 @@ class Kubelet:
         self._context = context
         self._containers: dict[str, _Container] = {}  # by the pod's UID
         self._addresses = 0
-        self._probes = ProbeWorkers(context, ask=self._asked, tell=self._record, restart=self._restart_failed)
+        self._probes = ProbeWorkers(context, ask=self._asked, restart=self._restart_failed)
 
     def observe(self, change: Change) -> None:
         """Queue pods that were bound, changed, deleted or removed."""
@@ -103,9 +101,10 @@ class Kubelet:
             case "start":
                 self._start(pod)
             case "pull":
-                self._back_off_pull(pod)
+                if self._containers[uid].started is None:
+                    waiting.show_pull_back_off(self._context, pod)
             case "startup" | "readiness" | "liveness":
-                self._probes.probe(pod, cast("ProbeKind", action))
+                self._probes.probe(pod, action)
             case "path":
                 self._probes.resume(pod)
             case "changed":
@@ -115,7 +114,8 @@ class Kubelet:
             case "exited":
                 self._see_exit(pod)
             case "back-off":
-                self._back_off(pod)
+                if self._containers[uid].started is None:
+                    waiting.show_crash_loop(self._context, pod, self._containers[uid].backoff.wait)
             case "terminate":
                 self._terminate(pod)
             case "exit":
@@ -146,7 +146,7 @@ class Kubelet:
         if "deletionTimestamp" in pod["metadata"]:
             return
         context, now, uid = self._context, self._context.now, pod["metadata"]["uid"]
-        draft, begun, waits = self._draft(pod), [], False
+        draft, begun, waits = self._draft(pod), list[Object](), False
         for index, container in enumerate(pod["spec"]["initContainers"]):
             status = draft["status"]["initContainerStatuses"][index]
             if "terminated" in status["state"]:
@@ -165,8 +165,7 @@ class Kubelet:
             set_condition(draft, "Initialized", status="True", now=now)
         stored = context.store.update(POD, draft)
         for container in begun:
-            for reason, message in _start_events(container["image"]):
-                self._record(stored, reason, message, path=f"spec.initContainers{{{container['name']}}}")
+            tell_started(context, stored, container["image"], path=f"spec.initContainers{{{container['name']}}}")
         if waits:
             context.soon(self.name, pod, step=f"initialise {uid}", after=init_containers.POLL_SECONDS)
         else:
@@ -181,13 +180,16 @@ class Kubelet:
         idle = container["image"] == images.PAUSE_IMAGE
         version = "" if idle else images.version_of(context.services, service, container["image"])
         if version is None:
-            self._fail_pull(pod)
+            waiting.show_failed_pull(context, pod)
+            context.soon(self.name, pod, step=f"pull {uid}", after=_FAILED_PULL_SECONDS)
+            context.soon(self.name, pod, step=f"start {uid}", after=running.pulls.next_wait())
             return
         running.pulls = PullBackoff()
         if not idle:
             found = environment.read(context.store, context.services, service, pod)
             if found.problem:
-                self._fail_configuration(pod, found.problem)
+                waiting.show_lacking_configuration(context, pod, found.problem)
+                context.soon(self.name, pod, step=f"start {uid}", after=_SYNC_SECONDS)
                 return
             canary = deployment_of(context.store, pod) != service
             running.environment = found
@@ -204,8 +206,7 @@ class Kubelet:
         shown.set_running(status, container["image"], shown.container_id(uid, running.runs), now)
         status["started"] = "startupProbe" not in container
         stored = context.store.update(POD, draft)
-        for reason, message in _start_events(container["image"]):
-            self._record(stored, reason, message)
+        tell_started(context, stored, container["image"])
         if not idle:
             resources = pod_resources(pod["spec"])
             context.runtime.start_container(uid, service, pod["metadata"]["name"], resources, running.process)
@@ -220,43 +221,6 @@ class Kubelet:
         code = container.environment.exit_code
         if container.started is not None and container.exit is None and code is not None:
             self._context.runtime.kill_container(pod["metadata"]["uid"], exit_code=code)
-
-    def _fail_pull(self, pod: Object) -> None:
-        """Say that there is no such image, and try again after the back-off."""
-        uid, container = pod["metadata"]["uid"], pod["spec"]["containers"][0]
-        image, error = container["image"], images.pull_error(container["image"])
-        problem = f"rpc error: code = NotFound desc = {error}"
-        draft = self._draft(pod)
-        status = draft["status"]["containerStatuses"][0]
-        shown.set_waiting(status, "ErrImagePull", problem)
-        status["image"] = image
-        stored = self._context.store.update(POD, draft)
-        self._record(stored, "Pulling", f'Pulling image "{image}"')
-        self._record(stored, "Failed", f'Failed to pull image "{image}": {problem}', True)
-        self._record(stored, "Failed", "Error: ErrImagePull", True)
-        wait = self._containers[uid].pulls.next_wait()
-        self._context.soon(self.name, pod, step=f"pull {uid}", after=_FAILED_PULL_SECONDS)
-        self._context.soon(self.name, pod, step=f"start {uid}", after=wait)
-
-    def _back_off_pull(self, pod: Object) -> None:
-        """Say that the image will be asked for again later."""
-        if self._containers[pod["metadata"]["uid"]].started is not None:
-            return
-        image = pod["spec"]["containers"][0]["image"]
-        draft = self._draft(pod)
-        message = f'Back-off pulling image "{image}": ErrImagePull: {images.pull_error(image)}'
-        shown.set_waiting(draft["status"]["containerStatuses"][0], "ImagePullBackOff", message)
-        stored = self._context.store.update(POD, draft)
-        self._record(stored, "BackOff", f'Back-off pulling image "{image}"')
-        self._record(stored, "Failed", "Error: ImagePullBackOff", True)
-
-    def _fail_configuration(self, pod: Object, problem: str) -> None:
-        """Say which source of the environment isn't there, and look again at the next sync."""
-        draft = self._draft(pod)
-        shown.set_waiting(draft["status"]["containerStatuses"][0], "CreateContainerConfigError", problem)
-        stored = self._context.store.update(POD, draft)
-        self._record(stored, "Failed", f"Error: {problem}", True)
-        self._context.soon(self.name, pod, step=f"start {pod['metadata']['uid']}", after=_SYNC_SECONDS)
 
     def _asked(self, pod: Object) -> Asked:
         """Return who answers a pod's probes now."""
@@ -285,8 +249,7 @@ class Kubelet:
         if container is None:
             return
         container.backoff, container.pulls = RestartBackoff(), PullBackoff()
-        waiting = pod["status"]["containerStatuses"][0]["state"].get("waiting", {})
-        if waiting.get("reason") in _TRIED_AGAIN:
+        if waiting.is_tried_again(pod):
             self._plan_start(pod)
         self._stop_to_restart(pod, "definition changed, will be restarted")
 
@@ -295,7 +258,7 @@ class Kubelet:
         if container.started is None or container.exit is not None or container.stopping is not None:
             return
         container.restart = True
-        self._record(pod, "Killing", f"Container {pod['spec']['containers'][0]['name']} {why}")
+        tell_of_pod(self._context, pod, "Killing", f"Container {pod['spec']['containers'][0]['name']} {why}")
         self._send_sigterm(pod, int(pod["spec"].get("terminationGracePeriodSeconds", 30)))
 
     def _terminate(self, pod: Object) -> None:
@@ -306,7 +269,7 @@ class Kubelet:
             context.store.remove(POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
             return
         if container.stopping is None or container.restart:
-            self._record(pod, "Killing", f"Stopping container {pod['spec']['containers'][0]['name']}")
+            tell_of_pod(self._context, pod, "Killing", f"Stopping container {pod['spec']['containers'][0]['name']}")
         container.restart = False
         self._send_sigterm(pod, int(pod["metadata"]["deletionGracePeriodSeconds"]))
 
@@ -357,20 +320,6 @@ class Kubelet:
         context.soon(self.name, stored, step=f"back-off {uid}")
         context.at(max(ended.at + wait * SECOND, context.now), self.name, container.key, f"start {uid}")
 
-    def _back_off(self, pod: Object) -> None:
-        """Say that the container waits to be started again."""
-        metadata, container = pod["metadata"], pod["spec"]["containers"][0]["name"]
-        if self._containers[metadata["uid"]].started is not None:
-            return
-        where = f"pod={metadata['name']}_{metadata['namespace']}({metadata['uid']})"
-        wait = self._containers[metadata["uid"]].backoff.wait
-        draft = self._draft(pod)
-        message = f"back-off {go_seconds(wait)} restarting failed container={container} {where}"
-        shown.set_waiting(draft["status"]["containerStatuses"][0], "CrashLoopBackOff", message)
-        stored = self._context.store.update(POD, draft)
-        where = f"pod {metadata['name']}_{metadata['namespace']}({metadata['uid']})"
-        self._record(stored, "BackOff", f"Back-off restarting failed container {container} in {where}", True)
-
     def _exit_when_done(self, pod: Object) -> None:
         context, uid = self._context, pod["metadata"]["uid"]
         container = self._containers[uid]
@@ -416,27 +365,6 @@ class Kubelet:
 
     def _draft(self, pod: Object) -> Object:
         return self._context.store.draft(POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
-
-    def _record(self, pod: Object, reason: str, message: str, warning: bool = False, path: str = "") -> None:
-        record(
-            self._context,
-            POD,
-            pod,
-            reason,
-            message,
-            component=self.name,
-            type="Warning" if warning else "Normal",
-            host=pod["spec"]["nodeName"],
-            field_path=path or f"spec.containers{{{pod['spec']['containers'][0]['name']}}}",
-        )
-
-
-def _start_events(image: str) -> tuple[tuple[str, str], ...]:
-    return (
-        ("Pulled", f'Container image "{image}" already present on machine'),
-        ("Created", "Container created"),
-        ("Started", "Container started"),
-    )
 
 
 def _key(pod: Object) -> str:

@@ -133,7 +133,7 @@ class KubeletMetrics:
 
 
 class ClusterMetrics:
-    """k8s_cluster's `k8s_container_*` and `k8s_deployment_*`, made anew when some object changed."""
+    """k8s_cluster's `k8s_container_*`, `k8s_deployment_*` and `k8s_hpa_*`, made anew when some object changed."""
 
     def __init__(self, control_plane: ControlPlane, series: TimeSeries) -> None:
         self.numbers: Numbers = np.empty(0, np.int64)
@@ -174,6 +174,16 @@ class ClusterMetrics:
             labels = namespace | {"k8s_deployment_name": deployment.name}
             found["k8s_deployment_desired", deployment.name] = labels, float(deployment.desired)
             found["k8s_deployment_available", deployment.name] = labels, float(deployment.available)
+        for autoscaler in self._control_plane.autoscalers():
+            labels = namespace | {"k8s_hpa_name": autoscaler.name}
+            sizes = {
+                "current_replicas": autoscaler.current,
+                "desired_replicas": autoscaler.desired,
+                "min_replicas": autoscaler.least,
+                "max_replicas": autoscaler.most,
+            }
+            for name, size in sizes.items():
+                found[f"k8s_hpa_{name}", autoscaler.name] = labels, float(size)
         if list(found) != list(self._known):
             self._series.end([number for key, number in self._known.items() if key not in found], now)
             self._known = {

@@ -19,6 +19,7 @@ from otel_control_gym.engine.randomness import derive_seed, draw_uniform
 from otel_control_gym.stands.twin.container_status import set_ready
 from otel_control_gym.stands.twin.controller import Context, workload_of
 from otel_control_gym.stands.twin.objects import POD, Object
+from otel_control_gym.stands.twin.pod_events import tell_of_pod
 from otel_control_gym.stands.twin.probes import Asked, failure, next_probe, timeout_share
 
 __all__ = ("ProbeKind", "ProbeWorkers")
@@ -46,7 +47,6 @@ class ProbeWorkers:
     Args:
         context: the cluster.
         ask: who is at the other end of a pod's probes now.
-        tell: records an Event about a pod's container: pod, reason, message, whether it is a warning.
         restart: ends a container that failed its probe: pod, which probe.
     """
 
@@ -55,12 +55,10 @@ class ProbeWorkers:
         context: Context,
         *,
         ask: Callable[[Object], Asked],
-        tell: Callable[[Object, str, str, bool], None],
         restart: Callable[[Object, ProbeKind], None],
     ) -> None:
         self._context = context
         self._ask = ask
-        self._tell = tell
         self._restart = restart
         self._runs: dict[str, _Run] = {}  # by the pod's UID
         self._flagged = {effect.unready for flag in context.services.flags.values() for effect in flag.effects}
@@ -94,7 +92,8 @@ class ProbeWorkers:
         problem = self._problem(pod, kind, probe)
         if problem:
             worker.successes, worker.failures = 0, worker.failures + 1
-            self._tell(pod, "Unhealthy", f"{kind.capitalize()} probe failed: {problem}", True)
+            message = f"{kind.capitalize()} probe failed: {problem}"
+            tell_of_pod(self._context, pod, "Unhealthy", message, warning=True)
             if worker.failures >= int(probe.get("failureThreshold", 3)):
                 if kind != "readiness":
                     self.end(pod["metadata"]["uid"])

@@ -146,6 +146,8 @@ def _unmodelled(spec: Object) -> Iterator[str]:
         backends = rule.get("backendRefs", [])
         if not 1 <= len(backends) <= 2:
             yield "routes to other than one or two backends"
+        if not sum(backend["weight"] for backend in backends):
+            yield "routes whose weights are all 0"
         for backend in backends:
             if (backend["group"], backend["kind"]) != ("", "Service"):
                 yield "backends other than Services"

@@ -77,6 +77,10 @@ class PodRuntime(Protocol):
         """Return the CPU time that the pod's containers have used so far, as the kubelet reports it to the metrics server."""
         ...
 
+    def memory_bytes(self, uid: str) -> int:
+        """Return the pod's working set, as the kubelet reports it to the metrics server."""
+        ...
+
     def kill_container(self, uid: str, exit_code: int = 137) -> None:
         """Kill the pod's process from outside (SIGKILL: 137); the end is heard of through `take_exits`, as Error."""
         ...

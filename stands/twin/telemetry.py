@@ -49,13 +49,13 @@ class Telemetry:
         self._numbers: Numbers = np.empty(0, np.int64)
 
     def identity(self, slot: int) -> PodIdentity:
-        """Return whose pod a slot is; a Deployment bears the name of its service in the demo, and the twin has one node."""
+        """Return whose pod a slot is; a pod's name is its Deployment's with two suffixes, and the twin has one node."""
         container = self._world.containers[slot]
         return PodIdentity(
             uid=container.uid,
             name=container.name,
             service=container.service,
-            deployment=container.service,
+            deployment=container.name.rsplit("-", 2)[0],
             node=NODE_NAME,
         )
 

@@ -127,8 +127,8 @@ class World:
             container.running = False
             self._stress.pop(container.uid, None)
             code = self._exit_codes.pop(slot, None)
-            reason = "OOMKilled" if code is None else "Error"
-            exits.append(ContainerExit(uid=container.uid, at=moment, exit_code=code or _KILLED, reason=reason))
+            reason, code = ("OOMKilled", _KILLED) if code is None else ("Error", code)
+            exits.append(ContainerExit(uid=container.uid, at=moment, exit_code=code, reason=reason))
         return tuple(exits)
 
     def start_seconds(self, service: str, process: PodProcess = PodProcess()) -> float:
@@ -223,6 +223,10 @@ class World:
     def cpu_seconds(self, uid: str) -> float:
         """Return the CPU time of all runs of the pod's container."""
         return self.simulation.cpu_seconds(self._by_uid[uid].slots)
+
+    def memory_bytes(self, uid: str) -> int:
+        """Return the memory of the pod's container."""
+        return int(self.simulation.pod_counters().memory_bytes[self._by_uid[uid].slot])
 
     def _note_flagd(self, container: Container, ready: bool) -> None:
         """Let flags be in force while a pod of flagd is ready; a new pod has the flags of the ConfigMap."""

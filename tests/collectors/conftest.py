@@ -42,6 +42,9 @@ class IdleMachines:
     def cpu_seconds(self, uid: str) -> float:
         return 0.0
 
+    def memory_bytes(self, uid: str) -> int:
+        return 0
+
     def kill_container(self, uid: str, exit_code: int = 137) -> None: ...
 
     def set_split(self, service: str, canary_share: float | None) -> None: ...

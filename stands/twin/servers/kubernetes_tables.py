@@ -210,13 +210,14 @@ def _pod(item: Object, now: int) -> list[Any]:
 
 
 def _pod_status(item: Object, containers: Sequence[Object]) -> str:
-    """Return what is most telling: the first container that waits or has ended, else the phase."""
+    """Return what is most telling: the init container at work, the first container that waits or has ended, else the phase."""
     status = item.get("status", {})
     shown = str(status.get("reason") or status.get("phase", "Unknown"))
     scheduled = condition(item, "PodScheduled")
     if scheduled is not None and scheduled.get("reason") == "SchedulingGated":
         shown = "SchedulingGated"
-    for container in reversed(containers):
+    initialising = _initialising(status.get("initContainerStatuses", ()))
+    for container in () if initialising else reversed(containers):
         state = container["state"]
         if waiting := state.get("waiting", {}).get("reason"):
             shown = waiting
@@ -225,7 +226,13 @@ def _pod_status(item: Object, containers: Sequence[Object]) -> str:
             shown = ended.get("reason") or f"ExitCode:{ended['exitCode']}"
     if "deletionTimestamp" in item["metadata"] and status.get("phase") not in ("Succeeded", "Failed"):
         return "Terminating"
-    return shown
+    return initialising or shown
+
+
+def _initialising(containers: Sequence[Object]) -> str:
+    """Return how many init containers are done, while one isn't: `Init:0/1`."""
+    done = [container["state"].get("terminated", {}).get("exitCode") == 0 for container in containers]
+    return "" if all(done) else f"Init:{done.index(False)}/{len(done)}"
 
 
 def _restarts(containers: Sequence[Object], now: int) -> str:

@@ -33,6 +33,8 @@ class NotedRuntime:
         self.processes: dict[str, PodProcess] = {}
         self.unready: dict[str, None] = {}
         self.cpu: dict[str, float] = {}
+        self.cpu_reads: list[str] = []
+        self.resident: dict[str, int] = {}
         self.splits: dict[str, float] = {}
         self.memory: dict[tuple[str, str], tuple[int, float]] = {}
         self.requests: dict[str, int] = {}
@@ -99,7 +101,11 @@ class NotedRuntime:
         return uid not in self.unready
 
     def cpu_seconds(self, uid: str) -> float:
+        self.cpu_reads.append(uid)
         return self.cpu.get(uid, 0.0)
+
+    def memory_bytes(self, uid: str) -> int:
+        return self.resident.get(uid, 0)
 
     def kill_container(self, uid: str, exit_code: int = 137) -> None:
         if uid in self.running:

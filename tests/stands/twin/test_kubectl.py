@@ -130,14 +130,14 @@ async def test_describe_shows_conditions_replica_sets_and_events(kubectl: Kubect
 async def test_a_rollout_is_followed_undone_paused_and_resumed(kubectl: Kubectl, cluster: Cluster) -> None:
     await kubectl("rollout", "restart", "deploy/cart")
     assert 'deployment "cart" successfully rolled out' in await kubectl("rollout", "status", "deploy/cart")
-    await kubectl("set", "image", "deploy/cart", "cart=example.org/cart:2")
+    await kubectl("set", "image", "deploy/cart", "cart=ghcr.io/open-telemetry/demo:2.2.1-cart")
     await kubectl("rollout", "status", "deploy/cart")
     assert [line.split()[0] for line in (await kubectl("rollout", "history", "deploy/cart")).splitlines()[2:5]] == [
         "1",
         "2",
         "3",
     ]
-    assert "Image:\texample.org/cart:2" in await kubectl("rollout", "history", "deploy/cart", "--revision=3")
+    assert "Image:\tghcr.io/open-telemetry/demo:2.2.1-cart" in await kubectl("rollout", "history", "deploy/cart", "--revision=3")
     await kubectl("rollout", "undo", "deploy/cart", "--to-revision=1")
     await kubectl("rollout", "status", "deploy/cart")
     assert cart(cluster)["spec"]["template"]["spec"]["containers"][0]["image"].endswith("2.2.0-cart")
@@ -155,6 +155,17 @@ async def test_a_rollout_is_followed_undone_paused_and_resumed(kubectl: Kubectl,
     assert container["resources"]["limits"] == {"cpu": "700m", "memory": "160Mi"}
     await kubectl("set", "env", "deploy/cart", "COLOUR-")
     assert "COLOUR" not in [one["name"] for one in cart(cluster)["spec"]["template"]["spec"]["containers"][0]["env"]]
+
+
+async def test_an_image_that_does_not_exist_is_seen_and_undone(kubectl: Kubectl, cluster: Cluster) -> None:
+    await kubectl("set", "image", "deploy/cart", "cart=example.org/cart:2")
+    assert "exceeded its progress deadline" in await kubectl("rollout", "status", "deploy/cart", fails=True)
+    assert "ImagePullBackOff" in await kubectl("get", "pods")
+    assert "3/4" in await kubectl("get", "deploy", "cart"), "25 % may be unavailable, the others serve on"
+    await kubectl("rollout", "undo", "deploy/cart")
+    assert "successfully rolled out" in await kubectl("rollout", "status", "deploy/cart")
+    assert "4/4" in await kubectl("get", "deploy", "cart")
+    assert cart(cluster)["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
 async def test_all_kinds_of_patch_labels_and_annotations_reach_the_object(kubectl: Kubectl, cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,7 +95,7 @@ def test_an_image_that_does_not_exist_backs_off_and_the_old_pods_serve_on(cluste
     reasons = {message: count for reason, message, count in said(cluster, pod) if reason != "BackOff"}
     assert reasons["Error: ErrImagePull"] == 2, "after 10 s, and then after 20"
     cluster.live(6)
-    assert dict((message, count) for _, message, count in said(cluster, pod))["Error: ErrImagePull"] == 3
+    assert ("Failed", "Error: ErrImagePull", 3) in said(cluster, pod)
     assert serving(cluster) == 4
     assert pod["metadata"]["uid"] not in cluster.runtime.running
 
@@ -102,7 +103,7 @@ def test_an_image_that_does_not_exist_backs_off_and_the_old_pods_serve_on(cluste
 def test_the_pull_back_off_doubles_up_to_five_minutes(cluster: Cluster) -> None:
     roll(cluster, {"image": f"{IMAGE}:9.9.9-cart"})
     cluster.live(3)
-    pod, pulls = newest(cluster), []
+    pod, pulls = newest(cluster), list[int]()
     while len(pulls) < 9:
         due = cluster.control_plane.due()
         assert due is not None
@@ -110,7 +111,7 @@ def test_the_pull_back_off_doubles_up_to_five_minutes(cluster: Cluster) -> None:
         tries = sum(count for reason, _, count in said(cluster, pod) if reason == "Pulling")
         if tries > len(pulls):
             pulls.append(due)
-    waits = [round((after - before) / SECOND) for before, after in zip(pulls, pulls[1:], strict=False)]
+    waits = [round((after - before) / SECOND) for before, after in pairwise(pulls)]
     assert waits[1:] == [20, 40, 80, 160, 300, 300, 300]
 
 
@@ -153,7 +154,7 @@ def test_a_missing_address_is_a_panic_at_start_and_a_crash_loop(cluster: Cluster
         status = cluster.read(POD, name)["status"]["containerStatuses"][0]
         if "running" in status["state"] and len(runs) == status["restartCount"]:
             runs.append(due)
-    waits = [(after - before) / SECOND for before, after in zip(runs, runs[1:], strict=False)]
+    waits = [(after - before) / SECOND for before, after in pairwise(runs)]
     assert waits[0] < 3, "the first restart comes at once"
     # Each run is over after a tenth of the start-up time, 0.3 s; the wait counts from its end.
     assert [round(wait - 0.3, 6) for wait in waits[1:]] == [10, 20, 40, 80, 160]
@@ -283,7 +284,8 @@ def test_a_pod_that_is_cut_off_loses_its_readiness_after_three_probes_and_gets_i
     cluster.live(26)
     assert serving(cluster) == 4
     assert {pod["status"]["containerStatuses"][0]["restartCount"] for pod in cluster.pods_of("cart")} == {0}
-    assert cluster.control_plane.due() is None or cluster.control_plane.due() > cluster.control_plane.now + 30 * SECOND
+    due = cluster.control_plane.due()
+    assert due is None or due > cluster.control_plane.now + 30 * SECOND, "nobody asks any more"
 
 
 @pytest.mark.parametrize(("latency", "ready"), [("400ms", 4), ("500ms", 0)])
