@@ -17,6 +17,7 @@ from otel_control_gym.actuators.actions import (
     SetAutoscaler,
     SetResources,
     SetWorkload,
+    ShiftTraffic,
 )
 from otel_control_gym.actuators.autoscaling import AutoscalerProcedure
 from otel_control_gym.actuators.bad_configs import BadAddressProcedure, BadImageProcedure, BadPortProcedure
@@ -47,6 +48,7 @@ from otel_control_gym.actuators.rollbacks import RollbackProcedure
 from otel_control_gym.actuators.rollouts import RestartProcedure, RolloutConfigProcedure, SetResourcesProcedure
 from otel_control_gym.actuators.scaling import GroupProcedure, ScaleProcedure
 from otel_control_gym.actuators.stress import CpuPressureProcedure, MemoryPressureProcedure
+from otel_control_gym.actuators.traffic import ShiftTrafficProcedure
 from otel_control_gym.actuators.workload import LoadGenerator, SetWorkloadProcedure, open_load_generator
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.protocols import Append, Endpoints
@@ -111,6 +113,16 @@ class _Procedures:
                 return SetResourcesProcedure(*self._service(target), parameters)
             case SetAutoscaler():
                 return AutoscalerProcedure(*self._service(target), parameters, labels)
+            case ShiftTraffic():
+                edges = [edge for edge in self._services.edges if edge.target == target]
+                return ShiftTrafficProcedure(
+                    *self._service(target),
+                    version=parameters["version"],
+                    weight_percent=parameters["weight_percent"],
+                    via=parameters["via"],
+                    sticky=any(edge.connection == "sticky" for edge in edges),
+                    labels=labels,
+                )
             case SetWorkload():
                 return SetWorkloadProcedure(self._load_generator, parameters)
             case _:

@@ -137,7 +137,9 @@ async def test_a_rollout_is_followed_undone_paused_and_resumed(kubectl: Kubectl,
         "2",
         "3",
     ]
-    assert "Image:\tghcr.io/open-telemetry/demo:2.2.1-cart" in await kubectl("rollout", "history", "deploy/cart", "--revision=3")
+    assert "Image:\tghcr.io/open-telemetry/demo:2.2.1-cart" in await kubectl(
+        "rollout", "history", "deploy/cart", "--revision=3"
+    )
     await kubectl("rollout", "undo", "deploy/cart", "--to-revision=1")
     await kubectl("rollout", "status", "deploy/cart")
     assert cart(cluster)["spec"]["template"]["spec"]["containers"][0]["image"].endswith("2.2.0-cart")
