@@ -94,6 +94,7 @@ def admit_change(context: Context, kind: Kind, before: Object, item: Object) -> 
         item = admit_autoscaler(item)
     elif kind is POD:
         item = admit_pod_update(before, item)
+        _check_pod(before, item)
     elif kind is REPLICA_SET:
         item = _admit_replica_set(before, item)
     elif kind is SERVICE:
@@ -131,6 +132,18 @@ def _check_workload(services: ServiceConfiguration, item: Object) -> None:
             why = f'image "{image}" is that of service {other}, label {NAME_LABEL} says {service}: {_POLICY} run one of them'
     if why:
         raise forbidden(DEPLOYMENT, name, f'{DEPLOYMENT.resource} "{name}" is forbidden: {why}')
+
+
+def _check_pod(before: Object, item: Object) -> None:
+    """Refuse to make another service of a pod, and to hold it: its machine knows neither."""
+    name, why = before["metadata"]["name"], ""
+    labels = [entry["metadata"].get("labels", {}).get(NAME_LABEL) for entry in (before, item)]
+    if labels[0] != labels[1]:
+        why = f"{_POLICY} tell by label {NAME_LABEL} which service a pod runs; it stays"
+    elif item["metadata"].get("finalizers"):
+        why = f"{_POLICY} wait for no finalizers of pods"
+    if why:
+        raise forbidden(POD, name, f'{POD.resource} "{name}" is forbidden: {why}')
 
 
 def _service_of_image(services: ServiceConfiguration, image: str) -> str | None:

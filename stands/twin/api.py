@@ -13,6 +13,8 @@ import copy
 from collections.abc import Callable
 from typing import Any, get_args
 
+import msgspec
+
 from otel_control_gym.stands.twin import api_errors
 from otel_control_gym.stands.twin.admission_chain import admit_change, admit_deletion, admit_new
 from otel_control_gym.stands.twin.api_bodies import (
@@ -35,15 +37,14 @@ from otel_control_gym.stands.twin.field_sets import shown
 from otel_control_gym.stands.twin.managed_fields import ApplyConflict, Manager, applied, managed_after
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, NAMESPACE, Kind, Object, timestamp
 from otel_control_gym.stands.twin.schemas import WrongType, decode
+from otel_control_gym.stands.twin.status_admission import admit_status
 from otel_control_gym.stands.twin.store import Conflict
 from otel_control_gym.stands.twin.versions import as_served, as_stored, stored_kind
 
-<<<<<<< HEAD
 __all__ = ("APPLY_PATCH", "JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api")
-=======
-__all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_MERGE_PATCH", "Api", "scale_of")
->>>>>>> cp
 
+_OBJECT_BYTES = 3 * 2**19  #: what etcd takes in one request
+_STORE_BYTES = 2**28
 _LONGEST_GRACE = 10**7  #: [s] about four months
 _SERVER_SIDE = (
     "name",
@@ -116,6 +117,10 @@ class Api:
 
     def _created(self, kind: Kind, item: Object, entries: list[Object], *, dry_run: bool) -> Object:
         """Store a new, admitted object, or say how it would be stored."""
+        if self._store.size_bytes > _STORE_BYTES:
+            name = item["metadata"]["name"]
+            why = f"exceeded quota: all objects together hold at most {_STORE_BYTES} bytes"
+            raise api_errors.forbidden(kind, name, f'{kind.resource} "{name}" is forbidden: {why}')
         item = item | {"metadata": item["metadata"] | {"managedFields": entries}}
         if dry_run:
             created: Object = {"creationTimestamp": timestamp(self._context.now)}
@@ -126,6 +131,7 @@ class Api:
                 "kind": kind.kind,
                 "metadata": item["metadata"] | created,
             }
+        _check_size(item)
         return self._store.create(kind, item, self._context.now)
 
     def replace(
@@ -293,7 +299,8 @@ class Api:
         """Admit and store a change; `entries`: the managedFields, None: as follows from what has changed."""
         if status:
             subresource = "status"
-            item = {**before, "metadata": item["metadata"], "status": item.get("status", {})}
+            wanted = admit_status(kind, before["metadata"]["name"], item.get("status", {}))
+            item = {**before, "metadata": item["metadata"], "status": wanted}
         elif kind.status and "status" in before:
             item["status"] = before["status"]
         item = admit_change(self._context, kind, before, item)
@@ -305,6 +312,7 @@ class Api:
             item["metadata"]["managedFields"] = entries
         if dry_run:
             return item
+        _check_size(item)
         try:
             return release(self._context, kind, item)
         except Conflict:
@@ -338,6 +346,13 @@ class Api:
             raise api_errors.conflict(kind, metadata["name"], why)
         if given.get("resourceVersion") not in (None, "", metadata["resourceVersion"]):
             raise api_errors.conflict(kind, metadata["name"])
+
+
+def _check_size(item: Object) -> None:
+    """Refuse an object that etcd wouldn't take."""
+    size = len(msgspec.json.encode(item))
+    if size > _OBJECT_BYTES:
+        raise api_errors.too_large(f"the object has {size} bytes, the store takes {_OBJECT_BYTES} at most")
 
 
 def _propagation(options: Object) -> Propagation:

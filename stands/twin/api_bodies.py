@@ -16,6 +16,7 @@ from otel_control_gym.stands.twin.field_errors import FieldError
 from otel_control_gym.stands.twin.objects import Kind, Object
 from otel_control_gym.stands.twin.patches import (
     PatchError,
+    PatchTooLarge,
     UnprocessablePatch,
     json_patch,
     merge_patch,
@@ -32,6 +33,7 @@ __all__ = (
     "apply_patch",
     "check_type",
     "scale_of",
+    "shallow",
     "undecodable",
     "unfit",
     "wrong_type",
@@ -41,6 +43,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+_DEPTH = 100  #: of documents; the deepest of Kubernetes' own types has about 20
 SCALE = Kind(kind="Scale", plural="scales", group="autoscaling")
 
 
@@ -77,13 +80,31 @@ def apply_patch(kind: Kind, name: str, document: Object, patch: Any, content_typ
             result = merge_patch(document, patch)
         else:
             result = strategic_merge_patch(document, patch)
+    except PatchTooLarge as error:
+        raise api_errors.too_large(str(error)) from error
     except UnprocessablePatch as error:
         raise api_errors.invalid(kind, name, "patch", f"Invalid value: {error}") from error
     except PatchError as error:
         raise api_errors.bad_request(str(error)) from error
     if not isinstance(result, dict):
         raise api_errors.bad_request("the patch leaves no object")
+    if not shallow(result):
+        raise api_errors.bad_request("the patch leads into a depth that no object has")
     return result
+
+
+def shallow(document: Any) -> bool:
+    """Return whether a document is no deeper than objects are; nothing behind the API need fear for its stack then."""
+    level, depth = [document], 0
+    while level and depth <= _DEPTH:
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        depth += 1
+    return not level
 
 
 def undecodable(kind: Kind) -> Callable[[str], ApiError]:

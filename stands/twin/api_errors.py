@@ -24,6 +24,7 @@ __all__ = (
     "method_not_allowed",
     "no_such_path",
     "not_found",
+    "timed_out",
     "too_large",
     "too_new",
     "unsupported_media_type",
@@ -110,9 +111,15 @@ def expired(message: str) -> ApiError:
     return ApiError(410, "Expired", message)
 
 
-def too_large(limit: int) -> ApiError:
-    """The body is longer than the server reads."""
-    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
+def too_large(why: str) -> ApiError:
+    """The body is longer than the server reads, or asks for something that would be."""
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: {why}")
+
+
+def timed_out() -> ApiError:
+    """The request didn't come to its end."""
+    message = "Timeout: request did not complete within the allotted timeout"
+    return ApiError(504, "Timeout", message, {})
 
 
 def unsupported_media_type(found: str, accepted: tuple[str, ...]) -> ApiError:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.stands.twin.api import Api, scale_of
+from otel_control_gym.stands.twin.api import Api
+from otel_control_gym.stands.twin.api_bodies import scale_of
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.autoscaler_limits import Past, normalize
 from otel_control_gym.stands.twin.autoscaler_metrics import Measured, MetricError, measure, tolerance_of

@@ -81,13 +81,14 @@ def admit_chaos(kind: Kind, body: Object) -> Object:
 def admit_chaos_update(kind: Kind, before: Object, body: Object) -> Object:
     """Return a changed chaos object: metadata may change, the spec may not.
 
+    Status is the controller's: a client could wipe it, having no sub-resource to keep it apart; here it keeps what it was.
+
     Raises: ApiError: the spec differs.
     """
     if body.get("spec") != before["spec"]:
         raise forbidden(kind, before["metadata"]["name"], webhook("Cannot update chaos spec"))
-    if body.get("status") != before.get("status"):
-        body["metadata"]["generation"] = before["metadata"]["generation"] + 1
-    return body
+    body.pop("status", None)
+    return body | ({"status": before["status"]} if "status" in before else {})
 
 
 def _admit_kill(name: str, spec: Object) -> None:

@@ -38,7 +38,11 @@ def memory_bytes(size: object) -> int | None:
 
 def ramp_seconds(options: object) -> float | None:
     """Return how long a memory stressor takes to grow, by its options (`["--time 90s"]`); None: they say something else."""
-    words = " ".join(options).replace("=", " ").split() if isinstance(options, list) else [] if not options else [""]
+    if not options:
+        return 0.0
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+        return None
+    words = " ".join(options).replace("=", " ").split()
     if not words:
         return 0.0
     length = go_duration(words[1]) if len(words) == 2 and words[0] in ("--time", "-time") else None

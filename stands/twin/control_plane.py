@@ -22,11 +22,8 @@ import msgspec
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin import manifests
-<<<<<<< HEAD
 from otel_control_gym.stands.twin.adoption import Adoption
-=======
 from otel_control_gym.stands.twin.autoscaler import AutoscalerController
->>>>>>> cp
 from otel_control_gym.stands.twin.chaos_controller import ChaosController
 from otel_control_gym.stands.twin.chaos_daemon import NetworkDaemon
 from otel_control_gym.stands.twin.controller import Context, Controller

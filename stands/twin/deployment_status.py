@@ -13,7 +13,7 @@ from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.controller import Context
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, Object, condition, moment, timestamp
 from otel_control_gym.stands.twin.rolling import bounds
-from otel_control_gym.stands.twin.templates import REVISION
+from otel_control_gym.stands.twin.templates import REVISION, counted
 
 __all__ = ("complete", "deadline", "note_created", "note_found", "note_pause", "write")
 
@@ -81,7 +81,7 @@ def write(context: Context, deployment: Object, new: Object | None, sets: list[O
     _judge_availability(draft, context)
     _judge_progress(draft, before, new, context)
     if new is not None:
-        revision = new["metadata"]["annotations"][REVISION]
+        revision = str(counted(new, REVISION))
         draft["metadata"].setdefault("annotations", {})[REVISION] = revision
     return context.store.update(DEPLOYMENT, draft)
 

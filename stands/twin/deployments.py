@@ -23,6 +23,7 @@ from otel_control_gym.stands.twin.templates import (
     MAXIMUM,
     RESERVED,
     REVISION,
+    counted,
     same_template,
     template_hash,
 )
@@ -113,15 +114,15 @@ class DeploymentController:
 
     def _new_set(self, deployment: Object, sets: list[Object], new: Object | None) -> Object:
         """Return the replica set of the present template, made if there is none, its annotations brought up to date."""
-        highest = max((int(_annotation(item, REVISION, "0")) for item in sets if item is not new), default=0)
+        highest = max((counted(item, REVISION) for item in sets if item is not new), default=0)
         revision = str(highest + 1)
         if new is None:
             return self._create_set(deployment, sets, revision)
         draft = self._draft(new)
         annotations = draft["metadata"].setdefault("annotations", {})
-        before = annotations.get(REVISION, "0")
-        if int(before) <= highest:
-            history = [text for text in (annotations.get(HISTORY, ""), before) if text != "0" and text]
+        before = counted(new, REVISION)
+        if before <= highest:
+            history = [text for text in (annotations.get(HISTORY, ""), str(before)) if text not in ("", "0")]
             annotations[HISTORY] = ",".join(history)
             annotations[REVISION] = revision
         annotations |= _copied(deployment)
@@ -211,7 +212,7 @@ class DeploymentController:
         """Delete the oldest revisions beyond the history limit."""
         idle = [
             item
-            for item in sorted(old, key=lambda item: int(_annotation(item, REVISION, "0")))
+            for item in sorted(old, key=lambda item: counted(item, REVISION))
             if not item["spec"]["replicas"]
             and not item["status"]["replicas"]
             and item["metadata"]["generation"] <= item["status"].get("observedGeneration", 0)
@@ -241,14 +242,14 @@ def _scaled(deployment: Object, sets: list[Object]) -> bool:
     return any(
         item["spec"]["replicas"] > 0
         and DESIRED in item["metadata"].get("annotations", {})
-        and int(item["metadata"]["annotations"][DESIRED]) != deployment["spec"]["replicas"]
+        and counted(item, DESIRED) != deployment["spec"]["replicas"]
         for item in sets
     )
 
 
 def _saturated(new: Object, replicas: int) -> bool:
     return (
-        int(_annotation(new, DESIRED, "-1")) == replicas
+        counted(new, DESIRED, -1) == replicas
         and new["spec"]["replicas"] == replicas
         and new["status"].get("availableReplicas", 0) == replicas
     )
@@ -266,12 +267,8 @@ def _size(item: Object) -> Size:
     return Size(
         wanted=item["spec"]["replicas"],
         available=item["status"].get("availableReplicas", 0),
-        maximum=int(_annotation(item, MAXIMUM, "0")),
+        maximum=counted(item, MAXIMUM),
     )
-
-
-def _annotation(item: Object, name: str, default: str) -> str:
-    return str(item["metadata"].get("annotations", {}).get(name, default))
 
 
 def _copied(deployment: Object) -> dict[str, str]:

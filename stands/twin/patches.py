@@ -12,10 +12,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
+
 __all__ = (
     "MERGE_KEYS",
     "SETS",
     "PatchError",
+    "PatchTooLarge",
     "UnprocessablePatch",
     "json_patch",
     "merge_patch",
@@ -39,10 +42,15 @@ MERGE_KEYS = {
 }
 SETS = ("finalizers",)
 _MAX_OPERATIONS = 10_000
+_MAX_COPIED_BYTES = 3 * 2**20
 
 
 class PatchError(Exception):
     """Raised when a patch is malformed."""
+
+
+class PatchTooLarge(PatchError):
+    """Raised when a JSON patch copies more than a document may hold."""
 
 
 class UnprocessablePatch(PatchError):
@@ -76,6 +84,8 @@ def strategic_merge_patch(document: dict[str, Any], patch: dict[str, Any]) -> di
         raise PatchError(f"unknown $patch directive: {directive}")
     result = dict(document)
     if "$retainKeys" in patch:
+        if not isinstance(patch["$retainKeys"], list):
+            raise PatchError("$retainKeys is no list")
         result = {key: value for key, value in result.items() if key in patch["$retainKeys"]}
     for key, value in patch.items():
         if key.startswith("$"):
@@ -86,7 +96,8 @@ def strategic_merge_patch(document: dict[str, Any], patch: dict[str, Any]) -> di
             before = result.get(key)
             result[key] = strategic_merge_patch(before if isinstance(before, dict) else {}, value)
         elif isinstance(value, list):
-            result[key] = _merge_list(key, result.get(key) or [], value)
+            earlier = result.get(key)
+            result[key] = _merge_list(key, earlier if isinstance(earlier, list) else [], value)
         else:
             result[key] = value
     return result
@@ -95,24 +106,39 @@ def strategic_merge_patch(document: dict[str, Any], patch: dict[str, Any]) -> di
 def json_patch(document: Any, operations: Any) -> Any:
     """Return the document after the operations of an RFC 6902 patch.
 
-    Raises: PatchError: malformed. UnprocessablePatch: a path isn't there, or a test fails.
+    Raises: PatchError: malformed. UnprocessablePatch: a path isn't there, or a test fails. PatchTooLarge: it copies too much.
     """
     if not isinstance(operations, list):
         raise PatchError("a JSON patch is a list of operations")
     if len(operations) > _MAX_OPERATIONS:
         raise PatchError(f"the allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}")
-    result = copy.deepcopy(document)
+    result, copied = copy.deepcopy(document), 0
     for operation in operations:
         if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
             raise PatchError(f"not an operation of a JSON patch: {operation}")
-        result = _operate(result, operation)
+        if operation.get("op") == "copy":
+            # Each copy may double the document: a few operations could ask for any size.
+            copied += len(msgspec.json.encode(_look(result, _pointer(operation.get("from")))))
+            if copied > _MAX_COPIED_BYTES:
+                raise PatchTooLarge(
+                    f"Unable to complete the copy, the accumulated size increase of copy is {copied}, "
+                    f"exceeding the limit {_MAX_COPIED_BYTES}"
+                )
+        try:
+            result = _operate(result, operation)
+        except RecursionError as error:
+            raise PatchError("the patch leads into a depth that no object has") from error
     return result
 
 
 def _apply_directive(result: dict[str, Any], key: str, value: Any) -> None:
     name = key.partition("/")[2]
     if key.startswith("$deleteFromPrimitiveList/"):
-        result[name] = [item for item in result.get(name, ()) if item not in value]
+        earlier = result.get(name)
+        if not isinstance(value, list) or (earlier is not None and not isinstance(earlier, list)):
+            raise PatchError(f"{key} and what it takes from are no lists")
+        if earlier is not None:
+            result[name] = [item for item in earlier if item not in value]
     elif key not in ("$patch", "$retainKeys") and not key.startswith("$setElementOrder/"):
         raise PatchError(f"unknown directive: {key}")
 
@@ -213,6 +239,6 @@ def _take(document: Any, path: list[str]) -> Any:
 
 def _index(items: list[Any], key: str, last: int | None = None) -> int:
     bound = len(items) - 1 if last is None else last
-    if not key.isdigit() or int(key) > bound:
+    if not (key.isascii() and key.isdigit() and len(key) < 10) or int(key) > bound:
         raise UnprocessablePatch(f"missing index: {key}")
     return int(key)

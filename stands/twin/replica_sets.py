@@ -18,6 +18,7 @@ from otel_control_gym.stands.twin.controller import Context, split_key
 from otel_control_gym.stands.twin.deletion import delete
 from otel_control_gym.stands.twin.kubernetes_events import record
 from otel_control_gym.stands.twin.objects import POD, REPLICA_SET, Object, condition, moment, owner_reference
+from otel_control_gym.stands.twin.templates import counted
 from otel_control_gym.stands.twin.watches import Change
 
 __all__ = ("ReplicaSetController", "deletion_order")
@@ -140,7 +141,7 @@ def _rank(pod: Object) -> tuple[bool, int, bool, int]:
         bool(pod["spec"].get("nodeName")),
         _PHASES.get(pod["status"]["phase"], 2),
         _ready_since(pod) is not None,
-        int(pod["metadata"].get("annotations", {}).get(_DELETION_COST, 0)),
+        counted(pod, _DELETION_COST),
     )
 
 

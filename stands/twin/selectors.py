@@ -115,11 +115,13 @@ def _comparison(key: str, operator: str, value: str) -> Callable[[Mapping[str, s
         return lambda labels: labels.get(key) == value
     if operator == "!=":
         return lambda labels: labels.get(key) != value
+    if re.fullmatch(r"-?\d{1,18}", value) is None:
+        raise ValueError(f"for {operator}, the value must be an integer: {value}")
     bound = int(value)
 
     def compares(labels: Mapping[str, str]) -> bool:
         found = labels.get(key, "")
-        if not found.lstrip("-").isdigit():
+        if re.fullmatch(r"-?\d{1,18}", found) is None:
             return False
         return int(found) > bound if operator == ">" else int(found) < bound
 

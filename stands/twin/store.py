@@ -22,11 +22,12 @@ import msgspec
 
 from otel_control_gym.engine.randomness import derive_seed, draw_bits, draw_identifier
 from otel_control_gym.stands.twin.objects import KINDS, Kind, Object, timestamp
-from otel_control_gym.stands.twin.watches import Change, ChangeType, Watch, event_line
+from otel_control_gym.stands.twin.watches import Change, ChangeType, Watch
 
 __all__ = ("AlreadyExists", "Conflict", "Expired", "Missing", "ObjectStore", "StoreError")
 
 _HISTORY = 4096  #: changes that a watch can resume over
+_HISTORY_BYTES = 2**26  #: of their bodies, so that large objects can't fill the memory
 _WATCH_LIMIT = 8192  #: events that a client may leave unread
 
 
@@ -69,9 +70,13 @@ class ObjectStore:
         self._uids: Counter[str] = Counter()
         self._suffixes = 0
         self._version = 0
+        self._oldest = 0
         self._kinds: dict[str, dict[tuple[str, str], _Entry]] = {kind.resource: {} for kind in KINDS}
         self._owned: dict[str, dict[tuple[Kind, str, str], None]] = {}
-        self._history: deque[Change] = deque(maxlen=history)
+        self._history: deque[Change] = deque()
+        self._history_limit = history
+        self._history_bytes = 0
+        self._bytes = 0
         self._watches: dict[Watch, None] = {}
         self._watch_limit = watch_limit
         self._listeners: list[Callable[[Change], None]] = []
@@ -82,9 +87,14 @@ class ObjectStore:
         return self._version
 
     @property
+    def size_bytes(self) -> int:
+        """Return how long all objects are together, encoded."""
+        return self._bytes
+
+    @property
     def oldest(self) -> int:
         """Return the oldest resourceVersion that a watch can be resumed from."""
-        return self._history[0].version - 1 if self._history else self._version
+        return self._oldest
 
     @property
     def watches(self) -> int:
@@ -118,6 +128,31 @@ class ObjectStore:
     def objects(self, kind: Kind, namespace: str | None = None) -> list[Object]:
         """Return the objects of a kind, in all namespaces or one, ordered by (namespace, name); not to be changed."""
         return [entry.object for entry in self._entries(kind, namespace)]
+
+    def snapshot(
+        self, kind: Kind, version: int, namespace: str | None = None
+    ) -> list[tuple[tuple[str, str], Object, bytes]]:
+        """Return ((namespace, name), object, JSON) of the objects of a kind as they were at a version, in that order.
+
+        What has happened since is undone from the history.
+
+        Raises: Expired: the history doesn't reach back to `version`.
+        """
+        if version < self._oldest:
+            raise Expired(version, self._oldest)
+        found = {key: (entry.object, entry.body) for key, entry in self._kinds[kind.resource].items()}
+        for change in reversed(self._history):
+            if change.version <= version:
+                break
+            if change.kind is not kind:
+                continue
+            key = (change.object["metadata"].get("namespace", ""), change.object["metadata"]["name"])
+            if change.before is None:
+                found.pop(key, None)
+            else:
+                found[key] = (change.before, msgspec.json.encode(change.before))
+        entries = sorted(found.items(), key=lambda pair: pair[0])
+        return [(key, *entry) for key, entry in entries if namespace is None or key[0] == namespace]
 
     def bodies(
         self, kind: Kind, namespace: str | None = None, selector: Callable[[Object], bool] | None = None
@@ -266,10 +301,13 @@ class ObjectStore:
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         body = msgspec.json.encode(item)
+        known = self._kinds[kind.resource].get(key)
+        self._bytes -= len(known.body) if known is not None else 0
         if type_ == "DELETED":
             del self._kinds[kind.resource][key]
         else:
             self._kinds[kind.resource][key] = _Entry(item, body)
+            self._bytes += len(body)
         self._index_owners(kind, key, item if type_ != "DELETED" else None, before)
         change = Change(
             version=self._version,
@@ -278,15 +316,23 @@ class ObjectStore:
             object=item,
             before=before,
             body=body,
-            line=event_line(type_, body),
         )
-        self._history.append(change)
+        self._remember(change)
         for watch in self._watches:
             if watch.kind is kind:
                 watch.offer(change)
         for listener in self._listeners:
             listener(change)
         return item
+
+    def _remember(self, change: Change) -> None:
+        """Put a change into the history, and let go what is beyond its bounds."""
+        self._history.append(change)
+        self._history_bytes += len(change.body)
+        while len(self._history) > self._history_limit or self._history_bytes > _HISTORY_BYTES:
+            forgotten = self._history.popleft()
+            self._history_bytes -= len(forgotten.body)
+            self._oldest = forgotten.version
 
     def _index_owners(self, kind: Kind, key: tuple[str, str], item: Object | None, before: Object | None) -> None:
         old = [owner["uid"] for owner in before["metadata"].get("ownerReferences", ())] if before else []

@@ -5,11 +5,23 @@ In: Deployments and replica sets. Out: equality, a hash in the alphabet that rea
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from otel_control_gym.stands.twin.objects import Object
 
-__all__ = ("DESIRED", "HASH_LABEL", "HISTORY", "MAXIMUM", "RESERVED", "REVISION", "same_template", "template_hash")
+__all__ = (
+    "DESIRED",
+    "HASH_LABEL",
+    "HISTORY",
+    "MAXIMUM",
+    "RESERVED",
+    "REVISION",
+    "counted",
+    "same_template",
+    "template_hash",
+)
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
@@ -28,6 +40,12 @@ RESERVED = frozenset(
 )  #: annotations of a Deployment that its replica sets don't inherit
 
 _DIGITS = str.maketrans("0123456789", "456789bcdf")  # Kubernetes' SafeEncodeString, as far as decimal digits go
+
+
+def counted(item: Object, annotation: str, default: int = 0) -> int:
+    """Return the number in an annotation; `default` if it isn't there, or isn't one: anybody may write annotations."""
+    text = item["metadata"].get("annotations", {}).get(annotation, "")
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else default
 
 
 def same_template(replica_set: Object, deployment: Object) -> bool:

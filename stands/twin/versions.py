@@ -53,7 +53,7 @@ def as_served(kind: Kind, item: Object) -> Object:
     shown |= {key: status[key] for key in _PLAIN_STATUS if key in status}
     for metric in status.get("currentMetrics") or ():
         current = metric.get("resource", {}).get("current", {})
-        if metric["type"] == "Resource" and metric["resource"]["name"] == "cpu" and "averageUtilization" in current:
+        if metric.get("resource", {}).get("name") == "cpu" and "averageUtilization" in current:
             shown["currentCPUUtilizationPercentage"] = current["averageUtilization"]
     for key, value in (
         (_METRICS, others),

@@ -2,12 +2,14 @@
 
 In: changes from `store`, in order of resourceVersion. Out: lines of JSON for `servers.kubernetes`, each an event of the watch.
 
-A client reads as fast as it likes while the stand goes on, so a watch holds what wasn't read yet, up to a bound. A client that falls
-further behind is told so by an ERROR event (410 Expired, as a real server does) and has to list again; memory stays bounded.
+A client reads as fast as it likes while the stand goes on, so a watch holds what wasn't read yet, up to a bound; the bodies are the store's
+own, encoded once for all watches. A client that falls further behind is cut off, as by the real watch cache: its stream ends, and it may
+resume at the last version that it has read, if the history still reaches back to it (410 Expired otherwise). Memory stays bounded.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -16,9 +18,15 @@ import msgspec
 
 from otel_control_gym.stands.twin.objects import Kind, Object
 
-__all__ = ("Change", "ChangeType", "Watch", "event_line", "expired_status")
+__all__ = ("Change", "ChangeType", "Watch")
 
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
+
+_CHUNK_BYTES = (
+    2**16
+)  #: that one read returns at most (but one event at least): what a client that stops reading holds on to
+_PENDING_BYTES = 2**26  #: of events that weren't read
+_Event = tuple[bytes, bytes]  # how its line begins, and its object
 
 
 class Change(msgspec.Struct, kw_only=True):
@@ -30,7 +38,6 @@ class Change(msgspec.Struct, kw_only=True):
     object: Object  #: after the write; of a deletion the last state
     before: Object | None
     body: bytes  #: `object`, encoded
-    line: bytes  #: the watch event, encoded
 
 
 class Watch:
@@ -55,7 +62,9 @@ class Watch:
         self.bookmarks = bookmarks
         self._selector = selector
         self._limit = limit
-        self._pending: list[bytes] = []
+        self._pending: deque[_Event] = deque()
+        self._pending_bytes = 0
+        self._changes = 0  # pending events that aren't of the present state, at most
         self._arrived = anyio.Event()
         self._closed = False
 
@@ -70,13 +79,13 @@ class Watch:
             return
         if self.namespace is not None and change.object["metadata"].get("namespace") != self.namespace:
             return
-        line = self._line(change)
-        if line is not None:
-            self._put(line, change.version)
+        shown = self._shown(change)
+        if shown is not None:
+            self._put((_BEGINNINGS[shown], change.body), change.version)
 
     def present(self, body: bytes) -> None:
         """Show an object that existed before the watch began."""
-        self._put(event_line("ADDED", body), self.announced)
+        self._append((_BEGINNINGS["ADDED"], body))
 
     def end_initial_events(self) -> None:
         """Say that all there was has been shown, if the client asked for bookmarks."""
@@ -95,66 +104,54 @@ class Watch:
         self._arrived.set()
 
     async def read(self) -> bytes | None:
-        """Wait for events and return all that are pending, one JSON document a line; None: the watch is over."""
+        """Wait for events and return those that are pending, as many as fit a chunk, one JSON document a line; None: the watch is over."""
         while not self._pending:
             if self._closed:
                 return None
             self._arrived = anyio.Event()
             await self._arrived.wait()
-        lines = b"".join(self._pending)
-        self._pending.clear()
-        return lines
+        parts: list[bytes] = []
+        size = 0
+        while self._pending and size < _CHUNK_BYTES:
+            beginning, body = self._pending.popleft()
+            parts += (beginning, body, b"}\n")
+            size += len(body)
+        self._pending_bytes -= size
+        self._changes = min(self._changes, len(self._pending))
+        return b"".join(parts)
 
-    def _bookmark(self, version: int, note: bytes = b"") -> bytes:
-        return (
-            b'{"type":"BOOKMARK","object":{"kind":"%b","apiVersion":"%b","metadata":{"resourceVersion":"%d",%b%b}}}\n'
-            % (
-                self.kind.kind.encode(),
-                self.kind.api_version.encode(),
-                version,
-                note,
-                b'"creationTimestamp":null',
-            )
+    def _bookmark(self, version: int, note: bytes = b"") -> _Event:
+        body = b'{"kind":"%b","apiVersion":"%b","metadata":{"resourceVersion":"%d",%b"creationTimestamp":null}}' % (
+            self.kind.kind.encode(),
+            self.kind.api_version.encode(),
+            version,
+            note,
         )
+        return _BEGINNINGS["BOOKMARK"], body
 
-    def _line(self, change: Change) -> bytes | None:
-        """Return the event as this watch shows it: an object that starts or stops matching appears or disappears."""
+    def _shown(self, change: Change) -> ChangeType | None:
+        """Return how this watch shows a change: an object that starts or stops matching appears or disappears."""
         if self._selector is None:
-            return change.line
+            return change.type
         matched = change.before is not None and self._selector(change.before)
         matches = change.type != "DELETED" and self._selector(change.object)
         if matches:
-            return change.line if matched else event_line("ADDED", change.body)
-        if not matched:
-            return None
-        return change.line if change.type == "DELETED" else event_line("DELETED", change.body)
+            return change.type if matched else "ADDED"
+        return "DELETED" if matched else None
 
-    def _put(self, line: bytes, version: int) -> None:
-        if len(self._pending) >= self._limit:
+    def _put(self, event: _Event, version: int) -> None:
+        if self._changes >= self._limit or self._pending_bytes > _PENDING_BYTES:
             self._pending.clear()
-            self._pending.append(event_line("ERROR", expired_status(self.announced, version)))
             self.close()
             return
-        self._pending.append(line)
+        self._changes += 1
+        self._append(event)
         self.announced = version
+
+    def _append(self, event: _Event) -> None:
+        self._pending.append(event)
+        self._pending_bytes += len(event[1])
         self._arrived.set()
 
 
-def event_line(name: str, body: bytes) -> bytes:
-    """Return one event of a watch, as a line."""
-    return b'{"type":"%b","object":%b}\n' % (name.encode(), body)
-
-
-def expired_status(asked: int, oldest: int) -> bytes:
-    """Return the encoded Status that tells a client to list again."""
-    return msgspec.json.encode(
-        {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": f"too old resource version: {asked} ({oldest})",
-            "reason": "Expired",
-            "code": 410,
-        }
-    )
+_BEGINNINGS = {name: b'{"type":"%b","object":' % name.encode() for name in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")}

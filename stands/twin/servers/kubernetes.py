@@ -25,6 +25,7 @@ from otel_control_gym.stands.twin.objects import Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate
 from otel_control_gym.stands.twin.servers.kubernetes_bodies import BODY_LIMIT, body
 from otel_control_gym.stands.twin.servers.kubernetes_discovery import aggregated, document, openapi, version
+from otel_control_gym.stands.twin.servers.kubernetes_lists import Page, asked_version, page
 from otel_control_gym.stands.twin.servers.kubernetes_negotiation import DISCOVERY, JSON, form
 from otel_control_gym.stands.twin.servers.kubernetes_requests import (
     Target,
@@ -99,7 +100,7 @@ class KubernetesServer:
         except ApiError as error:
             return _json(error.status, status=error.code)
         except web.HTTPRequestEntityTooLarge:
-            refusal = api_errors.too_large(BODY_LIMIT)
+            refusal = api_errors.too_large(f"limit is {BODY_LIMIT}")
             return _json(refusal.status, status=refusal.code)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -126,33 +127,23 @@ class KubernetesServer:
             if kind is not stored_kind(kind):
                 return _json(as_served(kind, item))
             return _encoded(self._control_plane.store.body(kind, found.namespace or "", found.name))
-        wanted, asked = selector(kind, query), self._asked_version(query)
+        wanted = selector(kind, query)
         if flag(query, "watch"):
+            asked = asked_version(self._control_plane.store, query)
             return await self._watch(request, found, wanted, asked, as_table=as_table)
         if "sendInitialEvents" in query:
             problem = "Forbidden: sendInitialEvents is forbidden for list"
             raise api_errors.invalid_options("sendInitialEvents", problem, reason="FieldValueForbidden")
+        listed = page(self._control_plane.store, stored_kind(kind), found.namespace, wanted, query)
         if as_table:
-            listed = self._control_plane.store.objects(stored_kind(kind), found.namespace)
-            matching = [item for item in listed if wanted is None or wanted(item)]
-            return _json(self._table(kind, matching, query, self._control_plane.resource_version))
-        return self._list(found, wanted)
+            shown = self._table(kind, listed.objects, query, str(listed.version))
+            shown["metadata"] = listed.metadata()
+            return _json(shown)
+        return _list(kind, listed)
 
     def _table(self, kind: Kind, items: list[Object], query: Mapping[str, str], version_: str) -> Object:
         now, include = self._control_plane.now, query.get("includeObject", "")
         return table(kind, items, now, version=version_, include=include)
-
-    def _list(self, found: Target, wanted: Predicate | None) -> web.Response:
-        store, kind = self._control_plane.store, found.kind
-        bodies = store.bodies(stored_kind(kind), found.namespace, wanted)
-        if kind is not stored_kind(kind):
-            bodies = [msgspec.json.encode(as_served(kind, msgspec.json.decode(body))) for body in bodies]
-        head = b'{"kind":"%bList","apiVersion":"%b","metadata":{"resourceVersion":"%d"},"items":[' % (
-            kind.kind.encode(),
-            kind.api_version.encode(),
-            store.version,
-        )
-        return _encoded(head + b",".join(bodies) + b"]}\n")
 
     async def _watch(
         self, request: web.Request, found: Target, wanted: Predicate | None, asked: int | None, *, as_table: bool
@@ -188,13 +179,6 @@ class KubernetesServer:
         finally:
             store.unwatch(watch)
         return response
-
-    def _asked_version(self, query: Mapping[str, str]) -> int | None:
-        asked = natural(query, "resourceVersion")
-        newest = self._control_plane.store.version
-        if asked is not None and asked > newest:
-            raise api_errors.too_new(asked, newest)
-        return asked
 
     def _write(self, request: web.Request, found: Target, given: Any) -> web.Response:
         query = request.query
@@ -239,6 +223,19 @@ class KubernetesServer:
         return _json(as_served(kind, api.replace(kind, namespace, name, given, dry_run=dry, status=status)))
 
 
+def _list(kind: Kind, listed: Page) -> web.Response:
+    """Answer with the objects of a page, in the bodies that the store has encoded."""
+    bodies = listed.bodies
+    if kind is not stored_kind(kind):
+        bodies = [msgspec.json.encode(as_served(kind, item)) for item in listed.objects]
+    head = b'{"kind":"%bList","apiVersion":"%b","metadata":%b,"items":[' % (
+        kind.kind.encode(),
+        kind.api_version.encode(),
+        msgspec.json.encode(listed.metadata()),
+    )
+    return _encoded(head + b",".join(bodies) + b"]}\n")
+
+
 async def _stream(watch: Watch, response: web.StreamResponse, render: Callable[[bytes], bytes] | None) -> None:
     """Send a watch's events until it is over."""
     while (lines := await watch.read()) is not None:
@@ -264,6 +261,9 @@ def _initial_events(query: Mapping[str, str]) -> bool:
     Raises: ApiError: a parameter that goes with it is missing.
     """
     if "sendInitialEvents" not in query:
+        if query.get("resourceVersionMatch"):
+            problem = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            raise api_errors.invalid_options("resourceVersionMatch", problem, reason="FieldValueForbidden")
         return False
     if query.get("resourceVersionMatch") != "NotOlderThan":
         problem = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"

@@ -30,6 +30,7 @@ __all__ = (
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in SERVED}
 _MANAGER_BYTES = 128
+_DIGITS = 18  #: of a number that fits 64 bits
 _WRITE = "PatchOptions"
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 
@@ -112,7 +113,7 @@ def natural(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name)
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
         raise api_errors.bad_request(f'invalid {name} "{text}": must be a natural number')
     return int(text)
 

@@ -112,15 +112,59 @@ async def test_a_watch_resumes_where_the_history_reaches_and_is_expired_before()
         store.watch(POD, after=3)
 
 
-async def test_a_client_that_reads_too_slowly_is_told_to_list_again_and_holds_no_memory() -> None:
+async def test_a_client_that_reads_too_slowly_is_cut_off_and_resumes_where_it_was() -> None:
     store = ObjectStore(1, watch_limit=3)
     watch = store.watch(POD, after=0)
     for number in range(100):
         store.create(POD, pod(f"p{number}"), 0)
     assert watch.closed
-    (event,) = await events_of(watch)
-    assert event["type"] == "ERROR"
-    assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
+    assert await watch.read() is None
+    names = [event["object"]["metadata"]["name"] for event in await events_of(store.watch(POD, after=97))]
+    assert names == ["p97", "p98", "p99"]
+
+
+async def test_what_was_there_before_a_watch_counts_for_no_delay_of_its_client() -> None:
+    store = ObjectStore(1, watch_limit=3)
+    for number in range(10):
+        store.create(POD, pod(f"p{number}"), 0)
+    watch = store.watch(POD, after=None)
+    store.create(POD, pod("q"), 0)
+    assert len(await events_of(watch)) == 11
+
+
+@given(WRITES, st.integers(0, 20))
+def test_a_snapshot_is_what_a_list_showed_at_its_version(writes: list[tuple[str, str, str]], back: int) -> None:
+    store, shown = ObjectStore(1), {0: store_bodies(ObjectStore(1))}
+    for verb, name, colour in writes:
+        write(store, verb, name, colour)
+        shown[store.version] = store_bodies(store)
+    version = max(0, store.version - back)
+    assert [body for _, _, body in store.snapshot(POD, version, "n")] == shown[version]
+
+
+def store_bodies(store: ObjectStore) -> list[bytes]:
+    return store.bodies(POD, "n")
+
+
+def test_a_snapshot_of_what_is_forgotten_is_expired() -> None:
+    store = ObjectStore(1, history=2)
+    for number in range(4):
+        store.create(POD, pod(f"p{number}"), 0)
+    assert len(store.snapshot(POD, 2)) == 2
+    with pytest.raises(Expired):
+        store.snapshot(POD, 1)
+
+
+def test_the_history_is_bounded_in_bytes_as_well() -> None:
+    store = ObjectStore(1)
+    large = pod("a") | {"spec": {"nodeName": "x" * 2**20}}
+    store.create(POD, large, 0)
+    for number in range(100):
+        draft = store.draft(POD, "n", "a")
+        draft["metadata"]["labels"]["colour"] = str(number)
+        store.update(POD, draft)
+    assert 30 < store.oldest < store.version
+    assert store.size_bytes == sum(map(len, store.bodies(POD)))
 
 
 async def test_a_bookmark_carries_the_newest_version_to_those_who_asked_and_do_not_know() -> None:
