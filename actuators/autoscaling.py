@@ -49,6 +49,8 @@ class _Autoscaler(Part, frozen=True, kw_only=True):
 class AutoscalerProcedure:
     """Set or remove the autoscaler of a service; back: the one that was, or none."""
 
+    begun = False
+
     def __init__(
         self,
         client: DeploymentClient,

@@ -157,6 +157,7 @@ class BadPortProcedure:
         self._before: ServiceObject | None = None
         self._mark = ""
         self._generation = 0
+        self.begun = False
 
     async def precheck(self) -> Precheck:
         """Read the Service's ports."""
@@ -200,6 +201,7 @@ class BadPortProcedure:
         """Patch the Service, then restart the source."""
         self._mark = self._mark or rfc3339(now)
         changed = await self._source.kubernetes.write(self._ports_call(wrong=True), ServiceObject)
+        self.begun = True
         restarted = await self._source.kubernetes.write(self._restart_call(), Deployment)
         self._generation = restarted.metadata.generation
         return (changed.metadata.touched("Service"), restarted.metadata.touched("Deployment"))

@@ -59,6 +59,7 @@ class ChaosProcedure(ABC):
 
     kind: str  #: StressChaos, NetworkChaos, PodChaos
     by_container: bool = False  #: the fault ends with the container already
+    begun = False
 
     def __init__(self, injection: Injection, *, fields: tuple[str, ...], services: Sequence[str], nil: bool) -> None:
         self.fields = fields

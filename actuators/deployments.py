@@ -121,6 +121,8 @@ async def autoscaler_of(client: DeploymentClient) -> str:
 class DeploymentProcedure(ABC):
     """What the procedures on a Deployment have in common: its settings, the first reading of it, and the way back."""
 
+    begun = False
+
     def __init__(self, client: DeploymentClient, service: Service, *fields: str) -> None:
         self.fields = fields
         self._client = client

@@ -85,7 +85,7 @@ def type_of(parameter: Parameter) -> str:
     if "enum" in rule:
         return "one of"
     words = {"integer": "whole number", "object": "mapping", "string": "text", "boolean": "yes or no"}
-    return words.get(rule["type"], rule["type"])
+    return words.get(str(rule["type"]), str(rule["type"]))
 
 
 def unit_of(parameter: Parameter) -> str:

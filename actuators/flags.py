@@ -74,6 +74,8 @@ async def open_flags(endpoints: Endpoints) -> AsyncIterator[FlagClient]:
 class FeatureFlagProcedure:
     """Give a flag another default variant; back: the one that it had."""
 
+    begun = False
+
     def __init__(self, flags: FlagClient, *, flag: str, variant: str, nil: bool) -> None:
         self.fields = (f"flag:{flag}",)
         self._flags = flags

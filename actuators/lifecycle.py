@@ -253,12 +253,12 @@ class Lifecycle:
             attempt.due["revert"] = now + attempt.duration
 
     async def _give_up(self, attempt: _Attempt, error: CallError, now: int) -> None:
-        """Log that nothing could be applied; if nobody knows whether it was, take it back as well as possible."""
+        """Log that it couldn't be applied; if some of it was, or nobody knows, take it back as well as possible."""
         await self._journal.failed(attempt.record, "apply", str(error), now)
         attempt.verdict = "failed"
         attempt.checked = True
         attempt.tries = 0
-        if attempt.doubtful and attempt.entry.reverse:
+        if (attempt.doubtful or attempt.procedure.begun) and attempt.entry.reverse:
             await self._revert(attempt, now)
         else:
             await self._settle(attempt, "failed", now)

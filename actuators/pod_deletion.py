@@ -22,6 +22,8 @@ _NOT_FOUND, _CONFLICT = 404, 409
 class DeletePodProcedure:
     """Delete the first pods by name among the ready ones; their ReplicaSet is the way back."""
 
+    begun = False
+
     def __init__(self, client: DeploymentClient, service: Service, *, count: int, grace_seconds: int) -> None:
         self.fields = (f"pods:{client.name}",)
         self._client = client

@@ -44,6 +44,11 @@ class Procedure(Protocol):
         """What it writes, e.g. `scale:checkout`: two attempts that share a field exclude each other."""
         ...
 
+    @property
+    def begun(self) -> bool:
+        """Whether some of the writes of the last `apply` were answered: if a later one is refused, they must be taken back."""
+        ...
+
     async def precheck(self) -> Precheck:
         """Look whether the action may be applied, and remember what the way back needs."""
         ...

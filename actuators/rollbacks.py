@@ -43,6 +43,8 @@ _Object = dict[str, Any]
 class RollbackProcedure:
     """Undo a rollout; there is no way back but another one."""
 
+    begun = False
+
     def __init__(self, client: DeploymentClient, service: Service, revision: int | None) -> None:
         self.fields = (f"rollout:{client.name}",)
         self._client = client

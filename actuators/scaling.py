@@ -79,6 +79,7 @@ class GroupProcedure:
         self._enable = enable
         self._before: list[Deployment] = []
         self._generations: dict[str, int] = {}
+        self.begun = False
 
     async def precheck(self) -> Precheck:
         """Refuse groups with a protected or autoscaled service, and those that are disabled already."""
@@ -135,6 +136,7 @@ class GroupProcedure:
         touched = []
         for before, (client, _) in zip(self._before, self._members, strict=True):
             after = await client.patch(self._body(before, wanted[client.name]), MERGE)
+            self.begun = True
             self._generations[client.name] = after.metadata.generation
             touched.append(after.metadata.touched("Deployment"))
         return tuple(touched)

@@ -117,6 +117,7 @@ class ShiftTrafficProcedure:
         self._template: _Object = {}
         self._replicas = 0
         self._wanted = (0, 0)
+        self.begun = False
 
     # --- the stages ------------------------------------------------------------------------------------------------------
 
@@ -167,6 +168,7 @@ class ShiftTrafficProcedure:
         """Make the canary and, via a route, what leads to it; what is there already is an earlier try's."""
         old, new = self._wanted
         touched = [await self._make("Deployment", self._canary.path, self._canary_body(new))]
+        self.begun = True
         if self._via == "route":
             for path, selector in zip(self._service_paths, self._selectors(), strict=True):
                 touched.append(await self._make("Service", path, self._service_body(path, selector)))

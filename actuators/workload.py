@@ -94,6 +94,7 @@ class SetWorkloadProcedure:
         self._rate: float | None = parameters.get("rate_per_s")
         self._mix: dict[str, float] | None = parameters.get("mix")
         self._before: _Workload | None = None
+        self.begun = False
 
     @property
     def before(self) -> _Workload:
@@ -166,6 +167,7 @@ class SetWorkloadProcedure:
         touched = []
         for call in calls:
             await self._load_generator.write(call)
+            self.begun = True
             touched.append(TouchedObject(kind="HTTP", name=f"{call.method} /{call.path}", uid=""))
         return tuple(touched)
 
