@@ -202,7 +202,7 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
             "its condition ScalingActive is True, and spec.replicas of the Deployment lies within the bounds",
             "remove: it is gone (404)",
         ),
-        reverse="the autoscaler seen by the precheck, or none",
+        reverse="the autoscaler seen by the precheck; where there was none, the replicas of then",
         deadline_seconds=120,
         symptoms=("replicas",),
         example={

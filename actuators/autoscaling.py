@@ -67,6 +67,7 @@ class AutoscalerProcedure:
         self._path = f"apis/autoscaling/v2/namespaces/{client.namespace}/horizontalpodautoscalers"
         self._name = client.name
         self._before: _Autoscaler | None = None
+        self._replicas = 0
 
     async def precheck(self) -> Precheck:
         """Find the autoscaler of the target, and refuse targets that none can measure."""
@@ -80,6 +81,7 @@ class AutoscalerProcedure:
             if refusal.status == _NOT_FOUND:
                 return Precheck(rejection="the cluster has no autoscaling/v2, or no such Deployment")
             raise
+        self._replicas = deployment.spec.replicas
         own = [item for item in found if self._targets_us(item.spec)]
         self._before = own[0] if own else None
         self._name = own[0].metadata.name if own else self._client.name
@@ -145,9 +147,9 @@ class AutoscalerProcedure:
         return InverseCall(api="kubernetes", method=method, path=path, body=body, content_type=content_type)
 
     def inverse(self) -> tuple[InverseCall, ...]:
-        """Bring back the autoscaler that was, or remove the one that wasn't."""
+        """Bring back the autoscaler that was, or remove the one that wasn't and set the replicas that it found."""
         if self._before is None:
-            return (self._call("DELETE", None),)
+            return (self._call("DELETE", None), self._client.scale_call(self._replicas))
         if self._remove:
             return (self._call("POST", self._body(self._before.spec)),)
         return (self._call("PATCH", {"spec": self._before.spec}, MERGE),)
@@ -215,12 +217,13 @@ class AutoscalerProcedure:
         return ()
 
     async def revert(self) -> tuple[TouchedObject, ...]:
-        """Make the inverse call."""
-        (call,) = self.inverse()
+        """Make the inverse calls."""
+        call = self.inverse()[0]
         if call.method == "DELETE":
             found = await self._present()
             await self._delete(None)
-            return () if found is None else (found.metadata.touched("HorizontalPodAutoscaler"),)
+            scaled = await self._client.scale(self._replicas)
+            return (scaled,) if found is None else (found.metadata.touched("HorizontalPodAutoscaler"), scaled)
         try:
             made = await self._client.kubernetes.write(call, _Autoscaler)
         except Busy as busy:

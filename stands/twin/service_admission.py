@@ -4,8 +4,8 @@ In: a body of the right shape, and what it was before. Out: the body with defaul
 
 A Service that a client makes selects pods as any does, and is what an HTTPRoute can send a share of the traffic to; nobody calls it by
 its own name, as the application's programs don't know it. The application's own Services are its topology: their labels and
-annotations may change, and the ports that they lead to (a mistake that people make); they themselves stay. What the simulated network doesn't have (other types, session affinity) is refused with
-that reason, as an admission policy would.
+annotations may change, and the ports that they lead to (a mistake that people make); they themselves stay. What the simulated network
+doesn't have (other types, session affinity) is refused with that reason, as an admission policy would.
 """
 
 from __future__ import annotations
