@@ -24,10 +24,15 @@ from otel_control_gym.stands.twin.stand import TwinStand
 Forward = Callable[..., Awaitable[web.Response]]
 
 
-def quiet(name: str = "small-core", users: int = 10) -> RunConfig:
+def _quiet() -> RunConfig:
+    config = ocg.resolve("small-core", workload="steady", seed=7)
+    return msgspec.structs.replace(config, workload=msgspec.structs.replace(config.workload, users=10))
+
+
+@pytest.fixture
+def quiet() -> RunConfig:
     """Return a configuration of a twin with few users."""
-    config = ocg.resolve(name, workload="steady", seed=7)
-    return msgspec.structs.replace(config, workload=msgspec.structs.replace(config.workload, users=users))
+    return _quiet()
 
 
 class Call:
@@ -178,7 +183,7 @@ def open_twin() -> OpenTwin:
 
 @asynccontextmanager
 async def _open_twin(config: RunConfig | None = None) -> AsyncIterator[Twin]:
-    config = config or quiet()
+    config = config or _quiet()
     sink = web.Application(client_max_size=2**26)
     sink.router.add_post("/{path:.*}", _take)
     stand = TwinStand()
