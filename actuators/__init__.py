@@ -41,6 +41,7 @@ from otel_control_gym.actuators.parsing import check_target, parse_action
 
 if TYPE_CHECKING:
     from otel_control_gym.actuators.opening import open_actuators
+    from otel_control_gym.actuators.workload_curve import open_curve
 
 __all__ = (
     "ENTRIES",
@@ -73,14 +74,20 @@ __all__ = (
     "check_target",
     "entry_of",
     "open_actuators",
+    "open_curve",
     "parse_action",
     "to_json",
 )
 
 
 def __getattr__(name: str) -> object:
-    if name != "open_actuators":  # the catalogue alone needs no HTTP client: `ocg.parse_action` is quick
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from otel_control_gym.actuators.opening import open_actuators
+    # The catalogue alone needs no HTTP client: `ocg.parse_action` is quick.
+    if name == "open_actuators":
+        from otel_control_gym.actuators.opening import open_actuators
 
-    return open_actuators
+        return open_actuators
+    if name == "open_curve":
+        from otel_control_gym.actuators.workload_curve import open_curve
+
+        return open_curve
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

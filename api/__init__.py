@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         action_schema,
         parse_action,
     )
-    from otel_control_gym.engine.assembly import make
+    from otel_control_gym.engine.assembly import make, serve_twin
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.env import Env, Info
     from otel_control_gym.engine.errors import (
@@ -104,6 +104,7 @@ __all__ = (
     "parse_action",
     "rebuild",
     "resolve",
+    "serve_twin",
     "synchronous",
     "validate",
 )
@@ -135,7 +136,7 @@ _HOMES = {
         "action_schema",
         "parse_action",
     ),
-    "engine.assembly": ("make",),
+    "engine.assembly": ("make", "serve_twin"),
     "engine.configuration": ("resolve",),
     "engine.env": ("Env", "Info"),
     "engine.errors": (

@@ -1,8 +1,9 @@
 """Coroot's findings ➜ `FindingsObserved`: suspicions, never truth.
 
-In: incidents, alerts and the service map of Coroot's API, at most once per minute of episode time (its cache is refreshed no faster).
-Out: findings that are new or changed since the last poll. A poll that found nothing new is logged too, as an event without rows:
-silence and absence are different things. `/app/*/rca` is never called, because it acts.
+In: incidents, alerts and the service map of Coroot's API, at most once per minute of episode time (its cache is refreshed no faster), and
+the checks of those applications of which the map says that some report isn't ok. Out: findings that are new or changed since the last
+poll. A poll that found nothing new is logged too, as an event without rows: silence and absence are different things. `/app/*/rca` is never
+called, because it acts.
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
+from otel_control_gym.collectors.finding_book import FindingBook
 from otel_control_gym.collectors.findings import (
     Alert,
     Application,
+    ApplicationView,
     Incident,
     alert_finding,
+    callees,
+    check_findings,
     edge_findings,
     incident_finding,
+    is_suspect,
+    with_derived_cause,
 )
 from otel_control_gym.collectors.gaps import Gaps
 from otel_control_gym.engine.clock import SECOND
@@ -30,6 +38,7 @@ from otel_control_gym.engine.protocols import Barrier, Endpoints
 __all__ = ("CorootCollector",)
 
 POLL_EVERY = 60 * SECOND
+_ALERTS = 1000  #: that are read at a poll, the firing ones first
 _ANSWER_SECONDS = 60.0  #: of Coroot's own user interface
 
 T = TypeVar("T")
@@ -63,6 +72,10 @@ class _MapAnswer(msgspec.Struct):
     data: _Map | None
 
 
+class _ViewAnswer(msgspec.Struct):
+    data: ApplicationView | None
+
+
 class CorootCollector:
     """Polls Coroot; `now` is the run's first moment."""
 
@@ -72,7 +85,7 @@ class CorootCollector:
         self._base = f"{endpoints.coroot}/api"
         self._gaps = Gaps(self.source, now)
         self._next_poll = now
-        self._known: dict[str, Finding] = {}
+        self._book = FindingBook()
         self._events: list[tuple[Finding, ...]] = []
         self._session: aiohttp.ClientSession | None = None
 
@@ -99,7 +112,7 @@ class CorootCollector:
             self._gaps.read_up_to(barrier.time, f"answer can't be read ({error})")
         else:
             self._gaps.read_up_to(barrier.time)
-            self._events.append(self._changes(findings, barrier.time))
+            self._events.append(self._book.news(findings, barrier.time))
 
     async def _poll(self, now: int) -> list[Finding]:
         user = await self._get("user", _User)
@@ -107,11 +120,18 @@ class CorootCollector:
             raise msgspec.ValidationError("Coroot has no project")
         project = f"project/{user.projects[0].id}"
         incidents = (await self._get(f"{project}/incidents", _Incidents)).data or []
-        alerts = (await self._get(f"{project}/alerts?include_resolved=true", _AlertsAnswer)).data
+        alerts = (await self._get(f"{project}/alerts?include_resolved=true&limit={_ALERTS}", _AlertsAnswer)).data
         overview = (await self._get(f"{project}/overview/map", _MapAnswer)).data
-        found = [incident_finding(incident) for incident in incidents]
-        found += [alert_finding(alert) for alert in (alerts.alerts if alerts else None) or []]
-        found += edge_findings((overview.map if overview else None) or [], now)
+        applications = (overview.map if overview else None) or []
+        found = [alert_finding(alert) for alert in (alerts.alerts if alerts else None) or []]
+        found += edge_findings(applications, now)
+        for application in applications:
+            if application.indicators:
+                view = (await self._get(f"{project}/app/{quote(application.id, safe='')}", _ViewAnswer)).data
+                found += check_findings(application.id, view or ApplicationView(), now)
+        suspects = [finding.services[-1] for finding in found if is_suspect(finding)]
+        calls = callees(applications)
+        found += [with_derived_cause(incident_finding(incident), calls, suspects) for incident in incidents]
         return found
 
     async def _get(self, path: str, answer: type[T]) -> T:
@@ -119,20 +139,6 @@ class CorootCollector:
         async with self._session.get(f"{self._base}/{path}") as response:
             response.raise_for_status()
             return msgspec.json.decode(await response.read(), type=answer)
-
-    def _changes(self, findings: Sequence[Finding], now: int) -> tuple[Finding, ...]:
-        """Return what is new or different; an edge that isn't reported any more is resolved."""
-        present = {finding.key: finding for finding in findings}
-        for key, old in self._known.items():
-            if old.source != "edge":
-                continue
-            if key not in present:
-                present[key] = old if old.resolved is not None else msgspec.structs.replace(old, resolved=now)
-            elif old.resolved is None:
-                present[key] = msgspec.structs.replace(present[key], time=old.time)  # still the same outage
-        changed = [finding for key, finding in present.items() if self._known.get(key) != finding]
-        self._known |= present
-        return tuple(sorted(changed, key=lambda finding: (finding.time, finding.key)))
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return one event per poll since the last flush."""

@@ -43,7 +43,7 @@ Floats = npt.NDArray[np.float64]
 
 class _Item(msgspec.Struct, gc=False):
     metric: msgspec.Raw
-    values: msgspec.Raw
+    values: msgspec.Raw = msgspec.Raw(b"[]")  # a native histogram has `histograms` in their place
 
 
 class _Data(msgspec.Struct):

@@ -22,15 +22,16 @@ from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
 from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
 from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Recorded
-from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand
+from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.settings import RunConfig, RunSettings
 
 if TYPE_CHECKING:
     from otel_control_gym.collectors import OtlpReceiver
     from otel_control_gym.engine.env import Env
+    from otel_control_gym.stands.twin.serving import ServedTwin
 
-__all__ = ("Rooms", "checked", "configured_broker", "data_directory", "make")
+__all__ = ("Rooms", "checked", "configured_broker", "data_directory", "make", "serve_twin")
 
 _VERSIONED = (
     "otel-control-gym",
@@ -77,6 +78,12 @@ class Rooms:
         from otel_control_gym.actuators import open_actuators
 
         return open_actuators(endpoints, config.public, append, seed=config.seed)
+
+    def workload_driver(self, endpoints: Endpoints, config: RunConfig) -> AbstractAsyncContextManager[WorkloadDriver]:
+        """Return what changes the load as the run's workload says."""
+        from otel_control_gym.actuators import open_curve
+
+        return open_curve(endpoints, config.workload)
 
     def checked_action(self, action: msgspec.Struct | dict[str, Any], settings: RunSettings) -> msgspec.Struct:
         """Return the action that was asked for.
@@ -225,6 +232,49 @@ def make(
         actor=actor,
         policy_version=policy_version,
         policy_information=policy_information,
+    )
+
+
+def serve_twin(
+    target: str | Path | RunConfig = "small-core",
+    *,
+    workload: str | None = None,
+    granularity: str | None = None,
+    seed: int | None = None,
+    pace: float = 1.0,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    kubeconfig: str | Path | None = None,
+    overwrite: bool = False,
+    otlp: str | None = None,
+    data_dir: str | Path | None = None,
+) -> AbstractAsyncContextManager[ServedTwin]:
+    """Return the twin alone, as a server in wall-clock time: `async with ocg.serve_twin("small-core") as twin`.
+
+    Args:
+        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; interventions aren't played.
+        workload: name or file of a workload; the same for `granularity`.
+        seed: decides every exogenous draw (default: the configuration's).
+        pace: seconds of the twin's time per second of wall time.
+        host: address to listen on.
+        port: of the Kubernetes API; Prometheus, Coroot, load generator and flagd follow. 0: free ones.
+        kubeconfig: where the kubeconfig is written (default: `twin/NAME.kubeconfig` of the data directory); removed at the end.
+        overwrite: whether a file that isn't a twin's may be replaced there.
+        otlp: URL of an OTLP/HTTP receiver for spans and logs.
+        data_dir: where runs are kept.
+
+    Raises:
+        ConfigurationError: the configuration can't be run; says where, what, and what would be right.
+        UsageError: there is no such configuration.
+        Entering it raises besides: UsageError for the kubeconfig and the pace, StandError for an address.
+    """
+    from otel_control_gym.stands.twin.serving import serve
+
+    config = resolve(target, workload=workload, granularity=granularity, seed=seed)
+    if kubeconfig is None:
+        kubeconfig = data_directory(data_dir) / "twin" / f"{config.public.services.name}.kubeconfig"
+    return serve(
+        config, kubeconfig_path=Path(kubeconfig), overwrite=overwrite, pace=pace, host=host, port=port, otlp=otlp
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import anyio
 
-__all__ = ("SECOND", "Pace", "new_run_id", "rfc3339", "seconds", "wall_now", "wall_timer")
+__all__ = ("SECOND", "Pace", "PacedClock", "new_run_id", "rfc3339", "seconds", "wall_now", "wall_timer")
 
 SECOND = 1_000_000_000  #: nanoseconds
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -65,3 +66,33 @@ class Pace:
         wait = began + (moment - first) / SECOND / self.factor - time.perf_counter()
         if wait > 0:
             await anyio.sleep(wait)
+
+
+class PacedClock:
+    """A virtual clock that runs along with the wall clock, `factor` × as fast: what time a world in wall-clock time should have come to.
+
+    `Pace` holds a fast world back; this one says how far a world has to go, and what becomes of a world that is too slow: it concedes what
+    it can't make up, so that its debt doesn't grow without bound.
+
+    Args:
+        start: what it shows first [ns].
+        factor: nanoseconds per nanosecond of the wall clock, above 0.
+        timer: a monotonic time in seconds.
+    """
+
+    def __init__(self, start: int, factor: float, timer: Callable[[], float] = wall_timer) -> None:
+        self.factor = factor
+        self.conceded = 0  #: nanoseconds of this clock that were given up so far
+        self._timer = timer
+        self._start, self._began = start, timer()
+
+    @property
+    def now(self) -> int:
+        """What the clock shows [ns]."""
+        return self._start + round((self._timer() - self._began) * SECOND * self.factor)
+
+    def concede(self, reached: int) -> None:
+        """Go on from `reached`, which lies behind: the time in between is never lived through."""
+        now = self.now
+        self.conceded += now - reached
+        self._start -= now - reached

@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from otel_control_gym.engine.configuration_flags import check_flags
 from otel_control_gym.engine.configuration_layers import Layers
+from otel_control_gym.engine.configuration_topics import check_topics
 from otel_control_gym.engine.errors import ConfigurationError, nearest
 from otel_control_gym.engine.plain_values import whole_number
 from otel_control_gym.engine.randomization import check_randomization
@@ -210,6 +212,8 @@ def _check_services(services: ServiceConfiguration, file: str) -> None:
         pairs[edge.source, edge.target] = number
         _positive(edge.latency_ms, file, f"{key}.latency_ms", zero=True)
     _check_calls(services, pairs, file)
+    check_topics(services, file)
+    check_flags(services, file)
     entry = services.services[services.entry]
     for name, flow in services.flows.items():
         _positive(flow.weight, file, f"flows.{name}.weight", zero=True)
@@ -303,12 +307,36 @@ def _check_workload(workload: Workload, services: ServiceConfiguration, file: st
         _refuse(
             file, "rate_per_s", workload.rate_per_s, "open arrivals need a rate", "use more than 0, or arrivals: closed"
         )
+    _check_curve(workload, file)
     for flow, weight in workload.mix.items():
         _known(flow, services.flows, file, f"mix.{flow}", f"{services.name!r} has no such flow")
         _positive(weight, file, f"mix.{flow}", zero=True)
     weights = {name: workload.mix.get(name, flow.weight) for name, flow in services.flows.items()}
     if not any(weight > 0 for weight in weights.values()):
         _refuse(file, "mix", workload.mix, "no flow is left with a weight above 0", "give at least one flow a weight")
+
+
+def _check_curve(workload: Workload, file: str) -> None:
+    closed = workload.arrivals == "closed"
+    wanted, other = ("users", "rate_per_s") if closed else ("rate_per_s", "users")
+    before = -1
+    for number, point in enumerate(workload.curve):
+        key = f"curve[{number}]"
+        if point.at_seconds <= before:
+            problem = "before time 0" if number == 0 else f"not after the point before, at {before}"
+            _refuse(
+                file,
+                f"{key}.at_seconds",
+                point.at_seconds,
+                problem,
+                "write points in ascending order of time, from 0 on",
+            )
+        before = point.at_seconds
+        level = getattr(point, wanted)
+        if level is None or getattr(point, other) is not None:
+            problem = f"{workload.arrivals} arrivals have {wanted}, not {other}"
+            _refuse(file, key, msgspec.to_builtins(point), problem, f"give the point {wanted} alone")
+        _positive(level, file, f"{key}.{wanted}", zero=True)
 
 
 def _check_reward(reward: RewardSettings, services: ServiceConfiguration, file: str) -> None:

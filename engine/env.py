@@ -284,7 +284,9 @@ class Env:
                 self._residents.append(await self._host.enter(collector.open()))
         actuators = await self._host.enter(rooms.actuators(stand.endpoints, config, episode.append))
         self._residents.append(actuators)
-        await episode.begin(collectors, actuators.value)
+        driver = await self._host.enter(rooms.workload_driver(stand.endpoints, config))
+        self._residents.append(driver)
+        await episode.begin(collectors, actuators.value, driver.value)
 
     async def _finish_episode(self) -> None:
         """End the episode, if there is one; one whose last step didn't come to its end is aborted."""

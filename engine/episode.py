@@ -3,8 +3,8 @@
 In: a configured stand, collectors, actuators and an open log. Out: events in the log, and a fold of the public ones that the
 environment turns into observations. `engine.env` is next: it opens and closes what an episode needs and speaks to the caller.
 
-Order is what makes this hard. At one moment t, while time stands still: due reverts and postchecks, the scenario's interventions,
-then the policy's action. Time moves only in `_live_until`, from one due moment to the next. Telemetry is drained up to the
+Order is what makes this hard. At one moment t, while time stands still: due reverts and postchecks, the workload's changes, the scenario's
+interventions, then the policy's action. Time moves only in `_live_until`, from one due moment to the next. Telemetry is drained up to the
 barrier and published once per step, in the order Kubernetes, workload, metrics, spans, logs, findings; `ClockAdvanced` closes the step,
 so that a reader who has seen it has seen everything before its time.
 """
@@ -33,7 +33,7 @@ from otel_control_gym.engine.events import (
     TruthDeclared,
 )
 from otel_control_gym.engine.log import RunLog
-from otel_control_gym.engine.protocols import ActionRecord, Actuators, Collector, Request, Stand
+from otel_control_gym.engine.protocols import ActionRecord, Actuators, Collector, Request, Stand, WorkloadDriver
 from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.projections import CONTRACT_VERSION, RunState, initial, reached_emergency, reached_goal, step
 
@@ -83,6 +83,7 @@ class Episode:
         self._plan = sorted(plan, key=lambda planned: planned.offset)
         self._collectors: tuple[Collector, ...] = ()
         self._actuators: Actuators | None = None
+        self._driver: WorkloadDriver | None = None
         self._phase: Phase = "reset"
         self._control_start = 0
 
@@ -139,12 +140,12 @@ class Episode:
         await self.append(GraphObserved(time=now, nodes=nodes, edges=edges))
         await self._enter("reset")
 
-    async def begin(self, collectors: tuple[Collector, ...], actuators: Actuators) -> None:
+    async def begin(self, collectors: tuple[Collector, ...], actuators: Actuators, driver: WorkloadDriver) -> None:
         """Verify the known state and warm up; control begins at the moment this returns.
 
         Raises: StandError: a workload isn't fully available, or no load is offered.
         """
-        self._collectors, self._actuators = collectors, actuators
+        self._collectors, self._actuators, self._driver = collectors, actuators, driver
         since = self._stand.now
         await self._live_until(since)
         await self._flush(since, decision_step=None)
@@ -156,6 +157,7 @@ class Episode:
             await self._pass(min(end, self._stand.now + granularity.control_step_seconds * SECOND), decision_step=None)
         self._verify_workload()
         self._control_start = end
+        driver.begin(end)
         await self._enter("control")
 
     def _verify_availability(self) -> None:
@@ -267,6 +269,9 @@ class Episode:
         moments = [end] if due is None else [end, due]
         if self._phase == "control" and self._plan:
             moments.append(self._control_start + self._plan[0].offset)
+        change = self._driver.due() if self._driver is not None and self._phase == "control" else None
+        if change is not None:
+            moments.append(change)
         if self._pace.factor > 0:
             moments.append(self._stand.now + SECOND)
         return max(self._stand.now, min(moments))
@@ -281,9 +286,11 @@ class Episode:
         return settled
 
     async def _intervene(self) -> None:
-        """Begin the scenario's interventions that are due now."""
+        """Change the load as its curve says, and begin the scenario's interventions that are due now."""
         assert self._actuators is not None
         now = self._stand.now
+        if self._driver is not None and self._phase == "control":
+            await self._driver.run_due(now)
         while self._phase == "control" and self._plan and self._control_start + self._plan[0].offset <= now:
             planned = self._plan.pop(0)
             await self._actuators.perform(Request(action=planned.action, actor="scripted", truth=True), now)

@@ -15,7 +15,17 @@ import msgspec
 from otel_control_gym.engine.events import Actor, Event, GraphEdge, GraphNode
 from otel_control_gym.engine.settings import RunConfig
 
-__all__ = ("ActionRecord", "Actuators", "Append", "Barrier", "Collector", "Endpoints", "Request", "Stand")
+__all__ = (
+    "ActionRecord",
+    "Actuators",
+    "Append",
+    "Barrier",
+    "Collector",
+    "Endpoints",
+    "Request",
+    "Stand",
+    "WorkloadDriver",
+)
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,4 +179,20 @@ class Actuators(Protocol):
 
     async def settle(self, now: int) -> list[ActionRecord]:
         """Settle what is still open with what was last seen, before the run ends; return the records."""
+        ...
+
+
+class WorkloadDriver(Protocol):
+    """Changes the offered load as the run's workload says, through the load generator."""
+
+    def begin(self, now: int) -> None:
+        """Control begins: the times of the workload's curve count from here."""
+        ...
+
+    def due(self) -> int | None:
+        """Return the moment of the next change, or None."""
+        ...
+
+    async def run_due(self, now: int) -> None:
+        """Make the changes that are due at `now`. Never raises for what the load generator does."""
         ...

@@ -41,6 +41,7 @@ __all__ = (
     "TwinSettings",
     "Version",
     "Workload",
+    "WorkloadPoint",
 )
 
 
@@ -271,8 +272,16 @@ class ServiceConfiguration(_Record, frozen=True, kw_only=True):
     randomize: Randomization | None = None  #: in a log: null, because what was drawn is in the values
 
 
+class WorkloadPoint(_Record, frozen=True, kw_only=True):
+    """How much load there is at a moment of a workload's curve: users of a closed loop, or the rate of open arrivals."""
+
+    at_seconds: int  #: of control time, after the warm-up
+    users: int | None = None
+    rate_per_s: float | None = None
+
+
 class Workload(_Record, frozen=True, kw_only=True):
-    """The load that users offer (`configs/workloads/`): a closed loop of users or open arrivals, constant in time here."""
+    """The load that users offer (`configs/workloads/`): a closed loop of users or open arrivals, constant or along a curve."""
 
     name: str
     description: str = ""
@@ -282,6 +291,12 @@ class Workload(_Record, frozen=True, kw_only=True):
     think_seconds: tuple[float, float] = (1.0, 10.0)  #: closed: uniform bounds of the pause after each task
     rate_per_s: float = 0.0  #: open: tasks per second (Poisson)
     mix: dict[str, float] = {}  #: flow -> weight; flows that aren't named keep the configuration's
+    curve: tuple[
+        WorkloadPoint, ...
+    ] = ()  #: what users (or rate) become while control lasts; before it they are as above
+    interpolation: Literal["linear", "step"] = (
+        "linear"  #: between two points: a line, in steps of 5 s, or the earlier one
+    )
 
 
 Intensity = Literal["zero", "mild", "visible", "severe"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from otel_control_gym.engine.command_line import actions, config, rebuild, run, runs, show, tail, validate
+from otel_control_gym.engine.command_line import actions, config, rebuild, run, runs, show, tail, twin, validate
 
 __all__ = ("app",)
 
@@ -44,3 +44,4 @@ app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.add_typer(actions.app, name="actions")
 app.add_typer(config.app, name="config")
+app.add_typer(twin.app, name="twin")

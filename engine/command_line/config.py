@@ -17,7 +17,8 @@ app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 def show(
     options: Options,
     scenario: Annotated[
-        str, typer.Argument(help="Name of a scenario or service configuration, or a scenario file.")
+        str,
+        typer.Argument(help="Name of a scenario or service configuration, `synthetic:N[,seed]`, or a scenario file."),
     ] = "quickstart",
     workload: Annotated[str | None, typer.Option(help="Replace the workload: a name or a file.")] = None,
     granularity: Annotated[str | None, typer.Option(help="Replace the granularity: a name or a file.")] = None,

@@ -20,7 +20,8 @@ __all__ = ("play_scenario", "run")
 def run(
     options: Options,
     scenario: Annotated[
-        str, typer.Argument(help="Name of a scenario or service configuration, or a scenario file.")
+        str,
+        typer.Argument(help="Name of a scenario or service configuration, `synthetic:N[,seed]`, or a scenario file."),
     ] = "quickstart",
     seed: Annotated[int | None, typer.Option(help="Seed of every exogenous draw.")] = None,
     pace: Annotated[float, typer.Option(help="N x real time; 0: as fast as it goes.")] = 0.0,

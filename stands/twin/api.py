@@ -34,6 +34,7 @@ from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.controller import Context
 from otel_control_gym.stands.twin.deletion import Propagation, delete, release
 from otel_control_gym.stands.twin.field_sets import shown
+from otel_control_gym.stands.twin.last_applied import KUBECTL, follow, foreign
 from otel_control_gym.stands.twin.managed_fields import ApplyConflict, Manager, applied, managed_after
 from otel_control_gym.stands.twin.objects import DEPLOYMENT, NAMESPACE, Kind, Object, timestamp
 from otel_control_gym.stands.twin.schemas import WrongType, decode
@@ -281,7 +282,12 @@ class Api:
         try:
             item, entries = applied(kind, before, wanted, manager, now, force=force)
         except ApplyConflict as error:
-            raise api_errors.apply_conflict([(str(other), shown(path)) for other, path in error.conflicts]) from error
+            conflicts = error.conflicts if self._manager != KUBECTL else foreign(kind, before, error.conflicts)
+            if conflicts:
+                raise api_errors.apply_conflict([(str(other), shown(path)) for other, path in conflicts]) from error
+            item, entries = applied(kind, before, wanted, manager, now, force=True)
+        if self._manager == KUBECTL:
+            follow(item, body)
         item["apiVersion"], item["kind"] = before["apiVersion"], before["kind"]
         return self._write(kind, before, item, dry_run=dry_run, status=status, entries=entries), False
 

@@ -22,6 +22,7 @@ __all__ = (
     "invalid_fields",
     "invalid_options",
     "method_not_allowed",
+    "no_processes",
     "no_such_path",
     "not_found",
     "timed_out",
@@ -67,6 +68,14 @@ def no_such_path() -> ApiError:
 def not_found(kind: Kind, name: str) -> ApiError:
     """There is no such object."""
     return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', _details(kind, name))
+
+
+def no_processes(subresource: str) -> ApiError:
+    """Return what is said to whoever wants to look into a container: there are no real processes."""
+    message = f"a twin's containers aren't processes, so there is no {subresource} of them"
+    if subresource == "log":
+        message += "; logs and spans leave by OTLP (ocg twin serve --otlp URL)"
+    return ApiError(404, "NotFound", message, {})
 
 
 def method_not_allowed() -> ApiError:

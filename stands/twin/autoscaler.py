@@ -184,7 +184,9 @@ class AutoscalerController:
         metadata, memory = deployment["metadata"], self._memory[draft["metadata"]["uid"]]
         scale = scale_of(deployment) | {"spec": {"replicas": desired}}
         try:
-            Api(self._context).write_scale(metadata["namespace"], metadata["name"], scale)
+            Api(self._context, manager="kube-controller-manager").write_scale(
+                metadata["namespace"], metadata["name"], scale
+            )
         except ApiError as error:
             self._tell(draft, "FailedRescale", f"New size: {desired}; reason: {reason}; error: {error}", warning=True)
             message = f"the HPA controller was unable to update the target scale: {error}"

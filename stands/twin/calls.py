@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.connections import choose_pod
 from otel_control_gym.stands.twin.draws import (
     ATTEMPT,
@@ -81,7 +81,7 @@ GATHERING: Final = 3
 FLAG_STAGE: Final = 2**20  #: stage of the work that a flag adds
 
 
-@compiled
+@inlined
 def start_call(
     topology: Topology, state: State, site: int, client: int, parent: int, session: int, key: np.uint64, lines: int
 ) -> None:
@@ -91,7 +91,7 @@ def start_call(
     _send(topology, state, index)
 
 
-@compiled
+@inlined
 def _send(topology: Topology, state: State, index: int) -> None:
     world, hop = state.world[0], state.hops[index]
     call = topology.calls[hop.call]
@@ -107,7 +107,7 @@ def _send(topology: Topology, state: State, index: int) -> None:
     _dispatch(topology, state, index)
 
 
-@compiled
+@inlined
 def _dispatch(topology: Topology, state: State, index: int) -> None:
     """Let a call that has its place leave its caller."""
     hop = state.hops[index]
@@ -124,7 +124,7 @@ def _dispatch(topology: Topology, state: State, index: int) -> None:
         send_request(topology, state, index)
 
 
-@compiled
+@inlined
 def handle_arrival(topology: Topology, state: State, index: int) -> None:
     """Let a request reach its pod."""
     hop = state.hops[index]
@@ -139,7 +139,7 @@ def handle_arrival(topology: Topology, state: State, index: int) -> None:
     _admit(topology, state, index)
 
 
-@compiled
+@inlined
 def _admit(topology: Topology, state: State, index: int) -> None:
     """Let a hop go on at its pod, or queue it for a worker."""
     hop, world = state.hops[index], state.world[0]
@@ -162,7 +162,7 @@ def _admit(topology: Topology, state: State, index: int) -> None:
     world.todo += 1
 
 
-@compiled
+@inlined
 def _release(state: State, hop: Record) -> None:
     """Give a hop's worker to the one that waits longest."""
     if not hop.holding:
@@ -181,7 +181,7 @@ def _release(state: State, hop: Record) -> None:
     world.todo += 1
 
 
-@compiled
+@inlined
 def advance_next(topology: Topology, state: State) -> None:
     """Let the newest hop on `todo` go on until it computes, waits or is done."""
     world = state.world[0]
@@ -192,8 +192,9 @@ def advance_next(topology: Topology, state: State) -> None:
         return  # its pod died, or it failed, at this very moment
     operation = topology.operations[topology.calls[hop.call].operation]
     service = topology.services[operation.service]
+    flagged = state.operation_effects[topology.calls[hop.call].operation].acts
     while hop.stage < operation.steps:
-        if hop.stage > 0 and hop.position == WORK_NEXT and _obey_flags(topology, state, index):
+        if flagged and hop.stage > 0 and hop.position == WORK_NEXT and _obey_flags(topology, state, index):
             return
         step = topology.steps[operation.first_step + hop.stage]
         if hop.position == WORK_NEXT:
@@ -221,7 +222,7 @@ def advance_next(topology: Topology, state: State) -> None:
         hop.position = WORK_NEXT
         hop.stage += 1
     if hop.stage == operation.steps:
-        if _obey_flags(topology, state, index):
+        if flagged and _obey_flags(topology, state, index):
             return
         hop.stage += 1
         if operation.tail_ns > 0.0:
@@ -243,8 +244,6 @@ def _obey_flags(topology: Topology, state: State, index: int) -> bool:
     hop = state.hops[index]
     row = topology.calls[hop.call].operation
     effect = state.operation_effects[row]
-    if not effect.acts:
-        return False
     operation = topology.operations[row]
     decision = act_on(topology, state, index, effect)
     if decision == SLEEPS and not topology.services[operation.service].holds:
@@ -265,7 +264,7 @@ def handle_wake(topology: Topology, state: State, index: int) -> None:
         _admit(topology, state, index)
 
 
-@compiled
+@inlined
 def _start_next_call(topology: Topology, state: State, index: int, step: Record) -> bool:
     """Start the next call of a step; False if there is none left."""
     hop = state.hops[index]
@@ -296,7 +295,7 @@ def _fail(topology: Topology, state: State, index: int, status: int) -> None:
     _answer(topology, state, index, ERROR, status)
 
 
-@compiled
+@inlined
 def _answer(topology: Topology, state: State, index: int, outcome: int, status: int) -> None:
     """Send a hop's answer on its way."""
     hop = state.hops[index]
@@ -313,7 +312,7 @@ def _answer(topology: Topology, state: State, index: int, outcome: int, status: 
         send_answer(topology, state, index, outcome)
 
 
-@compiled
+@inlined
 def handle_report(topology: Topology, state: State, index: int) -> int:
     """Let an outcome reach its caller; return the session that it belongs to, or -1 if that isn't a user's any more."""
     hop, session = state.hops[index], -1
@@ -343,7 +342,7 @@ def handle_timeout(topology: Topology, state: State, index: int) -> int:
     return _end_client(topology, state, index)
 
 
-@compiled
+@inlined
 def _end_client(topology: Topology, state: State, index: int) -> int:
     """Close the client end: the call is tried again, or its caller is told; return the session that is told (or -1)."""
     hop = state.hops[index]
@@ -381,7 +380,7 @@ def handle_resend(topology: Topology, state: State, index: int) -> None:
         _send(topology, state, index)
 
 
-@compiled
+@inlined
 def _resume(topology: Topology, state: State, index: int, child: Record) -> None:
     """Tell a hop that one of its calls is over."""
     hop = state.hops[index]

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.draws import CONNECTION, ENDPOINT, SPLIT, descend, uniform
 from otel_control_gym.stands.twin.state import NEVER, RUNNING, Record, State
 from otel_control_gym.stands.twin.topology import Topology
@@ -27,7 +27,7 @@ SPLITS: Final = 2**32
 AGES: Final = 2**33
 
 
-@compiled
+@inlined
 def choose_pod(topology: Topology, state: State, hop: Record, call: Record) -> int:
     """Return the pod that a call goes to, -1 if it is refused; `hop.dials` tells whether its connection isn't open yet."""
     hop.dials = 1
@@ -70,7 +70,7 @@ def drop_connection(topology: Topology, state: State, hop: Record) -> None:
         connection.pod = -1
 
 
-@compiled
+@inlined
 def _draw(state: State, service: int, key: np.uint64, purpose: int, split_purpose: int, index: int) -> int:
     """Return one of a service's ready pods; -1 if there is none, or none of the group that the split has drawn."""
     ready, count, share = state.ready[service], state.ready_count[service], state.splits[service]

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import inlined
 
 __all__ = (
     "ADDITIONS",
@@ -92,7 +92,7 @@ _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND: Final = np.uint64(0x94D049BB133111EB)
 
 
-@compiled
+@inlined
 def root(seed: np.uint64) -> np.uint64:
     """Return the key that all keys of a seed descend from: `_mix(seed)`."""
     value = np.uint64(seed) + _GOLDEN
@@ -101,31 +101,31 @@ def root(seed: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(31))
 
 
-@compiled
+@inlined
 def descend(key: np.uint64, part: int) -> np.uint64:
     """Return the key of `part` under `key`: `descend(descend(root(s), a), b)` is `draw_bits(s, a, b)`."""
     return root(key ^ np.uint64(part))
 
 
-@compiled
+@inlined
 def bits(key: np.uint64, purpose: int, index: int) -> np.uint64:
     """Return 64 random bits for a purpose and an index under a key."""
     return root(root(key ^ np.uint64(purpose)) ^ np.uint64(index))
 
 
-@compiled
+@inlined
 def uniform(key: np.uint64, purpose: int, index: int) -> float:
     """Return a float in [0, 1), with 53 random bits."""
     return np.float64(bits(key, purpose, index) >> np.uint64(11)) * 2.0**-53
 
 
-@compiled
+@inlined
 def exponential(key: np.uint64, purpose: int, index: int) -> float:
     """Return an exponential variate of mean 1."""
     return -math.log1p(-uniform(key, purpose, index))
 
 
-@compiled
+@inlined
 def normal(key: np.uint64, purpose: int, index: int) -> float:
     """Return a standard normal variate (Box and Muller's first one)."""
     drawn = bits(key, purpose, index)

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.draws import FAILURE, uniform
 from otel_control_gym.stands.twin.state import ERROR, LOST, OK, REFUSED, TIMED_OUT, Record
 
@@ -19,7 +19,7 @@ FINE: Final = -1
 DEFAULT: Final = 0  #: status: the protocol's for errors
 
 
-@compiled
+@inlined
 def own_failure(operation: Record, pod: Record, key: np.uint64) -> int:
     """Return the status with which a request fails by itself, or `FINE`.
 
@@ -35,7 +35,7 @@ def own_failure(operation: Record, pod: Record, key: np.uint64) -> int:
     return FINE
 
 
-@compiled
+@inlined
 def is_answer(call: Record, child: Record) -> bool:
     """Return whether a caller takes what came of its call for an answer."""
     if child.outcome == OK:

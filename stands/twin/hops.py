@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import inlined
 from otel_control_gym.stands.twin.event_heap import REPORT, push
 from otel_control_gym.stands.twin.state import State
 
@@ -40,7 +40,7 @@ SLEEPING: Final = 7  #: held up by a flag, without the CPU
 LINED: Final = 8  #: not sent yet: all of the caller's connections are in use
 
 
-@compiled
+@inlined
 def take_row(
     state: State, site: int, client: int, parent: int, session: int, key: np.uint64, lines: int, trace: np.uint64
 ) -> int:
@@ -59,7 +59,7 @@ def take_row(
     return index
 
 
-@compiled
+@inlined
 def end_server(state: State, index: int, outcome: int, delay: int) -> None:
     """Close the server end; the caller learns of it after `delay`."""
     hop = state.hops[index]
@@ -67,7 +67,7 @@ def end_server(state: State, index: int, outcome: int, delay: int) -> None:
     push(state, state.world[0].now + delay, REPORT, index)
 
 
-@compiled
+@inlined
 def free_if_over(state: State, index: int) -> None:
     """Give a row back once its report and those of its own calls have come."""
     hop, world = state.hops[index], state.world[0]

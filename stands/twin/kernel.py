@@ -24,7 +24,7 @@ from otel_control_gym.stands.twin.calls import (
     handle_timeout,
     handle_wake,
 )
-from otel_control_gym.stands.twin.compilation import compiled, entry_point
+from otel_control_gym.stands.twin.compilation import compiled, entry_point, inlined
 from otel_control_gym.stands.twin.consumers import (
     end_message,
     handle_fetch,
@@ -134,7 +134,7 @@ def run(topology: Topology, state: State, until: int, command: int, subject: int
             return REACHED
 
 
-@compiled
+@inlined
 def _has_room(state: State, extra: int) -> bool:
     """Return whether the arrays can take what one event, or one hop that goes on, may bring, and `extra` events."""
     world = state.world[0]
@@ -147,7 +147,7 @@ def _has_room(state: State, extra: int) -> bool:
     )
 
 
-@compiled
+@inlined
 def _take_place(topology: Topology, state: State, kind: int, index: int) -> None:
     """Let one event take place; events that were planned anew since are recognised by their time."""
     world = state.world[0]

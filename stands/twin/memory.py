@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.event_heap import MEMORY, push
 from otel_control_gym.stands.twin.state import NEVER, STOPPED, State
 from otel_control_gym.stands.twin.topology import Topology
@@ -23,7 +23,7 @@ __all__ = ("check_memory", "grow_memory")
 STEP: Final = 10_000_000  #: nanoseconds between two looks at a ramp
 
 
-@compiled
+@inlined
 def check_memory(topology: Topology, state: State, slot: int) -> None:
     """Name the pod as killed if it is over its limit."""
     pod = state.pods[slot]

@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.connections import confirm_connection, drop_connection
 from otel_control_gym.stands.twin.draws import LEG, LOSS, uniform
 from otel_control_gym.stands.twin.event_heap import ARRIVE, REPORT, TRANSMIT, push
@@ -45,7 +45,7 @@ RETRANSMISSIONS: Final = 15
 SYN_RETRANSMISSIONS: Final = 6
 
 
-@compiled
+@inlined
 def send_request(topology: Topology, state: State, index: int) -> None:
     """Send a hop's request to its pod."""
     hop, world = state.hops[index], state.world[0]
@@ -56,7 +56,7 @@ def send_request(topology: Topology, state: State, index: int) -> None:
         _transmit(topology, state, index)
 
 
-@compiled
+@inlined
 def send_answer(topology: Topology, state: State, index: int, outcome: int) -> None:
     """Send a hop's answer, or the news that there is none, from its pod to the caller."""
     hop, world = state.hops[index], state.world[0]

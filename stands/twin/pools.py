@@ -6,7 +6,7 @@ counted as timed out, and among these as one that never left its caller.
 
 from __future__ import annotations
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.event_heap import TIMEOUT, push
 from otel_control_gym.stands.twin.hops import LINED
 from otel_control_gym.stands.twin.state import Record, State
@@ -72,6 +72,6 @@ def pass_place_on(topology: Topology, state: State, hop: Record) -> int:
     return index
 
 
-@compiled
+@inlined
 def _connection(topology: Topology, state: State, hop: Record) -> Record:
     return state.connections[state.pods[hop.client].connections + topology.calls[hop.call].connection]

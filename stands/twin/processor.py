@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.event_heap import PROCESSOR, push
 from otel_control_gym.stands.twin.state import NEVER, Record, State
 from otel_control_gym.stands.twin.topology import Table
@@ -39,7 +39,7 @@ PERIOD: Final = 100_000_000  #: CFS period in nanoseconds, the kernel's and Kube
 BATCH: Final = 64  #: most hops that one processor event ends, so that what follows is bounded; the rest is due at once
 
 
-@compiled
+@inlined
 def settle(pod: Record, now: int) -> None:
     """Account for the time since the pod was last settled, in which nothing changed."""
     elapsed = now - pod.last
@@ -65,7 +65,7 @@ def settle(pod: Record, now: int) -> None:
     pod.last = now
 
 
-@compiled
+@inlined
 def plan(state: State, slot: int, threads: int) -> None:
     """Work out rates anew after a change, and see to it that the next processor event isn't late."""
     pod, now = state.pods[slot], state.world[0].now
@@ -92,7 +92,7 @@ def plan(state: State, slot: int, threads: int) -> None:
         push(state, due, PROCESSOR, slot)
 
 
-@compiled
+@inlined
 def _exhaustion(pod: Record, now: int) -> int:
     """Return when the quota will be used up if nothing changes."""
     edge: int = _period_end(pod, now)
@@ -105,13 +105,13 @@ def _exhaustion(pod: Record, now: int) -> int:
     return NEVER
 
 
-@compiled
+@inlined
 def _period_end(pod: Record, now: int) -> int:
     end: int = now + PERIOD - (now + pod.phase) % PERIOD
     return end
 
 
-@compiled
+@inlined
 def handle_processor(state: State, slot: int, threads: int) -> None:
     """Let the processor event take place: hops whose work is done go to `todo`."""
     pod, world, hops = state.pods[slot], state.world[0], state.hops
@@ -141,7 +141,7 @@ def handle_processor(state: State, slot: int, threads: int) -> None:
     plan(state, slot, threads)
 
 
-@compiled
+@inlined
 def add_work(state: State, slot: int, hop: int, work_ns: float, threads: int) -> None:
     """Start CPU work of a hop."""
     pod, record = state.pods[slot], state.hops[hop]
@@ -194,7 +194,7 @@ def clear_work(state: State, slot: int) -> None:
     pod.due = NEVER
 
 
-@compiled
+@inlined
 def _meld(hops: Table, first: int, second: int) -> int:
     """Return the root of two skew heaps put together, by `finish` (Sleator and Tarjan, 1986, top down)."""
     if first < 0:

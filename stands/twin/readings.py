@@ -1,11 +1,12 @@
 """What can be read of a simulation at its present moment; reading changes nothing.
 
-In: the kernel's arrays. Out: counters as copies or read-only views, and the spans that were kept. Downstream: `telemetry`, `service_map`,
+In: the kernel's arrays. Out: counters as copies or read-only views, and the spans that were kept. Downstream: `telemetry`, `node_agent`,
 `sampling`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,6 +49,12 @@ class Readings(Machine):
         """Return the CPU time of some slots, what is in progress included."""
         pods = self._state.pods[list(slots)]
         return float(read_pods(pods, self.now, np.zeros(len(pods), np.int64)).cpu_seconds.sum())
+
+    def egress(self, slot: int, peer_slot: int) -> tuple[int, float]:
+        """Return what rules do to what a pod sends to a peer: added latency [ns], jitter left out, and the share that gets through."""
+        rules = [self._rules[key] for key in ((slot, -1), (slot, peer_slot)) if key in self._rules]
+        kept = math.prod(0.0 if rule.blocked else 1.0 - rule.loss for rule in rules)
+        return sum(rule.latency_ns for rule in rules), kept
 
     @property
     def span_rows(self) -> Sequence[SpanRow]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.draws import (
     CLIENT_SPAN,
     ROOT_SPAN,
@@ -59,7 +59,7 @@ BOUNDS_MS: Final = (2, 4, 6, 8, 10, 50, 100, 200, 400, 800, 1000, 1400, 2000, 50
 _BOUNDS_NS: Final = np.array(BOUNDS_MS, np.int64) * 1_000_000
 
 
-@compiled
+@inlined
 def bucket(duration: int) -> int:
     """Return the histogram bucket of a duration in nanoseconds."""
     found = 0
@@ -68,7 +68,7 @@ def bucket(duration: int) -> int:
     return found
 
 
-@compiled
+@inlined
 def open_call(state: State, edge: int, attempt: int) -> None:
     """Count a call that begins."""
     state.edge_counts[edge, ATTEMPTED] += 1
@@ -77,20 +77,20 @@ def open_call(state: State, edge: int, attempt: int) -> None:
     state.edge_counts[edge, IN_FLIGHT] += 1
 
 
-@compiled
+@inlined
 def abandon_call(state: State, edge: int) -> None:
     """Count a call whose caller died: nobody will see its answer."""
     state.edge_counts[edge, IN_FLIGHT] -= 1
     state.edge_counts[edge, LOST] += 1
 
 
-@compiled
+@inlined
 def count_line_timeout(state: State, edge: int) -> None:
     """Count a call that is given up before it could leave its caller."""
     state.edge_counts[edge, LINE_TIMED_OUT] += 1
 
 
-@compiled
+@inlined
 def close_call(topology: Topology, state: State, index: int) -> None:
     """Count a call whose answer, or the news that there is none, has reached its caller, or that its caller has given up."""
     hop, now = state.hops[index], state.world[0].now
@@ -123,7 +123,7 @@ def close_call(topology: Topology, state: State, index: int) -> None:
             span.outcome, span.status, span.failed = hop.outcome, hop.status, failed
 
 
-@compiled
+@inlined
 def close_server(topology: Topology, state: State, index: int) -> None:
     """Count a hop that its server has answered."""
     hop, now = state.hops[index], state.world[0].now
@@ -172,7 +172,7 @@ def close_task(state: State, session: Record, slot: int) -> None:
             span.outcome, span.status, span.failed = OK, 0, 0
 
 
-@compiled
+@inlined
 def _keep(state: State, trace: np.uint64, failed: int) -> int:
     """Return the row for a span if its trace is sampled, else -1."""
     world = state.world[0]
@@ -189,7 +189,7 @@ def _keep(state: State, trace: np.uint64, failed: int) -> int:
     return row
 
 
-@compiled
+@inlined
 def _identify(span: Record, trace: np.uint64, span_id: np.uint64, parent_id: np.uint64, start: int, end: int) -> None:
     span.start, span.end = start, end
     span.trace_high, span.trace_low = bits(trace, TRACE_HIGH, 0), bits(trace, TRACE_LOW, 0)

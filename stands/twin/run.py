@@ -15,9 +15,11 @@ import numpy as np
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.randomness import derive_seed
 from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.stands.twin.cluster_agent import ClusterAgent
 from otel_control_gym.stands.twin.control_plane import ControlPlane
+from otel_control_gym.stands.twin.coroot.detector import REFRESH_SECONDS, Detector
+from otel_control_gym.stands.twin.node_agent import SCRAPE_SECONDS, NodeAgent
 from otel_control_gym.stands.twin.sampling import SpanSampler
-from otel_control_gym.stands.twin.service_map import REFRESH_SECONDS, ServiceMap
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.spans import Export, SpanExporter
 from otel_control_gym.stands.twin.telemetry import HOUSEKEEPING_SECONDS, Telemetry
@@ -53,7 +55,15 @@ class TwinRun:
         self.control_plane.install()
         self.world.warm_up()
         self.telemetry = Telemetry(self.world, self.control_plane)
-        self.service_map = ServiceMap(self.simulation)
+        self._agent = NodeAgent(self.world, seed=derive_seed(config.seed, "node agent"))
+        self.detector = Detector(
+            self.telemetry.series,
+            self._agent.series,
+            ClusterAgent(self.control_plane).observe,
+            start=self.start,
+            scrape_seconds=public.granularity.scrape_interval_seconds,
+            seed=config.seed,
+        )
         self.at_scrape: Callable[[], None] | None = None  #: called at each scrape, after it
         self._sampler = SpanSampler(
             self.simulation,
@@ -65,12 +75,15 @@ class TwinRun:
         self._kept = 0  # spans since the start
         self._scrape_interval = public.granularity.scrape_interval_seconds * SECOND
         self._housekeeping_interval = HOUSEKEEPING_SECONDS * SECOND
+        self._agent_interval = SCRAPE_SECONDS * SECOND
         self._refresh_interval = REFRESH_SECONDS * SECOND
         self._next_scrape = self.start + self._scrape_interval
         self._next_housekeeping = self.start + self._housekeeping_interval
+        self._next_agent_scrape = self.start + self._agent_interval
         self._next_refresh = self.start + self._refresh_interval
         self.telemetry.housekeep()
         self.telemetry.scrape(self.start)
+        self._agent.scrape(self.start)
 
     @property
     def now(self) -> int:
@@ -81,7 +94,7 @@ class TwinRun:
         """Go to the next due moment, at most `until`, and do what is due there; return whether `until` is still ahead."""
         self.world.follow_flags()
         due = self.control_plane.due()
-        moment = min(until, self._next_scrape, self._next_housekeeping, self._next_refresh)
+        moment = min(until, self._next_scrape, self._next_housekeeping, self._next_agent_scrape, self._next_refresh)
         if due is not None:
             moment = max(self.now, min(moment, due))
         if not self.simulation.run(moment):
@@ -94,7 +107,10 @@ class TwinRun:
             self._sampler.update(self._kept)
         if moment == self._next_refresh:
             self._next_refresh += self._refresh_interval
-            self.service_map.refresh()
+            self.detector.refresh(moment)
+        if moment == self._next_agent_scrape:
+            self._next_agent_scrape += self._agent_interval
+            self._agent.scrape(moment)
         if moment == self._next_scrape:
             self._next_scrape += self._scrape_interval
             self.telemetry.scrape(moment)
@@ -108,6 +124,11 @@ class TwinRun:
         spans = np.concatenate(self._spans)
         self._spans.clear()
         return self._exporter.export(spans)
+
+    def forget_exports(self) -> None:
+        """Let go of the spans and logs since the last call: nobody receives them."""
+        self._drain_spans()
+        self._spans.clear()
 
     def _drain_spans(self) -> None:
         spans = self.simulation.take_spans()

@@ -15,6 +15,9 @@ import msgspec
 
 __all__ = ("Matcher", "Selector", "SelectorError", "duration_ms", "parse_selector")
 
+_OFFERED = (
+    'only selectors are offered here: name{label="value"} for an instant, name{label="value"}[5m] for raw samples'
+)
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _OPERATOR = re.compile(r"=~|!~|!=|=")
@@ -96,19 +99,17 @@ class _Parser:
         if name is not None:
             matchers.append(Matcher("__name__", "=", name))
             if self._peek() == "(":
-                raise SelectorError(self.text, self.at, f"function {name!r} isn't offered here, only selectors are")
+                raise SelectorError(self.text, self.at, f"function {name!r} isn't evaluated, {_OFFERED}")
         if self._peek() == "{":
             matchers += self._braces(named=name is not None)
         elif name is None:
-            raise SelectorError(self.text, self.at, f"unexpected character: {self._peek()!r}")
+            raise SelectorError(self.text, self.at, f"unexpected character: {self._peek()!r}, {_OFFERED}")
         if not any(not matcher.matches({}) for matcher in matchers):
             problem = "vector selector must contain at least one non-empty matcher"
             raise SelectorError(self.text, 0, problem)
         range_ms = self._range() if self._peek() == "[" else None
         if self.at < len(self.text):
-            raise SelectorError(
-                self.text, self.at, f"unexpected {self.text[self.at :].split()[0]!r}, only selectors are offered here"
-            )
+            raise SelectorError(self.text, self.at, f"unexpected {self.text[self.at :].split()[0]!r}, {_OFFERED}")
         return Selector(tuple(matchers), range_ms)
 
     def _braces(self, *, named: bool) -> list[Matcher]:
@@ -153,6 +154,8 @@ class _Parser:
         if end < 0:
             raise SelectorError(self.text, start, "unterminated left bracket")
         found = duration_ms(self.text[start:end].strip())
+        if ":" in self.text[start:end]:
+            raise SelectorError(self.text, start, f"subqueries aren't evaluated, {_OFFERED}")
         if found is None:
             raise SelectorError(self.text, start, f"not a valid duration string: {self.text[start:end]!r}")
         if found <= 0:

@@ -3,11 +3,11 @@
 In: a `RunConfig`; then moments to live until. Out: barriers; everything else goes through HTTP: Kubernetes, Prometheus, Coroot, Locust and
 flagd are served on the loopback, spans and logs are pushed by OTLP.
 
-**Order within one moment.** `advance` goes from one due moment to the next: a scrape, a look of the kubelet at its containers, a reading of
-the map, a task of the control plane. At each of them the kernel comes first (all its events up to and including that moment), then the
-control plane (what is due, and what that entails), then the kubelet and the sampling of spans, then the map, then the scrape. So a scrape
-at t shows what was served up to t, and what is asked for at t, after the barrier, shows in the next one. All grids begin with the
-run; how an episode is cut into calls of `advance` changes nothing that they yield.
+**Order within one moment.** `advance` goes from one due moment to the next: a scrape, a look of the kubelet at its containers, a refresh of
+Coroot's detector, a task of the control plane. At each of them the kernel comes first (all its events up to and including that moment),
+then the control plane (what is due, and what that entails), then the kubelet and the sampling of spans, then the detector, then the
+scrapes. So a scrape at t shows what was served up to t, and what is asked for at t, after the barrier, shows in the next one. All grids
+begin with the run; how an episode is cut into calls of `advance` changes nothing that they yield.
 
 **What makes the barrier.** At `until` the spans and logs since the last barrier are posted and answered, and every watch gets a bookmark
 with the newest resourceVersion. The kernel computes on the event loop's own thread, in slices of at most one scrape interval with a
@@ -23,7 +23,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, cast
 
 import aiohttp
 import anyio.lowlevel
@@ -35,6 +36,7 @@ from otel_control_gym.engine.events import GraphEdge, GraphNode
 from otel_control_gym.engine.protocols import Barrier, Endpoints
 from otel_control_gym.engine.settings import RunConfig, ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin.control_plane import ControlPlane
+from otel_control_gym.stands.twin.credentials import Credentials
 from otel_control_gym.stands.twin.push import OtlpPush
 from otel_control_gym.stands.twin.run import TwinRun
 from otel_control_gym.stands.twin.runtime import PodRuntime
@@ -42,14 +44,26 @@ from otel_control_gym.stands.twin.servers import coroot, prometheus
 from otel_control_gym.stands.twin.servers.coroot import CorootServer
 from otel_control_gym.stands.twin.servers.flagd import FlagdServer
 from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
-from otel_control_gym.stands.twin.servers.listening import listen
+from otel_control_gym.stands.twin.servers.listening import LOOPBACK, listen
 from otel_control_gym.stands.twin.servers.load_generator import LoadGeneratorServer
 from otel_control_gym.stands.twin.servers.prometheus import PrometheusServer
 
-__all__ = ("TwinStand",)
+__all__ = ("Listening", "TwinStand")
 
 _CHAOS_MESH_VERSION = "2.8.3"
 _KUBERNETES_VERSION = "v1.36.2"
+
+
+class Listening(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Where a twin's servers listen, and who may reach its Kubernetes API."""
+
+    host: str = LOOPBACK
+    port: int = 0  #: of the Kubernetes API; the other interfaces follow, in the order of `Endpoints`. 0: any free ones
+    credentials: Credentials | None = None  #: None: plain HTTP, for anybody who knows the port
+
+    def place(self, number: int) -> dict[str, Any]:
+        """Return where the interface of that number listens, as arguments of `listen`."""
+        return {"host": self.host, "port": self.port + number if self.port else 0}
 
 
 class TwinStand:
@@ -57,7 +71,8 @@ class TwinStand:
 
     name: Literal["twin"] = "twin"
 
-    def __init__(self) -> None:
+    def __init__(self, listening: Listening = Listening()) -> None:
+        self._listening = listening
         self._run: TwinRun | None = None
         self._endpoints: Endpoints | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -88,22 +103,37 @@ class TwinStand:
         return self._run
 
     def open(self) -> AbstractAsyncContextManager[None]:
-        """Serve all interfaces on free ports of the loopback; stop on exit."""
+        """Serve all interfaces; stop on exit.
+
+        Raises: StandError: an address can't be listened on.
+        """
         return self._open()
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
+        listening = self._listening
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
-            self._kubernetes = KubernetesServer(_empty_cluster())
+            self._kubernetes = KubernetesServer(_empty_cluster(), listening.credentials)
             self._endpoints = Endpoints(
-                kubernetes=await stack.enter_async_context(self._kubernetes.open()),
+                kubernetes=await stack.enter_async_context(self._kubernetes.open(**listening.place(0))),
                 namespace="otel-demo",
-                prometheus=await stack.enter_async_context(listen(self._prometheus.application())),
-                coroot=await stack.enter_async_context(listen(self._coroot.application())),
-                load_generator=await stack.enter_async_context(listen(self._load_generator.application())),
-                flagd=await stack.enter_async_context(listen(self._flagd.application())),
+                prometheus=await stack.enter_async_context(
+                    listen(self._prometheus.application(), **listening.place(1))
+                ),
+                coroot=await stack.enter_async_context(listen(self._coroot.application(), **listening.place(2))),
+                load_generator=await stack.enter_async_context(
+                    listen(self._load_generator.application(), **listening.place(3))
+                ),
+                flagd=await stack.enter_async_context(listen(self._flagd.application(), **listening.place(4))),
             )
+            if listening.credentials is not None:
+                folder = stack.enter_context(TemporaryDirectory(prefix="ocg-twin-"))
+                authority = Path(folder) / "ca.crt"
+                authority.write_bytes(listening.credentials.authority)
+                self._endpoints = msgspec.structs.replace(
+                    self._endpoints, kubernetes_token=listening.credentials.token, kubernetes_ca_file=str(authority)
+                )
             try:
                 yield
             finally:
@@ -119,7 +149,7 @@ class TwinStand:
         run = TwinRun(config)
         self._kubernetes.control_plane = run.control_plane
         self._prometheus.attach(run.telemetry.series)
-        self._coroot.attach(run.service_map, run.control_plane, seed=config.seed)
+        self._coroot.attach(run.detector, seed=config.seed)
         self._load_generator.attach(run.simulation)
         self._flagd.attach(run.world.flags)
         run.at_scrape = self._load_generator.observe

@@ -95,6 +95,14 @@ class TimeSeries:
         self._next = 0
         self._blocks: deque[_Block] = deque()
         self._ended: deque[tuple[int, int]] = deque()
+        self._newest: tuple[Numbers, Values] = (np.empty(0, np.int64), np.empty(0))
+
+    @property
+    def newest(self) -> tuple[Numbers, Values]:
+        """Return the series of the newest scrape and their values, in the order in which they were declared."""
+        numbers, values = self._newest
+        order = np.argsort(numbers)
+        return numbers[order], values[order]
 
     @property
     def declared(self) -> int:
@@ -124,6 +132,7 @@ class TimeSeries:
             self._blocks.append(_Block())
             self._forget(time - self._retention)
         self._blocks[-1].add(time, numbers, values)
+        self._newest = (numbers, values)
 
     def window(self, numbers: Numbers, after: int, until: int) -> Window:
         """Return the scrapes with after < time <= until, for some series in the order asked."""

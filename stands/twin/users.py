@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from otel_control_gym.stands.twin.calls import start_call
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import compiled, inlined
 from otel_control_gym.stands.twin.draws import (
     ADDITIONS,
     ARRIVAL,
@@ -102,7 +102,7 @@ def _leave(state: State, index: int) -> None:
     world.sessions_used -= 1
 
 
-@compiled
+@inlined
 def handle_session(topology: Topology, state: State, index: int) -> None:
     """Let a user's pause end."""
     session = state.sessions[index]
@@ -132,7 +132,7 @@ def _plan_arrival(state: State) -> None:
     push(state, world.arrival_due, ARRIVAL_EVENT, 0)
 
 
-@compiled
+@inlined
 def handle_open_arrival(topology: Topology, state: State) -> None:
     """Let an open arrival come."""
     world = state.world[0]

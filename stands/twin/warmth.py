@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import inlined
 from otel_control_gym.stands.twin.draws import CACHE, uniform
 from otel_control_gym.stands.twin.state import Record
 from otel_control_gym.stands.twin.topology import Topology
@@ -18,7 +18,7 @@ from otel_control_gym.stands.twin.topology import Topology
 __all__ = ("is_cached", "slowness")
 
 
-@compiled
+@inlined
 def slowness(service: Record, pod: Record) -> float:
     """Return how much longer work takes at a pod of this version, and at one that has served little."""
     factor: float = pod.work_factor
@@ -28,7 +28,7 @@ def slowness(service: Record, pod: Record) -> float:
     return factor
 
 
-@compiled
+@inlined
 def is_cached(topology: Topology, pod: Record, call: Record, key: np.uint64) -> bool:
     """Return whether a pod needs no call for an answer; the same calls are spared whenever the pod is warm enough for them."""
     ratio = call.cache_hit_ratio

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from otel_control_gym.stands.twin.compilation import compiled
+from otel_control_gym.stands.twin.compilation import inlined
 from otel_control_gym.stands.twin.draws import WORK, exponential, normal
 from otel_control_gym.stands.twin.state import Record
 from otel_control_gym.stands.twin.topology import EXPONENTIAL, LOGNORMAL
@@ -17,7 +17,7 @@ from otel_control_gym.stands.twin.topology import EXPONENTIAL, LOGNORMAL
 __all__ = ("work_time",)
 
 
-@compiled
+@inlined
 def work_time(operation: Record, key: np.uint64, stage: int, mean: float) -> float:
     """Return the CPU nanoseconds of one stage of one hop."""
     if operation.distribution == EXPONENTIAL:

@@ -116,6 +116,66 @@ async def test_a_broken_edge_is_one_finding_from_its_break_to_its_repair() -> No
     assert (rows[2][0].time, rows[2][0].resolved) == (at(60).time, at(180).time)
 
 
+def healthy(name: str, *upstreams: str) -> dict[str, Any]:
+    links = [{"id": f"c:n:Deployment:{upstream}", "status": "ok"} for upstream in upstreams]
+    return {"id": f"c:n:Deployment:{name}", "upstreams": links, "indicators": []}
+
+
+BUSY = {"id": "CPUContainer", "status": "warning", "message": "high CPU utilization of 1 container"}
+FINE = {"id": "MemoryOOM", "status": "ok", "message": ""}
+BURNING = {"id": "SLOLatency", "status": "critical", "message": "the app is performing slowly"}
+
+
+def view(*checks: dict[str, Any]) -> dict[str, Any]:
+    return {"data": {"app_map": {"dependencies": []}, "reports": [{"name": "any", "checks": list(checks)}]}}
+
+
+async def test_checks_are_asked_for_where_the_map_hints_at_them_and_told_from_their_first_firing_to_their_last() -> (
+    None
+):
+    ill = healthy("cart") | {"indicators": [{"status": "warning", "message": "CPU"}]}
+    nodes = [healthy("frontend", "cart"), ill]
+    server = coroot(map={"data": {"map": nodes}}, **{"c:n:Deployment:cart": view(BUSY, FINE, BURNING)})
+    async with listen(server.application()) as url:
+        collector = CorootCollector(endpoints_at(url), now=START)
+        async with collector.open():
+            for seconds in (60, 120):
+                await collector.drain(at(seconds))
+            server.answers["map"] = {"data": {"map": [healthy("frontend", "cart"), healthy("cart")]}}
+            await collector.drain(at(180))
+            server.answers["map"] = {"data": {"map": nodes}}
+            await collector.drain(at(240))
+            polls = [event.rows for event, _ in collector.flush(at(240).time) if isinstance(event, FindingsObserved)]
+    assert [len(rows) for rows in polls] == [1, 0, 1, 1]
+    (first,), _, (over,), (again,) = polls
+    assert (first.source, first.services, first.symptom, first.severity) == ("check", ("cart",), "cpu", "warning")
+    assert (first.text, first.suggested_cause, first.resolved) == (BUSY["message"], "cart", None)
+    assert (over.key, over.time, over.resolved) == (first.key, at(60).time, at(180).time)
+    assert (again.key != first.key, again.time, again.resolved) == (True, at(240).time, None)
+
+
+async def test_an_incident_without_a_cause_of_coroot_s_gets_the_deepest_suspect_and_says_so() -> None:
+    ill = {"indicators": [{"status": "warning", "message": "CPU"}]}
+    nodes = [healthy("checkout", "cart") | ill, healthy("cart", "store") | ill, healthy("ad") | ill, healthy("store")]
+    suspects = {f"c:n:Deployment:{name}": view(BUSY) for name in ("checkout", "cart", "ad")}
+    server = coroot(incidents={"data": [INCIDENT]}, map={"data": {"map": nodes}}, **suspects)
+    async with listen(server.application()) as url:
+        collector = CorootCollector(endpoints_at(url), now=START)
+        async with collector.open():
+            await collector.drain(at(60))
+            ((event, _),) = collector.flush(at(60).time)
+            known = INCIDENT | {"rca": {"status": "OK", "short_summary": "checkout can't reach its bank"}}
+            server.answers["incidents"] = {"data": [known]}
+            await collector.drain(at(120))
+            ((later, _),) = collector.flush(at(120).time)
+    assert isinstance(event, FindingsObserved)
+    assert isinstance(later, FindingsObserved)
+    incident = next(row for row in event.rows if row.source == "incident")
+    assert incident.suggested_cause == "cart"
+    assert incident.text.endswith("cause derived from other findings, not Coroot's")
+    assert [row.suggested_cause for row in later.rows] == ["checkout can't reach its bank"]
+
+
 async def test_another_shape_than_expected_is_a_gap() -> None:
     for server in (coroot(incidents={"data": [{"key": 1}]}), coroot(user={"projects": []}), Answers()):
         async with listen(server.application()) as url:

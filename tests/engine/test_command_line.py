@@ -27,9 +27,19 @@ from otel_control_gym.engine.locks import locked_file
 from otel_control_gym.engine.plot import plot_summary
 from otel_control_gym.engine.summary import Track, summarise
 
-COMMANDS = ("run", "rebuild", "tail", "runs", "show", "validate", "config show")
+COMMANDS = ("run", "rebuild", "tail", "runs", "show", "validate", "config show", "twin serve")
 OCG = (sys.executable, "-c", "from otel_control_gym.engine.command_line import main; main()")
-HEAVY = ("kubernetes_asyncio", "matplotlib", "nats", "numba", "numpy", "pyarrow")
+HEAVY = (
+    "aiohttp",
+    "kubernetes_asyncio",
+    "matplotlib",
+    "nats",
+    "numba",
+    "numpy",
+    "prometheus_client",
+    "pyarrow",
+    "trustme",
+)
 STORY = {
     "name": "story",
     "horizon_seconds": 120,

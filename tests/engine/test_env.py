@@ -20,9 +20,9 @@ import otel_control_gym as ocg
 from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.codec import encode
-from otel_control_gym.engine.events import ActionRequested, EnvironmentRecorded
+from otel_control_gym.engine.events import ActionRequested, EnvironmentRecorded, RunDeclared
 from otel_control_gym.engine.provenance import git_shas
-from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.engine.settings import Randomization, RunConfig
 
 
 def short(seed: int = 7, **scenario: Any) -> RunConfig:
@@ -86,6 +86,29 @@ async def test_the_observation_is_the_table_bit_for_bit(tmp_path: Path) -> None:
         else:
             assert row is None or row[observation.node_features[f]] is None
     assert seen > 1_000
+
+
+async def test_each_seed_of_a_randomised_configuration_is_an_application_of_its_own_and_the_log_says_which(
+    tmp_path: Path,
+) -> None:
+    declared = []
+    async with ocg.make(short(randomize=Randomization(work=(0.5, 2.0), replicas=(1, 2))), data_dir=tmp_path) as env:
+        for seed in (1, 2, 1):
+            observation = await env.reset(seed=seed)
+            await env.step(ocg.Noop())
+            declared.append((env.run_dir, observation))
+    effective = []
+    for directory, observation in declared:
+        entries = read_archive(directory / "event_log.zst", truth=False)
+        settings = next(entry.event.settings for entry in entries if isinstance(entry.event, RunDeclared))
+        assert settings.services.randomize is None
+        row = observation.node_features.index("replicas_ready")
+        ready = observation.nodes[-1, observation.node_names.index("frontend"), row]
+        assert ready == settings.services.services["frontend"].replicas
+        effective.append(settings.services)
+    assert effective[0] == effective[2] != effective[1]
+    first, _, again = (json.loads((directory / "metadata.json").read_text()) for directory, _ in declared)
+    assert first["content_digest"] == again["content_digest"]
 
 
 async def test_an_unknown_service_and_a_negative_count_raise_and_log_nothing(env: ocg.Env) -> None:

@@ -15,15 +15,18 @@ from otel_control_gym.engine.settings import (
     Service,
     ServiceConfiguration,
     Step,
+    Version,
     Workload,
 )
 from otel_control_gym.stands.twin.machine import EgressRule
+from otel_control_gym.stands.twin.runtime import PodProcess
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import (
     ATTEMPTED,
     CLIENT,
     ERROR,
     IN_FLIGHT,
+    LINE_TIMED_OUT,
     LOST,
     OK,
     REFUSED,
@@ -33,6 +36,7 @@ from otel_control_gym.stands.twin.state import (
 )
 
 LAYERS = 4
+HARMLESS = ["drain", "stress", "delay", "unready", "users"]
 MOMENTS = [round(0.5 * number * SECOND) for number in range(1, 17)]
 
 
@@ -48,12 +52,21 @@ def applications(draw: st.DrawFn) -> ServiceConfiguration:
                 target=f"s{target}:do",
                 repeat=draw(st.sampled_from(["once", "per_line"])),
                 on_error=draw(st.sampled_from(["fail", "ignore"])),
+                error_status=draw(st.sampled_from([0, -1, 14])),
+                tolerates=draw(st.sampled_from([0, 13])),
             )
             for target in deeper
         )
         step = Step(work_ms=draw(st.sampled_from([0.0, 1.0, 20.0])), calls=calls, parallel=draw(st.booleans()))
         services[f"s{layer}"] = Service(
-            operations={"do": Operation(steps=(step,), tail_ms=draw(st.sampled_from([0.0, 2.0])))},
+            operations={
+                "do": Operation(
+                    steps=(step,),
+                    tail_ms=draw(st.sampled_from([0.0, 2.0])),
+                    failure_ratio=draw(st.sampled_from([0.0, 0.0, 0.1])),
+                )
+            },
+            versions={"bad": Version(work_factor=3.0, failure_ratio=0.5, failure_status=9)},
             workers=draw(st.sampled_from([0, 1, 3])),
             holds_worker=draw(st.booleans()),
             threads=draw(st.sampled_from([0, 1])),
@@ -73,6 +86,9 @@ def applications(draw: st.DrawFn) -> ServiceConfiguration:
                     retries=draw(st.sampled_from([0, 0, 1])),
                     backoff_ms=draw(st.sampled_from([0.0, 10.0])),
                     jitter=draw(st.sampled_from([0.0, 0.5])),
+                    pool=draw(st.sampled_from([0, 0, 1, 3])),
+                    pool_timeout_ms=draw(st.sampled_from([0.0, 10.0, 40.0])),
+                    max_age_seconds=draw(st.sampled_from([0.0, 0.5])),
                 )
             )
     return ServiceConfiguration(
@@ -93,7 +109,9 @@ workloads = st.builds(
 disturbances = st.lists(
     st.tuples(
         st.sampled_from(MOMENTS),
-        st.sampled_from(["stop", "drain", "replace", "stress", "delay", "unready", "users"]),
+        st.sampled_from(
+            [*HARMLESS, "stop", "replace", "canary", "misled", "lossy", "blocked", "healed", "split", "kill"]
+        ),
         st.integers(0, LAYERS),
     ),
     max_size=8,
@@ -104,8 +122,13 @@ def disturb(simulation: Simulation, kind: str, number: int) -> None:
     """Do something to the newest pod of a service (0: the load generator)."""
     name = list(simulation.config.services)[number]
     slot = max(index for index, service in enumerate(simulation.slots) if service == name)
-    if kind == "replace":
-        fresh = simulation.add_pod(name, ordinal=slot, cpu_limit_cores=0.5, memory_limit_bytes=None)
+    if kind in ("replace", "canary", "misled"):
+        process = PodProcess(
+            version="bad" if kind == "canary" else "",
+            canary=kind == "canary",
+            unreachable=("s1", "s2") if kind == "misled" else (),
+        )
+        fresh = simulation.add_pod(name, ordinal=slot, cpu_limit_cores=0.5, memory_limit_bytes=None, process=process)
         simulation.set_ready(fresh, True)
         simulation.drain(slot)
         simulation.set_ready(slot, False)
@@ -117,6 +140,16 @@ def disturb(simulation: Simulation, kind: str, number: int) -> None:
         simulation.set_stress(slot, 2.0)
     elif kind == "delay":
         simulation.set_egress_rules(slot, {None: EgressRule(latency_ns=50_000_000, jitter_ns=20_000_000)})
+    elif kind == "lossy":
+        simulation.set_egress_rules(slot, {None: EgressRule(loss=0.4)})
+    elif kind == "blocked":
+        simulation.set_egress_rules(slot, {peer: EgressRule(blocked=True) for peer in range(slot + 2)})
+    elif kind == "healed":
+        simulation.set_egress_rules(slot, {})
+    elif kind == "split":
+        simulation.set_split(name, 0.5)
+    elif kind == "kill":
+        simulation.kill(slot)
     elif kind == "unready":
         simulation.set_ready(slot, False)
     elif simulation.workload.arrivals == "closed":
@@ -128,7 +161,9 @@ def assert_conserved(simulation: Simulation) -> None:
     assert (counts >= 0).all()
     assert (counts[:, [OK, ERROR, REFUSED, LOST, TIMED_OUT, IN_FLIGHT]].sum(axis=1) == counts[:, ATTEMPTED]).all()
     assert (counts[:, RETRIED] <= counts[:, [ERROR, REFUSED, LOST, TIMED_OUT]].sum(axis=1)).all()
+    assert (counts[:, LINE_TIMED_OUT] <= counts[:, TIMED_OUT]).all()
     finished = simulation.edge_buckets.sum(axis=-1)
+    assert (simulation.edge_statuses.sum(axis=1) == finished[:, :, 0].sum(axis=1)).all()
     assert (finished[:, 0, 0] == counts[:, OK]).all()
     assert (finished[:, 1, 0] <= counts[:, [ERROR, REFUSED, LOST, TIMED_OUT]].sum(axis=1)).all()
     assert (finished[:, :, 1] <= finished[:, :, 0]).all()

@@ -100,6 +100,7 @@ def test_a_pod_processes_one_message_at_a_time_whatever_it_has_partitions() -> N
 
 def test_what_a_dead_pod_had_read_since_its_last_commit_is_read_again() -> None:
     simulation = start(queues(work_ms=50.0, commit_seconds=5.0, session_seconds=10.0), rate=10.0)
+    simulation.set_span_probability(1.0)
     simulation.run(round(33.3 * SECOND))
     before = only(simulation)
     unread = sum(reader.position - reader.committed for reader in before.readers)
@@ -120,6 +121,9 @@ def test_what_a_dead_pod_had_read_since_its_last_commit_is_read_again() -> None:
     assert only(simulation).lag == topic.lost == 0
     served = simulation.pod_counters().served
     assert topic.appended <= served[BOOKS] + served[successor] <= topic.appended + topic.redelivered
+    spans = simulation.take_spans()
+    processed = spans["span_id"][spans["kind"] == CONSUMER].tolist()
+    assert len(processed) == len(set(processed)) == served[[BOOKS, successor]].sum(), "each delivery is a trace"
     assert_conserved(simulation)
 
 

@@ -9,8 +9,8 @@ between two runs of the simulation, never during one: both share the event loop,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
@@ -21,8 +21,10 @@ from otel_control_gym.stands.twin import api_errors
 from otel_control_gym.stands.twin.api import APPLY_PATCH, Api
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.control_plane import ControlPlane
+from otel_control_gym.stands.twin.credentials import Credentials
 from otel_control_gym.stands.twin.objects import Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate
+from otel_control_gym.stands.twin.servers.kubernetes_authentication import HEALTH_PATHS, bearer_token
 from otel_control_gym.stands.twin.servers.kubernetes_bodies import BODY_LIMIT, body
 from otel_control_gym.stands.twin.servers.kubernetes_discovery import aggregated, document, openapi, version
 from otel_control_gym.stands.twin.servers.kubernetes_lists import Page, asked_version, page
@@ -40,20 +42,22 @@ from otel_control_gym.stands.twin.servers.kubernetes_requests import (
     target,
 )
 from otel_control_gym.stands.twin.servers.kubernetes_tables import TableLines, table
+from otel_control_gym.stands.twin.servers.listening import LOOPBACK, listen
 from otel_control_gym.stands.twin.store import Expired
 from otel_control_gym.stands.twin.versions import VersionLines, as_served, stored_kind
 from otel_control_gym.stands.twin.watches import Watch
 
 __all__ = ("KubernetesServer",)
 
-_PLAIN = ("/readyz", "/livez", "/healthz")
 
 
 class KubernetesServer:
     """Serves a `ControlPlane`; `control_plane` may be exchanged between two runs of one server (open watches are ended then)."""
 
-    def __init__(self, control_plane: ControlPlane) -> None:
+    def __init__(self, control_plane: ControlPlane, credentials: Credentials | None = None) -> None:
+        """Serve `control_plane`, to anybody over plain HTTP, or with credentials over TLS to whoever shows their token."""
         self._control_plane = control_plane
+        self._credentials = credentials
 
     @property
     def control_plane(self) -> ControlPlane:
@@ -67,29 +71,17 @@ class KubernetesServer:
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        application = web.Application(client_max_size=BODY_LIMIT)
+        guards = () if self._credentials is None else (bearer_token(self._credentials.token),)
+        application = web.Application(client_max_size=BODY_LIMIT, middlewares=guards)
         application.router.add_route("*", "/{path:.*}", self._handle)
         application.on_shutdown.append(self._end_watches)
         return application
 
-    @asynccontextmanager
-    async def open(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-        """Serve on a port (0: a free one) and yield the URL; all watches are ended at the exit."""
-        runner = web.AppRunner(
-            self.application(),
-            access_log=None,
-            shutdown_timeout=1.0,
-            handler_cancellation=True,  # a watch whose client has gone is waiting for events, not for its client
-        )
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, host, port)
-            await site.start()
-            bound = runner.addresses[0][1]
-            yield f"http://{host}:{bound}"
-        finally:
-            with anyio.CancelScope(shield=True):
-                await runner.cleanup()
+    def open(self, host: str = LOOPBACK, port: int = 0) -> AbstractAsyncContextManager[str]:
+        """Serve on a port (0: a free one) and give the URL; all watches are ended at the exit."""
+        tls = None if self._credentials is None else self._credentials.tls
+        # A watch whose client has gone is waiting for events, not for its client: its handler has to be cancelled.
+        return listen(self.application(), host=host, port=port, tls=tls, handler_cancellation=True)
 
     async def _end_watches(self, application: web.Application) -> None:  # noqa: ARG002 - aiohttp's signature
         self._control_plane.store.close_watches()
@@ -105,7 +97,7 @@ class KubernetesServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
-        if path in _PLAIN:
+        if path in HEALTH_PATHS:
             return web.Response(text="ok")
         found = target(path)
         if found is None:

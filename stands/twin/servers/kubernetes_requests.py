@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from otel_control_gym.stands.twin import api_errors
-from otel_control_gym.stands.twin.objects import SERVED, Kind, Object
+from otel_control_gym.stands.twin.objects import POD, SERVED, Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate, field_predicate, label_predicate
 
 __all__ = (
@@ -29,6 +29,7 @@ __all__ = (
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_PATH = {(kind.group, kind.version, kind.plural): kind for kind in SERVED}
+_INSIDE = ("attach", "exec", "log", "portforward")  #: sub-resources of a pod that look into its containers
 _MANAGER_BYTES = 128
 _DIGITS = 18  #: of a number that fits 64 bits
 _WRITE = "PatchOptions"
@@ -66,6 +67,8 @@ def target(path: str) -> Target | None:
     if name and kind.namespaced and namespace is None:
         raise api_errors.no_such_path()
     offered = (*(("scale",) if kind.scale else ()), *(("status",) if kind.status else ()))
+    if subresource in _INSIDE and kind is POD:
+        raise api_errors.no_processes(subresource)
     if subresource and subresource not in offered:
         raise api_errors.no_such_path()
     return Target(kind, namespace, name, subresource)

@@ -4,12 +4,14 @@ In: HTTP requests. Out: changes of users and mix in the simulation; Locust's sta
 
 Locust's part: `POST /swarm` starts a test or resizes a running one (HTTP 200 with `success: false` when it doesn't), `GET /stop`,
 `GET /stats/reset`, `GET /stats/requests`. Ours: `GET /ocg/workload` tells what is offered and what came of it,
-`GET /ocg/workload/readings?since=T` tells it for every scrape interval since T [s], `POST /ocg/mix` weighs the tasks, `POST /ocg/rate` sets
-the rate of open arrivals. Those have no users: `/swarm` refuses, `/stop` ends them.
+`GET /ocg/workload/readings?since=T` tells it for every scrape interval since T [s], `POST /ocg/mix` weighs the tasks, `POST /ocg/rate`
+(form field `rate_per_s`) sets the rate of open arrivals. With those there are no users: `/swarm` refuses, `/stop` ends the arrivals, and
+a rate above 0 begins them again. In a closed loop `/ocg/rate` refuses.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -27,10 +29,6 @@ _READINGS = 3_600  #: kept; a gym that asks once a step needs a few
 LoadState = Literal["ready", "spawning", "running", "stopping", "stopped"]
 
 
-class _Rate(msgspec.Struct):
-    rate_per_s: float
-
-
 class LoadGeneratorServer:
     """One Locust; `attach` gives it the users of a run, who start by themselves as with LOCUST_AUTOSTART."""
 
@@ -38,7 +36,7 @@ class LoadGeneratorServer:
         self._simulation: Simulation | None = None
         self._statistics: LoadStatistics | None = None
         self._spawn_rate = 0.0
-        self._rate: float | None = None  # of open arrivals
+        self._arrivals: float | None = None  # rate of open arrivals
         self._stopped = False
         self._host = ""
         self._readings: deque[dict[str, Any]] = deque(maxlen=_READINGS)
@@ -48,7 +46,7 @@ class LoadGeneratorServer:
         self._simulation = simulation
         self._statistics = LoadStatistics(simulation)
         self._spawn_rate = simulation.workload.spawn_rate_per_s
-        self._rate = simulation.workload.rate_per_s if simulation.workload.arrivals == "open" else None
+        self._arrivals = simulation.workload.rate_per_s if simulation.workload.arrivals == "open" else None
         self._stopped = False
         self._readings.clear()
         entry = simulation.config.entry
@@ -72,7 +70,7 @@ class LoadGeneratorServer:
         router.add_get("/ocg/workload", self._workload)
         router.add_get("/ocg/workload/readings", self._since)
         router.add_post("/ocg/mix", self._mix)
-        router.add_post("/ocg/rate", self._set_rate)
+        router.add_post("/ocg/rate", self._rate)
         return application
 
     def state(self) -> LoadState:
@@ -107,7 +105,7 @@ class LoadGeneratorServer:
             simulation.set_users(0, max(self._spawn_rate, float(simulation.load_counters().users_active), 1.0))
         else:
             simulation.set_rate(0.0)
-            self._rate = 0.0
+            self._arrivals = 0.0
         self._stopped = True
         return json_response({"success": True, "message": "Test stopped"})
 
@@ -161,17 +159,7 @@ class LoadGeneratorServer:
             "failed": counters.failed,
             "mix": {name: weight / total for name, weight in simulation.mix.items()},
             "state": self.state(),
-        } | ({} if self._rate is None else {"rate_per_s": self._rate})
-
-    async def _set_rate(self, request: web.Request) -> web.Response:
-        simulation = self._running()
-        try:
-            rate = msgspec.json.decode(await request.read(), type=_Rate).rate_per_s
-            simulation.set_rate(rate)
-        except (msgspec.DecodeError, ValueError) as error:
-            return json_response({"success": False, "message": str(error)}, status=400)
-        self._rate, self._stopped = rate, False
-        return json_response({"success": True, "message": "Rate changed"})
+        } | ({} if self._arrivals is None else {"rate_per_s": self._arrivals})
 
     async def _mix(self, request: web.Request) -> web.Response:
         simulation = self._running()
@@ -181,6 +169,20 @@ class LoadGeneratorServer:
         except (msgspec.DecodeError, ValueError) as error:
             return json_response({"success": False, "message": str(error)}, status=400)
         return json_response({"success": True, "message": "Mix changed", "mix": simulation.mix})
+
+    async def _rate(self, request: web.Request) -> web.Response:
+        form, simulation = await request.post(), self._running()
+        try:
+            rate = _number(form, "rate_per_s")
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"rate_per_s = {rate}: must be at least 0, and finite")
+            simulation.set_rate(rate)
+            self._arrivals = rate
+        except ValueError as error:
+            return json_response({"success": False, "message": str(error)}, status=400)
+        if rate > 0:
+            self._stopped = False
+        return json_response({"success": True, "message": "Rate changed", "rate_per_s": rate})
 
     def _running(self) -> Simulation:
         if self._simulation is None:

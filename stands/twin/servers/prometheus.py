@@ -1,9 +1,11 @@
-"""Prometheus' HTTP API over the twin's scraped series, as far as selectors go.
+"""Prometheus' HTTP API over the twin's scraped series, as far as selectors go, and `/metrics` for a real one to scrape.
 
 In: HTTP requests. Out: instant queries (raw samples for a range selector, an instant vector else), range queries, series, label names
-and values, build information, health; errors in Prometheus' own shape. What a selector can't express isn't evaluated but refused.
+and values, metadata, targets, build information, health; errors in Prometheus' own shape. What a selector can't express isn't evaluated
+but refused.
 
-"Now" is the twin's time. Upstream: `time_series`; answers are put together in `prometheus_answers`.
+"Now" is the twin's time. Upstream: `time_series`; answers are put together in `prometheus_answers`, what is scraped in
+`prometheus_exposition`.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+import anyio.to_thread
 from aiohttp import web
 from multidict import MultiDict, MultiMapping
 
-from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.clock import SECOND, rfc3339
+from otel_control_gym.stands.twin.metric_families import families
 from otel_control_gym.stands.twin.series_selectors import Selector, SelectorError, duration_ms, parse_selector
 from otel_control_gym.stands.twin.servers.listening import json_response
-from otel_control_gym.stands.twin.servers.prometheus_answers import Answers
+from otel_control_gym.stands.twin.servers.prometheus_answers import SCRAPED_JOB, Answers
+from otel_control_gym.stands.twin.servers.prometheus_exposition import exposition
 from otel_control_gym.stands.twin.time_series import RETENTION_SECONDS, TimeSeries
 
 __all__ = ("VERSION", "PrometheusServer")
@@ -64,7 +69,10 @@ class PrometheusServer:
             router.add_get(path, handler)
             router.add_post(path, handler)
         router.add_get("/api/v1/label/{name}/values", self._label_values)
+        router.add_get("/api/v1/metadata", self._metadata)
+        router.add_get("/api/v1/targets", self._targets)
         router.add_get("/api/v1/status/buildinfo", self._build_information)
+        router.add_get("/metrics", self._metrics)
         router.add_get("/-/ready", self._ready)
         router.add_get("/-/healthy", self._healthy)
         return application
@@ -113,18 +121,50 @@ class PrometheusServer:
         if not parameters.getall("match[]", []):
             raise _ApiError("bad_data", "no match[] parameter provided")
         labels = self._matching(parameters)
-        return json_response(_success(labels))
+        return _limited(sorted(labels, key=lambda item: tuple(item.items())), parameters)
 
     async def _labels(self, request: web.Request) -> web.Response:
-        names = {name for labels in self._matching(await _parameters(request)) for name in labels}
-        return json_response(_success(sorted(names)))
+        parameters = await _parameters(request)
+        names = {name for labels in self._matching(parameters) for name in labels}
+        return _limited(sorted(names), parameters)
 
     async def _label_values(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) is None:
             raise _ApiError("bad_data", f'invalid label name: "{name}"')
-        values = {labels[name] for labels in self._matching(await _parameters(request)) if name in labels}
-        return json_response(_success(sorted(values)))
+        values = {labels[name] for labels in self._matching(request.query) if name in labels}
+        return _limited(sorted(values), request.query)
+
+    async def _metadata(self, request: web.Request) -> web.Response:
+        limit = _limit(request.query, "limit")
+        known = families(labels["__name__"] for labels in self._ready_answers().series.labels.values())
+        wanted = request.query.get("metric", "")
+        described = {
+            family.name: [{"type": family.type, "help": family.help, "unit": ""}]
+            for family in known.values()
+            if not wanted or family.name == wanted
+        }
+        return json_response(_success(dict(list(described.items())[: limit or None])))
+
+    async def _targets(self, request: web.Request) -> web.Response:
+        """Tell of what is scraped: of the kubelet's cAdvisor; everything else came by OTLP."""
+        series = self._ready_answers().series
+        numbers, _ = series.newest
+        found = [series.labels[number] for number in numbers.tolist()]
+        instances = sorted({labels["instance"] for labels in found if labels.get("job") == SCRAPED_JOB})
+        active = [_target(instance, series.latest or 0) for instance in instances]
+        shown = request.query.get("state", "any") in ("any", "active", "")
+        return json_response(_success({"activeTargets": active if shown else [], "droppedTargets": []}))
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if self._answers is None:
+            return web.Response(status=503, text="Service Unavailable")
+        series = self._answers.series
+        numbers, values = series.newest
+        rows = [(series.labels[number], value) for number, value in zip(numbers.tolist(), values.tolist(), strict=True)]
+        # Ten microseconds a series: too long for the event loop, where time moves.
+        body, kind = await anyio.to_thread.run_sync(exposition, rows, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": kind})
 
     async def _build_information(self, _: web.Request) -> web.Response:
         return json_response(
@@ -155,10 +195,7 @@ class PrometheusServer:
         start = self._time(parameters, "start", end - RETENTION_SECONDS * SECOND)
         selectors = [_selector(text, "match[]").matchers for text in parameters.getall("match[]", [])] or [()]
         numbers = {number for matchers in selectors for number in answers.alive(matchers, start - 1, end)}
-        labels = [answers.series.labels[number] for number in sorted(numbers)]
-        limit = int(parameters.get("limit", "0") or 0)
-        found = sorted(labels, key=lambda item: tuple(item.items()))
-        return found[:limit] if limit > 0 else found
+        return [answers.series.labels[number] for number in numbers]
 
     def _ready_answers(self) -> Answers:
         if self._answers is None:
@@ -232,6 +269,39 @@ def _duration(parameters: Mapping[str, str], name: str, default: int | None = No
     if found is None:
         raise _ApiError("bad_data", f'invalid parameter "{name}": cannot parse "{text}" to a valid duration')
     return found * _MS
+
+
+def _limit(parameters: Mapping[str, str], name: str) -> int:
+    """Return a bound, 0 for none."""
+    text = parameters.get(name, "") or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise _ApiError("bad_data", f'invalid parameter "{name}": limit must be a non-negative number, not "{text}"')
+    return int(text)
+
+
+def _limited(items: list[Any], parameters: Mapping[str, str]) -> web.Response:
+    limit = _limit(parameters, "limit")
+    if not 0 < limit < len(items):
+        return json_response(_success(items))
+    return json_response(_success(items[:limit]) | {"warnings": ["results truncated due to limit"]})
+
+
+def _target(instance: str, scraped: int) -> dict[str, Any]:
+    labels = {"instance": instance, "job": SCRAPED_JOB}
+    url = f"https://{instance}:10250/metrics/cadvisor"
+    return {
+        "discoveredLabels": labels | {"__address__": f"{instance}:10250", "__metrics_path__": "/metrics/cadvisor"},
+        "labels": labels,
+        "scrapePool": SCRAPED_JOB,
+        "scrapeUrl": url,
+        "globalUrl": url,
+        "lastError": "",
+        "lastScrape": rfc3339(scraped),
+        "lastScrapeDuration": 0.0,
+        "health": "up",
+        "scrapeInterval": "",
+        "scrapeTimeout": "",
+    }
 
 
 def _success(data: Any) -> dict[str, Any]:

@@ -19,12 +19,12 @@ import numpy.typing as npt
 from otel_control_gym.stands.twin.series_selectors import Matcher, Selector
 from otel_control_gym.stands.twin.time_series import Numbers, TimeSeries, Values, Window
 
-__all__ = ("Answers", "Selection", "sample_text")
+__all__ = ("SCRAPED_JOB", "Answers", "Selection", "sample_text")
 
 _MS = 1_000_000  #: nanoseconds
 _EXACT = 2.0**53  #: whole numbers up to here are exact
 _CACHED = 64  #: selections kept; a collector asks the same few again and again
-_SCRAPED_JOB = "kubernetes-nodes-cadvisor"  #: scraped, so its series get stale markers; the others come by OTLP
+SCRAPED_JOB = "kubernetes-nodes-cadvisor"  #: scraped, so its series get stale markers; the others come by OTLP
 
 Texts = npt.NDArray[np.object_]
 
@@ -58,7 +58,7 @@ class Selection:
         self._found.sort()
         self.numbers = np.array([number for _, number, _ in self._found], np.int64)
         self.heads = [head for _, _, head in self._found]
-        self.scraped = np.array([dict(labels).get("job") == _SCRAPED_JOB for labels, _, _ in self._found], np.bool_)
+        self.scraped = np.array([dict(labels).get("job") == SCRAPED_JOB for labels, _, _ in self._found], np.bool_)
 
 
 class Answers:
@@ -114,15 +114,18 @@ class Answers:
     def _newest(self, selection: Selection, moments: npt.NDArray[np.int64], lookback: int) -> Values:
         """Return [moments, series]: the newest sample in (moment - lookback, moment], or NaN."""
         window = self.series.window(selection.numbers, int(moments[0]) - lookback, int(moments[-1]))
-        found = np.full((len(moments), len(selection.numbers)), np.nan)
-        for row, moment in enumerate(moments.tolist()):
-            first = int(np.searchsorted(window.times, moment - lookback, side="right"))
-            last = int(np.searchsorted(window.times, moment, side="right"))
-            for scrape in range(first, last):
-                present = ~np.isnan(window.values[scrape])
-                # A scrape that finds a series gone leaves a stale marker; what came by OTLP just ages.
-                found[row] = np.where(present, window.values[scrape], np.where(selection.scraped, np.nan, found[row]))
-        return found
+        if not len(window.times):
+            return np.full((len(moments), len(selection.numbers)), np.nan)
+        scrapes = np.arange(len(window.times))[:, None]
+        newest = np.where(np.isnan(window.values), -1, scrapes)
+        # A scrape that finds a series gone leaves a stale marker; what came by OTLP just ages.
+        aging = ~selection.scraped
+        newest[:, aging] = np.maximum.accumulate(newest[:, aging], axis=0)
+        scrape = np.searchsorted(window.times, moments, side="right") - 1
+        chosen = newest[np.maximum(scrape, 0)]
+        found = np.take_along_axis(window.values, np.maximum(chosen, 0), axis=0)
+        missing = (chosen < 0) | (scrape < 0)[:, None] | (window.times[chosen] <= moments[:, None] - lookback)
+        return np.where(missing, np.nan, found)
 
 
 def sample_text(value: float) -> str:

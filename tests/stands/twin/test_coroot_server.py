@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.stand import TwinStand
@@ -90,9 +91,12 @@ async def test_answers_stand_still_between_two_readings(watched: TwinStand, http
 async def test_refused_connections_are_critical_and_failed_requests_are_not(
     watched: TwinStand, http: aiohttp.ClientSession
 ) -> None:
-    world = watched.run.world
-    world.stop_container(next(item for item in world.containers if item.service == "cart").uid)
-    await watched.advance(watched.now + 60 * SECOND)
+    scale = f"{watched.endpoints.kubernetes}/apis/apps/v1/namespaces/otel-demo/deployments/cart/scale"
+    merge = {"Content-Type": "application/merge-patch+json"}
+    body = b'{"spec": {"replicas": 0}}'
+    async with aiohttp.ClientSession() as kubernetes, kubernetes.patch(scale, data=body, headers=merge) as response:
+        assert response.status == 200
+    await watched.advance(watched.now + 180 * SECOND)
     answer = await get(http, f"{await project(http)}/overview/map")
     links = {
         (name_of(node["id"]), name_of(link["id"])): link for node in answer["data"]["map"] for link in node["upstreams"]
@@ -139,3 +143,83 @@ async def test_an_application_knows_its_clients_and_dependencies(
 
 async def test_an_unknown_project_has_no_data(watched: TwinStand, http: aiohttp.ClientSession) -> None:
     assert (await get(http, "/api/project/nowhere1/overview/map"))["data"] is None
+
+
+async def test_an_overview_fills_its_own_list_and_an_unknown_one_none(
+    watched: TwinStand, http: aiohttp.ClientSession
+) -> None:
+    base = await project(http)
+    for view in ("applications", "map", "nodes", "deployments", "incidents"):
+        data = (await get(http, f"{base}/overview/{view}"))["data"]
+        assert [name for name, value in data.items() if value is not None] == ([view] if view in data else [])
+    (node,) = (await get(http, f"{base}/overview/nodes"))["data"]["nodes"]
+    used = watched.run.simulation.pod_counters().cpu_seconds.sum() / 120 / 16 * 100
+    assert node["cpu_percent"] == pytest.approx(used, rel=0.3)
+    versions = {item["version"] for item in (await get(http, f"{base}/overview/deployments"))["data"]["deployments"]}
+    assert "2.2.0-cart" in versions
+
+
+async def test_the_reports_are_those_that_the_telemetry_allows_and_the_slo_s_lists_the_clients(
+    watched: TwinStand, http: aiohttp.ClientSession
+) -> None:
+    base = await project(http)
+    identifier = f"{base.rpartition('/')[2]}:otel-demo:Deployment:cart"
+    reports = {item["name"]: item for item in (await get(http, f"{base}/app/{identifier}"))["data"]["reports"]}
+    assert list(reports) == ["SLO", "Instances", "CPU", "Memory", "Net", "Deployments"]
+    assert {item["status"] for item in reports.values()} == {"ok"}
+    check = reports["CPU"]["checks"][1]
+    assert (check["id"], check["threshold"], check["unit"]) == ("CPUContainer", 80, "percent")
+    rows = reports["SLO"]["widgets"][0]["table"]["rows"]
+    assert [name_of(row["id"]) for row in rows] == ["frontend", "checkout"]
+    known = {item["id"] for item in (await get(http, f"{base}/inspections"))["data"]["checks"]}
+    assert {check["id"] for report in reports.values() for check in report["checks"]} == known
+
+
+async def test_a_window_before_the_run_has_no_data_and_a_bad_one_is_the_last_hour(
+    watched: TwinStand, http: aiohttp.ClientSession
+) -> None:
+    base = await project(http)
+    path = f"{base}/app/{base.rpartition('/')[2]}:otel-demo:Deployment:cart"
+    usual = await get(http, path)
+    assert usual["data"]["reports"][0]["name"] == "SLO"
+    now = watched.now // 1_000_000
+    for query in ("from=nonsense&to=never", "from=now&to=now-5m", "from=now-1h&to=now", f"from={now + 1}&to={now}"):
+        found = await get(http, f"{path}?{query}")
+        if query == "from=now&to=now-5m":  # an hour that ended before the run began
+            assert found["data"]["reports"][0]["name"] != "SLO"
+        else:
+            assert found == usual, query
+    before = await get(http, f"{path}?from=now-3h&to=now-2h")
+    assert {check["status"] for report in before["data"]["reports"] for check in report["checks"]} <= {"unknown", "ok"}
+
+
+async def test_root_causes_are_a_matter_of_another_edition(watched: TwinStand, http: aiohttp.ClientSession) -> None:
+    base = await project(http)
+    path = f"{base}/app/{base.rpartition('/')[2]}:otel-demo:Deployment:cart/rca"
+    answer = await get(http, path)
+    assert answer.pop("status") == "AI disabled"
+    assert not any(answer.values())
+    async with http.get(f"{path}?incident=abcdefgh") as response:
+        assert (response.status, await response.read()) == (200, b"")
+
+
+async def test_what_doesn_t_exist_is_null(watched: TwinStand, http: aiohttp.ClientSession) -> None:
+    base = await project(http)
+    for path in ("incident/abcdefgh", "alerts/abcdefghijkl", "app/x", "app/x:y:Deployment:cart:z"):
+        assert (await get(http, f"{base}/{path}"))["data"] is None
+
+
+async def test_an_older_and_an_encoded_id_are_understood(watched: TwinStand, http: aiohttp.ClientSession) -> None:
+    base = await project(http)
+    plain = (await get(http, f"{base}/app/otel-demo:Deployment:cart"))["data"]
+    assert plain is not None
+    encoded = f"{base.rpartition('/')[2]}%253Aotel-demo%253ADeployment%253Acart"
+    async with http.get(URL(f"{base}/app/{encoded}", encoded=True)) as response:
+        assert json.loads(await response.read())["data"] == plain
+
+
+async def test_before_the_first_run_there_is_a_project_and_nothing_in_it(
+    stand: TwinStand, http: aiohttp.ClientSession
+) -> None:
+    answer = await get(http, f"{await project(http)}/overview/map")
+    assert (answer["data"], answer["context"]["status"]["status"]) == (None, "warning")

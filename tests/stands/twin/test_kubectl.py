@@ -290,3 +290,103 @@ async def test_what_cannot_be_is_refused_in_kubernetes_words(kubectl: Kubectl) -
     refused = await kubectl("patch", "deploy", "cart", "-p", '{"spec":{"replicas":"x"}}', fails=True)
     assert "cannot unmarshal string into Go struct field Deployment.spec.replicas of type int32" in refused
     assert 'the server doesn\'t have a resource type "jobs"' in await kubectl("get", "jobs", fails=True)
+
+
+async def test_an_autoscaler_is_made_shown_waited_for_and_bounded(kubectl: Kubectl) -> None:
+    assert "autoscaled" in await kubectl("autoscale", "deploy/cart", "--min=2", "--max=6", "--cpu-percent=60")
+    lines = [line.split() for line in (await kubectl("get", "hpa")).splitlines()]
+    assert lines[0] == ["NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"]
+    assert lines[1][:3] == ["cart", "Deployment/cart", "cpu:"]
+    assert lines[1][3].endswith("/60%")
+    assert lines[1][4:6] == ["2", "6"]
+    described = await kubectl("describe", "hpa", "cart")
+    assert "resource cpu on pods  (as a percentage of request):" in described
+    assert "Max replicas:                                          6" in described
+    old = json.loads(await kubectl("get", "horizontalpodautoscalers.v1.autoscaling", "cart", "-o", "json"))
+    assert old["spec"]["targetCPUUtilizationPercentage"] == 60
+    await kubectl("label", "hpa/cart", "tier=back")
+    refused = await kubectl("patch", "hpa/cart", "-p", '{"spec":{"maxReplicas":1}}', fails=True)
+    assert "spec.maxReplicas: Invalid value: 1: must be greater than or equal to `minReplicas`" in refused
+    await kubectl("patch", "hpa/cart", "-p", '{"spec":{"maxReplicas":7}}')
+    await kubectl("wait", "hpa/cart", "--for=jsonpath={.spec.maxReplicas}=7", "--timeout=10s")
+    assert 'horizontalpodautoscaler.autoscaling "cart" deleted' in await kubectl("delete", "hpa", "cart")
+
+
+async def test_apply_on_the_server_tells_conflicts_and_forces_them(kubectl: Kubectl, cluster: Cluster) -> None:
+    wanted: Any = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "cart"}, "spec": {"replicas": 3}}
+    refused = await kubectl("apply", "--server-side", "-f", "-", given=wanted, fails=True)
+    assert 'conflict with "helm" using apps/v1: .spec.replicas' in refused
+    await kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=wanted)
+    assert cart(cluster)["spec"]["replicas"] == 3
+    await kubectl("scale", "deploy/cart", "--replicas=5")
+    refused = await kubectl("apply", "--server-side", "-f", "-", given=wanted, fails=True)
+    assert 'conflict with "kubectl" with subresource "scale" using apps/v1: .spec.replicas' in refused
+    shown = await kubectl("get", "deploy", "cart", "-o", "yaml", "--show-managed-fields")
+    assert all(text in shown for text in ("manager: helm", "subresource: scale", "f:replicas: {}"))
+
+
+async def test_a_manifest_applied_by_the_client_moves_to_the_server(kubectl: Kubectl, cluster: Cluster) -> None:
+    settings: Any = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
+    settings["data"] = {"a": "1", "b": "2"}
+    await kubectl("apply", "-f", "-", given=settings)
+    settings["data"] = {"a": "3"}
+    assert "serverside-applied" in await kubectl("apply", "--server-side", "-f", "-", given=settings)
+    stored = cluster.control_plane.store.get(CONFIG_MAP, NAMESPACE, "settings")
+    assert stored is not None
+    assert stored["data"] == {"a": "3"}, "what the client had applied is taken back by the server"
+    assert [entry["manager"] for entry in stored["metadata"]["managedFields"]] == ["kubectl", "kubectl-last-applied"]
+
+
+async def test_a_deletion_cascades_as_it_is_told(kubectl: Kubectl, cluster: Cluster) -> None:
+    store = cluster.control_plane.store
+    manifest = json.loads(await kubectl("get", "deploy", "cart", "-o", "json"))
+    for key in ("uid", "resourceVersion", "creationTimestamp", "generation"):
+        del manifest["metadata"][key]
+    pods = {pod["metadata"]["name"] for pod in store.objects(POD, NAMESPACE)}
+    assert 'deployment.apps "cart" deleted' in await kubectl("delete", "deploy", "cart", "--cascade=orphan")
+    assert {pod["metadata"]["name"] for pod in store.objects(POD, NAMESPACE)} == pods
+    await kubectl("create", "-f", "-", given=manifest)
+    assert "successfully rolled out" in await kubectl("rollout", "status", "deploy/cart")
+    assert {pod["metadata"]["name"] for pod in store.objects(POD, NAMESPACE)} == pods
+    await kubectl("delete", "deploy", "cart", "--cascade=foreground")
+    assert not [pod for pod in store.objects(POD, NAMESPACE) if pod["metadata"]["name"].startswith("cart-")]
+
+
+async def test_a_canary_is_put_behind_a_route(kubectl: Kubectl, cluster: Cluster) -> None:
+    service: Any = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "frontend-canary"}}
+    service["spec"] = {"selector": {"track": "canary"}, "ports": [{"port": 8080}]}
+    parent = {"group": "", "kind": "Service", "name": "frontend", "port": 8080}
+    backends = [
+        {"name": "frontend", "port": 8080, "weight": 90},
+        {"name": "frontend-canary", "port": 8080, "weight": 10},
+    ]
+    route: Any = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "frontend"}}
+    route["spec"] = {"parentRefs": [parent], "rules": [{"backendRefs": backends}]}
+    canary = json.loads(await kubectl("get", "deploy", "frontend", "-o", "json"))
+    canary["metadata"] = {"name": "frontend-canary"}
+    del canary["status"]
+    canary["spec"] |= {"replicas": 1, "selector": {"matchLabels": {"track": "canary"}}}
+    canary["spec"]["template"]["metadata"]["labels"]["track"] = "canary"
+    for manifest in (service, canary, route):
+        assert "created" in await kubectl("apply", "-f", "-", given=manifest)
+    await kubectl("rollout", "status", "deploy/frontend-canary")
+    assert [line.split()[0] for line in (await kubectl("get", "httproute")).splitlines()] == ["NAME", "frontend"]
+    weight = '[{"op":"replace","path":"/spec/rules/0/backendRefs/1/weight","value":50}]'
+    await kubectl("patch", "httproute", "frontend", "--type=json", "-p", weight)
+    assert "Weight:  50" in await kubectl("describe", "httproute", "frontend")
+    assert "topology" in await kubectl("delete", "svc", "frontend", fails=True)
+    for kind, name in (("httproute", "frontend"), ("svc", "frontend-canary"), ("deploy", "frontend-canary")):
+        assert "deleted" in await kubectl("delete", kind, name)
+
+
+@pytest.mark.skipif(shutil.which("diff") is None, reason="kubectl diff calls diff")
+async def test_diff_shows_what_an_apply_would_change(kubectl: Kubectl, cluster: Cluster) -> None:
+    wanted: Any = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "cart"}, "spec": {"replicas": 3}}
+    version = cluster.control_plane.resource_version
+    for options in ((), ("--server-side", "--force-conflicts")):
+        shown = await kubectl(
+            "diff", *options, "-f", "-", given=wanted, fails=True
+        )  # it ends with 1 if there is a difference
+        assert "-  replicas: 4" in shown
+        assert "+  replicas: 3" in shown
+    assert cluster.control_plane.resource_version == version

@@ -368,7 +368,7 @@ async def test_a_patch_cannot_make_a_document_of_any_size(http: aiohttp.ClientSe
 
 
 async def test_bodies_and_objects_have_a_greatest_size(http: aiohttp.ClientSession) -> None:
-    patch = {"metadata": {"annotations": {"a": "x" * 2**18}}}
+    patch: Any = {"metadata": {"annotations": {"a": "x" * 2**18}}}
     async with http.patch(f"{DEPLOYMENTS}/cart", json=patch, headers=MERGE) as answer:
         assert "may not be more than 262144 bytes" in (await status_of(answer))["message"]
     arguments = {"name": "cart", "args": ["x" * 2**17] * 15}

@@ -12,7 +12,7 @@ import pytest
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
-from otel_control_gym.stands.twin.servers.kubernetes_tables import human_duration
+from otel_control_gym.stands.twin.servers.kubernetes_printers import human_duration
 
 if TYPE_CHECKING:
     from tests.stands.twin.conftest import Cluster

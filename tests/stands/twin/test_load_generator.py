@@ -197,3 +197,28 @@ async def test_open_arrivals_have_no_users_to_swarm(
     await get(http, "/stop")
     await live(stand, 10)
     assert (await get(http, "/ocg/workload"))["state"] == "stopped"
+
+
+async def test_open_arrivals_change_their_rate_while_they_run(
+    stand: TwinStand, receiver: Receiver, make_config: MakeConfig, http: aiohttp.ClientSession
+) -> None:
+    await stand.reset(make_config(arrivals_per_s=5.0), otlp_endpoint=receiver.url)
+    started = []
+    for rate in ("5", "20", "0", "5"):
+        async with http.post("/ocg/rate", data={"rate_per_s": rate}) as response:
+            assert response.status == 200
+        before = int(stand.run.simulation.load_counters().tasks_started.sum())
+        await live(stand, 60)
+        started.append(int(stand.run.simulation.load_counters().tasks_started.sum()) - before)
+    assert started == [pytest.approx(300, abs=70), pytest.approx(1200, abs=140), 0, pytest.approx(300, abs=70)]
+    assert (await get(http, "/ocg/workload"))["state"] == "running"
+
+
+@pytest.mark.parametrize("rate", ["", "-1", "many", "nan", "inf"])
+async def test_a_bad_rate_is_refused_and_a_closed_loop_has_none(
+    running: TwinStand, http: aiohttp.ClientSession, rate: str
+) -> None:
+    for wanted in (rate, "5"):
+        async with http.post("/ocg/rate", data={"rate_per_s": wanted}) as response:
+            assert response.status == 400
+            assert json.loads(await response.read())["message"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from otel_control_gym.collectors.spans import Directory, span_rows
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.settings import TwinSettings
 from otel_control_gym.stands.twin.stand import TwinStand
@@ -163,3 +166,39 @@ async def test_a_receiver_that_is_not_there_is_an_error_of_the_stand(stand: Twin
     await stand.reset(make_config(100, twin=GENEROUS), otlp_endpoint="http://127.0.0.1:9")
     with pytest.raises(StandError, match="gave no answer"):
         await stand.advance(stand.now + 30 * SECOND)
+
+
+async def test_messages_are_told_of_by_their_producer_and_their_consumers(
+    stand: TwinStand, receiver: Receiver, make_config: MakeConfig
+) -> None:
+    config = make_config(190, twin=GENEROUS)
+    public = msgspec.structs.replace(config.public, services=load_services("async-store")[0])
+    await stand.reset(msgspec.structs.replace(config, public=public), otlp_endpoint=receiver.url)
+    await stand.advance(stand.now + 60 * SECOND)
+    found: dict[tuple[str, int], tuple[str, dict[str, Any]]] = {}
+    for resource, span in spans_of(receiver):
+        if span.kind in (Span.SPAN_KIND_PRODUCER, Span.SPAN_KIND_CONSUMER):
+            found[resource["service.name"], span.kind] = span.name, attributes(span)
+            assert bool(span.parent_span_id) == (span.kind == Span.SPAN_KIND_PRODUCER)
+            assert not [name for name in attributes(span) if name.startswith("feature_flag")]
+    assert len(found) == 3
+    name, sent = found["checkout", Span.SPAN_KIND_PRODUCER]
+    assert name == "orders publish"
+    assert sent["peer.service"] == sent["server.address"] == "kafka"
+    for service, verb in (("accounting", "receive"), ("fraud-detection", "process")):
+        name, read = found[service, Span.SPAN_KIND_CONSUMER]
+        assert name == f"orders {verb}"
+        assert read["messaging.consumer.group.name"] == service
+    for _, said in found.values():
+        assert (said["messaging.system"], said["messaging.destination.name"]) == ("kafka", "orders")
+    everything = [
+        row
+        for request in receiver.traces
+        for resource in request.resource_spans
+        for row in span_rows(resource, Directory(public.services))[0]
+    ]
+    assert {(row.service, row.peer, row.protocol) for row in everything if row.kind in ("producer", "consumer")} == {
+        ("checkout", "kafka", "kafka"),
+        ("accounting", "", "kafka"),
+        ("fraud-detection", "", "kafka"),
+    }

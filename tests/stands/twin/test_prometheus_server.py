@@ -124,7 +124,13 @@ async def test_series_and_labels_are_those_with_samples_in_the_window(
         ("/api/v1/query_range", {"query": "up", "start": 0, "end": 5, "step": 0}, "zero or negative"),
         ("/api/v1/query_range", {"query": "up", "start": 0, "end": 50_000, "step": 1}, "11,000 points"),
         ("/api/v1/query_range", {"query": "up[5m]", "start": 0, "end": 5, "step": 1}, "range vector"),
+        ("/api/v1/query_range", {"query": "up[5m:1m]", "start": 0, "end": 5, "step": 1}, "only selectors are offered"),
+        ("/api/v1/query", {"query": "sum by (job) (up)"}, 'name{label="value"}[5m] for raw samples'),
+        ("/api/v1/query", {"query": "up offset 5m"}, "unexpected 'offset', only selectors are offered"),
+        ("/api/v1/query", {"query": "1"}, "only selectors are offered"),
         ("/api/v1/series", {}, "no match[] parameter provided"),
+        ("/api/v1/labels", {"limit": "few"}, 'invalid parameter "limit"'),
+        ("/api/v1/metadata", {"limit": "-1"}, 'invalid parameter "limit"'),
         ("/api/v1/label/a-b/values", {}, 'invalid label name: "a-b"'),
     ],
 )
@@ -164,6 +170,88 @@ async def test_a_series_that_appears_later_is_found_by_a_query_asked_before(
     assert [item["metric"]["__name__"] for item in before] == ["calls_total", "usage"]
     assert [item["metric"]["__name__"] for item in after] == ["a_first", "calls_total", "usage"]
     assert after[0]["values"] == [[START + 25, "3.5"]]
+
+
+async def test_a_limit_cuts_and_says_so(server: PrometheusServer, http: aiohttp.ClientSession) -> None:
+    server.attach(filled())
+    everything: dict[str, Any] = {"match[]": '{__name__=~".+"}'}
+    for path, matching in (("series", everything), ("labels", {}), ("label/__name__/values", {})):
+        whole = await get(http, f"/api/v1/{path}", **matching)
+        cut = await get(http, f"/api/v1/{path}", **matching, limit=1)
+        assert cut["data"] == whole["data"][:1]
+        assert (cut["warnings"], "warnings" in whole) == (["results truncated due to limit"], False)
+
+
+async def test_metadata_tells_each_familys_type(server: PrometheusServer, http: aiohttp.ClientSession) -> None:
+    server.attach(filled())
+    described = (await get(http, "/api/v1/metadata"))["data"]
+    assert {name: item["type"] for name, (item,) in described.items()} == {
+        "calls_total": "counter",
+        "periods_total": "counter",
+        "usage": "gauge",
+    }
+    assert list((await get(http, "/api/v1/metadata", metric="usage"))["data"]) == ["usage"]
+    assert len((await get(http, "/api/v1/metadata", limit=2))["data"]) == 2
+
+
+async def test_targets_are_those_that_are_scraped(server: PrometheusServer, http: aiohttp.ClientSession) -> None:
+    series = filled()
+    number = series.declare({"__name__": "periods_total", "job": "kubernetes-nodes-cadvisor", "instance": "node-0"})
+    series.append((START + 25) * SECOND, np.array([number]), np.array([1.0]))
+    server.attach(series)
+    (target,) = (await get(http, "/api/v1/targets"))["data"]["activeTargets"]
+    assert target["labels"] == {"job": "kubernetes-nodes-cadvisor", "instance": "node-0"}
+    assert (target["health"], target["lastScrape"]) == ("up", "2026-01-05T00:00:25.000000Z")
+    assert (await get(http, "/api/v1/targets", state="dropped"))["data"]["activeTargets"] == []
+
+
+async def test_what_is_scraped_is_the_newest_row_and_nothing_that_has_ended(
+    server: PrometheusServer, http: aiohttp.ClientSession
+) -> None:
+    async with http.get("/metrics") as response:
+        assert response.status == 503
+    server.attach(filled())
+    async with http.get("/metrics") as response:
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        lines = (await response.text()).splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        'calls_total{quote="a\\"b",service_name="cart"} 12.0'
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12),
+    st.integers(-5, 70),
+    st.integers(0, 40),
+    st.integers(1, 9),
+    st.integers(1, 40),
+)
+def test_each_step_shows_the_newest_sample_that_is_young_enough(
+    scrapes: list[tuple[bool, bool]], start: int, span: int, step: int, lookback: int
+) -> None:
+    series = TimeSeries()
+    pushed = series.declare({"__name__": "a"})
+    scraped = series.declare({"__name__": "b", "job": "kubernetes-nodes-cadvisor"})
+    for row, present in enumerate(scrapes):
+        numbers = [number for number, there in zip((pushed, scraped), present, strict=True) if there]
+        series.append(5 * row * SECOND, np.array(numbers, np.int64), np.full(len(numbers), float(row)))
+    answers, both = Answers(series), parse_selector('{__name__=~".+"}')
+    times = [number * SECOND for number in (start, start + span, step, lookback)]
+    shown: dict[str, dict[int, float]] = {"a": {}, "b": {}}
+    for item in json.loads(answers.steps(both, *times)):
+        shown[item["metric"]["__name__"]] = {time: float(text) for time, text in item["values"]}
+    expected: dict[str, dict[int, float]] = {"a": {}, "b": {}}
+    for moment in range(start, start + span + 1, step):
+        young = [row for row in range(len(scrapes)) if moment - lookback < 5 * row <= moment]
+        if with_pushed := [row for row in young if scrapes[row][0]]:
+            expected["a"][moment] = with_pushed[-1]
+        if young and scrapes[young[-1]][1]:  # else the newest scrape left a stale marker
+            expected["b"][moment] = young[-1]
+    assert shown == expected
+    instant = json.loads(answers.vector(both, start * SECOND, lookback * SECOND))
+    assert {item["metric"]["__name__"]: float(item["value"][1]) for item in instant} == {
+        name: values[start] for name, values in expected.items() if start in values
+    }
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -74,6 +74,9 @@ def test_what_is_no_duration_is_none(text: str) -> None:
         ("up[5s", "unterminated left bracket"),
         ("rate(up[5m])", "function 'rate'"),
         ("up + 1", "only selectors"),
+        ("up @ 5", "only selectors"),
+        ("-up", "only selectors"),
+        ("up[5m:1m]", "subqueries aren't evaluated, only selectors"),
         ('up{__name__="x"}', "set twice"),
     ],
 )

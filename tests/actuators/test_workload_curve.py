@@ -1,0 +1,87 @@
+"""A workload's curve becomes calls of the load generator: each change once, at its moment, as a line or in steps."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import otel_control_gym as ocg
+from otel_control_gym.actuators.workload_curve import changes
+from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.events import PhaseEntered, WorkloadObserved
+from otel_control_gym.engine.settings import Workload, WorkloadPoint
+
+
+def curve(*points: tuple[int, int], **settings: Any) -> Workload:
+    return Workload(
+        name="curve",
+        users=10,
+        curve=tuple(WorkloadPoint(at_seconds=at, users=users) for at, users in points),
+        **settings,
+    )
+
+
+def test_steps_change_at_their_points_only() -> None:
+    assert changes(curve((0, 10), (60, 30), (120, 30), (180, 5), interpolation="step")) == ((60, 30.0), (180, 5.0))
+
+
+def test_a_line_goes_up_in_steps_and_meets_its_points() -> None:
+    assert changes(curve((10, 10), (30, 18))) == ((15, 12.0), (20, 14.0), (25, 16.0), (30, 18.0))
+
+
+def test_rates_are_numbers_with_fractions() -> None:
+    points = (WorkloadPoint(at_seconds=0, rate_per_s=1.0), WorkloadPoint(at_seconds=10, rate_per_s=2.0))
+    assert changes(Workload(name="open", arrivals="open", rate_per_s=1.0, curve=points)) == ((5, 1.5), (10, 2.0))
+
+
+@given(st.lists(st.tuples(st.integers(1, 100), st.integers(0, 50)), min_size=1, max_size=6))
+def test_every_change_changes_something_and_the_last_point_has_the_last_word(gaps: list[tuple[int, int]]) -> None:
+    at, points = 0, []
+    for gap, users in gaps:
+        at += gap
+        points.append((at, users))
+    found = changes(curve(*points))
+    levels = [10.0] + [level for _, level in found]
+    assert all(level != before for before, level in pairwise(levels))
+    assert [moment for moment, _ in found] == sorted({moment for moment, _ in found})
+    assert levels[-1] == points[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        (({"at_seconds": -1, "users": 3},), "before time 0"),
+        (({"at_seconds": 5, "users": 3}, {"at_seconds": 5, "users": 4}), "not after the point before"),
+        (({"at_seconds": 5},), "give the point users alone"),
+        (({"at_seconds": 5, "users": 3, "rate_per_s": 1.0},), "give the point users alone"),
+    ],
+)
+def test_a_curve_that_can_t_be_followed_is_refused(points: tuple[dict[str, Any], ...], says: str) -> None:
+    config = ocg.resolve("small-core")
+    broken = msgspec.structs.replace(config.workload, curve=msgspec.convert(points, tuple[WorkloadPoint, ...]))
+    with pytest.raises(ocg.ConfigurationError, match=says):
+        ocg.resolve(msgspec.structs.replace(config, workload=broken))
+
+
+async def test_the_load_of_an_episode_follows_the_curve_from_the_start_of_control(tmp_path: Path) -> None:
+    config = ocg.resolve("small-core", seed=1, horizon_seconds=120)
+    workload = curve((0, 10), (30, 10), (60, 40), spawn_rate_per_s=50.0)
+    async with ocg.make(msgspec.structs.replace(config, workload=workload), data_dir=tmp_path) as env:
+        await env.reset()
+        for _ in range(4):
+            await env.step(ocg.Noop(), dt=30)
+    events = [entry.event for entry in read_archive(env.run_dir / ARCHIVE_NAME)]
+    control = next(event.time for event in events if isinstance(event, PhaseEntered) and event.phase == "control")
+    readings = [row for event in events if isinstance(event, WorkloadObserved) for row in event.rows]
+    target = {(reading.time - control) // SECOND: reading.users_target for reading in readings}
+    assert target[-30] == target[0] == target[30] == 10
+    # What is asked for at a moment shows in the scrape after it.
+    assert (target[45], target[50]) == (20, 25)
+    assert target[65] == target[115] == 40
