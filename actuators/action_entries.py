@@ -250,7 +250,7 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
         reads=("users, spawn rate, rate, mix and state of the load generator",),
         api_calls=(
             "POST {load_generator}/swarm (form: user_count, spawn_rate)",
-            "POST {load_generator}/ocg/rate (rate_per_s)",
+            "POST {load_generator}/ocg/rate (form: rate_per_s)",
             "POST {load_generator}/ocg/mix (weights)",
         ),
         precheck=(

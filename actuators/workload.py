@@ -142,7 +142,9 @@ class SetWorkloadProcedure:
             form = {"user_count": str(users), "spawn_rate": f"{spawn_rate:g}"}
             calls.append(InverseCall(api="load_generator", method="POST", path="swarm", content_type=_FORM, body=form))
         if rate is not None:
-            calls.append(InverseCall(api="load_generator", method="POST", path="ocg/rate", body={"rate_per_s": rate}))
+            form = {"rate_per_s": f"{rate:g}"}
+            path = "ocg/rate"
+            calls.append(InverseCall(api="load_generator", method="POST", path=path, content_type=_FORM, body=form))
         if mix is not None:
             calls.append(InverseCall(api="load_generator", method="POST", path="ocg/mix", body=dict(mix)))
         return tuple(calls)
