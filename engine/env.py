@@ -98,7 +98,7 @@ class Env:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             broker = await self._host.enter(self._rooms.broker(self.data_dir, self._nats))
             self._connection = (await self._host.enter(LogConnection(broker.value))).value
-            await recover(self._connection, self.data_dir, self._rooms.write_dataset)
+            await recover(self._connection, self.data_dir, self._rooms.write_dataset, self._rooms.settle)
             await self._host.enter(self._rooms.stand.open())
         except BaseException:
             with anyio.CancelScope(shield=True):

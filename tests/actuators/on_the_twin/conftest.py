@@ -91,6 +91,9 @@ class Proxy:
             )
 
 
+def _let_be(_event: Event) -> None: ...
+
+
 class Twin:
     """A twin, its actuators behind proxies, and what they wrote."""
 
@@ -98,6 +101,8 @@ class Twin:
         self.stand, self.config = stand, config
         self.log: list[tuple[Event, bool]] = []
         self.proxies: tuple[Proxy, ...] = ()
+        self.before_append: Callable[[Event], None] = _let_be
+        self.after_append: Callable[[Event], None] = _let_be
         self.endpoints: Endpoints
         self.actuators: Lifecycle
 
@@ -133,7 +138,9 @@ class Twin:
             return await answer.json()
 
     async def append(self, event: Event, *, truth: bool = False) -> int:
+        self.before_append(event)
         self.log.append((event, truth))
+        self.after_append(event)
         return len(self.log)
 
     async def perform(self, action: Any, *, truth: bool = False) -> ActionRecord:
