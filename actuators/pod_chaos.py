@@ -74,6 +74,12 @@ class PodKillProcedure(_KillProcedure):
         super().__init__(injection, target=target, percent=percent)
         self._grace_seconds = grace_seconds
 
+    async def apply(self, now: int, /) -> tuple[TouchedObject, ...]:
+        """Make the object; the pods that it deletes are touched by it, too."""
+        touched = await super().apply(now)
+        victims = () if self._nil else self._targets[self._target]
+        return (*touched, *(TouchedObject(kind="Pod", name=target.pod, uid=target.uid) for target in victims))
+
     def _spec(self) -> dict[str, Any]:
         return {
             "action": "pod-kill",

@@ -19,6 +19,7 @@ import msgspec
 from otel_control_gym.engine.clock import SECOND, Pace
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import (
+    ActionApplied,
     Actor,
     ClockAdvanced,
     EnvironmentRecorded,
@@ -84,6 +85,7 @@ class Episode:
         self._collectors: tuple[Collector, ...] = ()
         self._actuators: Actuators | None = None
         self._driver: WorkloadDriver | None = None
+        self._touched: dict[str, None] = {}  # UIDs of pods that our own actions deleted or killed
         self._phase: Phase = "reset"
         self._control_start = 0
 
@@ -91,6 +93,8 @@ class Episode:
 
     async def append(self, event: Event, *, truth: bool = False) -> int:
         """Make one event durable and fold it; this is the `Append` that actuators are given."""
+        if isinstance(event, ActionApplied):
+            self._touched |= {item.uid: None for item in event.objects if item.kind == "Pod"}
         sequence = await self.log.append(event, truth=truth)
         if not truth:
             step(self.state, Recorded(seq=sequence, event=event))
@@ -295,8 +299,14 @@ class Episode:
             planned = self._plan.pop(0)
             await self._actuators.perform(Request(action=planned.action, actor="scripted", truth=True), now)
 
+    def _is_ours(self, event: ActionApplied) -> bool:
+        """Return whether what a collector took for somebody else's deed was an action of this run: deletions bear no name."""
+        return any(item.uid in self._touched for item in event.objects)
+
     async def _flush(self, since: int, *, decision_step: int | None) -> None:
         now = self._stand.now
         batch = [pair for collector in self._collectors for pair in collector.flush(now)]
+        ours = [event.action_id for event, _ in batch if isinstance(event, ActionApplied) and self._is_ours(event)]
+        batch = [(event, truth) for event, truth in batch if getattr(event, "action_id", None) not in ours]
         closing = ClockAdvanced(time=now, since=since, decision_step=decision_step)
         await self._append_all([*batch, (closing, False)])

@@ -50,7 +50,6 @@ from otel_control_gym.stands.twin.watches import Watch
 __all__ = ("KubernetesServer",)
 
 
-
 class KubernetesServer:
     """Serves a `ControlPlane`; `control_plane` may be exchanged between two runs of one server (open watches are ended then)."""
 

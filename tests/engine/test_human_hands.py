@@ -1,0 +1,149 @@
+"""Whoever acts on the stand behind the gym's back is noticed and recorded, and nobody else is taken for him."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+import otel_control_gym as ocg
+from otel_control_gym.engine.settings import RunConfig
+
+MERGE = "application/merge-patch+json"
+
+
+def config(**scenario: Any) -> RunConfig:
+    run = ocg.resolve("small-core", workload="steady", seed=7)
+    return msgspec.structs.replace(
+        run,
+        public=msgspec.structs.replace(run.public, horizon_seconds=300),
+        workload=msgspec.structs.replace(run.workload, users=20),
+        scenario=msgspec.structs.replace(run.scenario, **scenario),
+    )
+
+
+async def kubectl(env: ocg.Env, method: str, path: str, body: Any = None, content_type: str = MERGE) -> Any:
+    """Do what kubectl does, past the gym."""
+    headers = {"Content-Type": content_type, "User-Agent": "kubectl/v1.33.0"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"{env.endpoints.kubernetes}/{path}", json=body, headers=headers) as answer,
+    ):
+        assert answer.status < 300, await answer.text()
+        return await answer.json()
+
+
+APPS = "apis/apps/v1/namespaces/otel-demo"
+CORE = "api/v1/namespaces/otel-demo"
+
+
+def rows(env: ocg.Env, table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(env.run_dir / f"{table}.parquet").to_pylist()
+    return found
+
+
+def externals(env: ocg.Env) -> list[dict[str, Any]]:
+    return [row for row in rows(env, "actions") if row["action_type"] == "external"]
+
+
+async def test_a_scaling_by_hand_is_an_external_action_of_a_human_and_explains_its_pods(tmp_path: Path) -> None:
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        await env.step(ocg.Noop(), dt=30)
+        await kubectl(env, "PATCH", f"{APPS}/deployments/cart/scale", {"spec": {"replicas": 3}})
+        observation, *_ = await env.step(ocg.Noop(), dt=30)
+    (row,) = externals(env)
+    assert (row["actor"], row["action_class"], row["target"], row["status"]) == ("human", "action", "cart", "applied")
+    assert '"manager": "kubectl"' in row["parameters"]
+    assert "spec.replicas" in row["parameters"]
+    assert row["visibility"] == "public"
+    caused = [item for item in observation.events if item.caused_by_action_id == row["action_id"]]
+    assert any(item.object.startswith("Pod/cart-") for item in caused)
+    assert ocg.validate(env.run_dir) == []
+
+
+async def test_deeds_by_hand_are_told_apart_from_ours_and_the_controllers(tmp_path: Path) -> None:
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        for action in (
+            ocg.Scale("frontend", replicas=3),
+            ocg.Restart("cart"),
+            ocg.DeletePod("frontend", count=1),
+            ocg.ShiftTraffic("quote", version="2.2.0", weight_percent=50, duration_seconds=30),
+            ocg.SetAutoscaler("frontend", min_replicas=2, max_replicas=4),
+            ocg.PodKill("cart", pods_percent=100, duration_seconds=10),
+            ocg.Noop(),
+        ):
+            await env.step(action, dt=30)
+    assert externals(env) == []
+
+
+async def test_a_pod_deleted_by_hand_is_noticed(tmp_path: Path) -> None:
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        pods = await kubectl(env, "GET", f"{CORE}/pods?labelSelector=opentelemetry.io/name=cart")
+        name = pods["items"][0]["metadata"]["name"]
+        await kubectl(env, "DELETE", f"{CORE}/pods/{name}", {"gracePeriodSeconds": 0}, "application/json")
+        await env.step(ocg.Noop(), dt=30)
+    (row,) = externals(env)
+    assert (row["target"], f"Pod/{name}" in row["parameters"]) == ("cart", True)
+    gone = [item for item in rows(env, "events") if item["object"] == f"Pod/{name}" and item["type"] == "deleted"]
+    assert [item["caused_by_action_id"] for item in gone] == [row["action_id"]]
+
+
+async def test_a_fault_by_hand_is_recorded_where_a_policy_can_t_see_it(tmp_path: Path) -> None:
+    body = {
+        "apiVersion": "chaos-mesh.org/v1alpha1",
+        "kind": "StressChaos",
+        "metadata": {"name": "by-hand"},
+        "spec": {
+            "mode": "all",
+            "selector": {"labelSelectors": {"opentelemetry.io/name": "cart"}},
+            "stressors": {"cpu": {"workers": 1, "load": 50}},
+            "duration": "20s",
+        },
+    }
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        path = "apis/chaos-mesh.org/v1alpha1/namespaces/otel-demo/stresschaos"
+        await kubectl(env, "POST", path, body, "application/json")
+        await env.step(ocg.Noop(), dt=30)
+    (row,) = externals(env)
+    assert (row["action_class"], row["visibility"]) == ("intervention", "truth")
+    assert "StressChaos/by-hand" in row["parameters"]
+
+
+async def test_an_unrelated_death_at_the_same_moment_has_no_cause(tmp_path: Path) -> None:
+    """Linked is what an action touched, and what belongs to that; nearness in time is no cause."""
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        pods = await kubectl(env, "GET", f"{CORE}/pods?labelSelector=opentelemetry.io/name=email")
+        name = pods["items"][0]["metadata"]["name"]
+        await kubectl(env, "DELETE", f"{CORE}/pods/{name}", {"gracePeriodSeconds": 0}, "application/json")
+        _, _, _, info = await env.step(ocg.DeletePod("cart", count=1), dt=30)
+        ours = info["action"]
+        assert ours is not None
+    (by_hand,) = externals(env)
+    causes = {
+        item["object"].partition("/")[2].rpartition("-")[0].rpartition("-")[0]: item["caused_by_action_id"]
+        for item in rows(env, "events")
+        if item["source"] == "pods" and item["type"] == "deleted"
+    }
+    assert causes == {"cart": ours.action_id, "email": by_hand["action_id"]}
+
+
+@pytest.mark.parametrize("planned", [True, False])
+async def test_what_an_intervention_causes_names_it_in_the_truth_alone(planned: bool, tmp_path: Path) -> None:
+    kill = {"type": "pod_kill", "target": "cart", "pods_percent": 100, "duration_seconds": 20}
+    plan = (ocg.PlannedAction(at_seconds=10, action=kill),) if planned else ()
+    async with ocg.make(config(interventions=plan), data_dir=tmp_path) as env:
+        await env.reset()
+        await env.step(ocg.Noop(), dt=60)
+    dead = [item for item in rows(env, "events") if item["source"] == "pods" and item["type"] == "deleted"]
+    assert bool(dead) == planned
+    assert all(item["caused_by_action_id"] is None for item in dead), "a public row gives an intervention away"
+    assert externals(env) == []
