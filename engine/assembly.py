@@ -96,6 +96,12 @@ class Rooms:
         check_target(parsed, settings.services)
         return parsed
 
+    def is_intervention(self, action: msgspec.Struct) -> bool:
+        """Return whether an action is a fault, whose life a policy mustn't see."""
+        from otel_control_gym.actuators import entry_of
+
+        return entry_of(action).action_class == "intervention"
+
     def plan(self, config: RunConfig) -> tuple[Planned, ...]:
         """Return the scenario's interventions.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from otel_control_gym.engine.command_line import actions, config, rebuild, run, runs, show, tail, twin, validate
+from otel_control_gym.engine.command_line import act, actions, config, rebuild, run, runs, show, tail, twin, validate
 
 __all__ = ("app",)
 
@@ -42,6 +42,7 @@ app.command("tail")(tail.tail)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
+app.command("act")(act.act)
 app.add_typer(actions.app, name="actions")
 app.add_typer(config.app, name="config")
 app.add_typer(twin.app, name="twin")

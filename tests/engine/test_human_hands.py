@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 import msgspec
 import pyarrow.parquet as pq
 import pytest
 
 import otel_control_gym as ocg
+from otel_control_gym.engine.command_line.act import ask, parse_words
 from otel_control_gym.engine.settings import RunConfig
 
 MERGE = "application/merge-patch+json"
@@ -147,3 +150,97 @@ async def test_what_an_intervention_causes_names_it_in_the_truth_alone(planned: 
     assert bool(dead) == planned
     assert all(item["caused_by_action_id"] is None for item in dead), "a public row gives an intervention away"
     assert externals(env) == []
+
+
+async def test_a_human_acts_in_a_live_episode_with_the_same_log_and_checks(tmp_path: Path) -> None:
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        assert env.run_id is not None
+        answer = await ask(env.run_id, {"type": "scale", "target": "cart", "replicas": 3}, tmp_path, None, 20.0)
+        assert answer["record"]["status"] == "pending"
+        _, _, _, info = await env.step(ocg.Scale("cart", replicas=1), dt=30)
+        assert info["action"] is not None
+        assert info["action"].status == "rejected", "the human's scaling was in flight"
+        assert [item.action_id for item in info["settled"]] == [answer["record"]["action_id"]]
+    human = next(row for row in rows(env, "actions") if row["actor"] == "human")
+    assert (human["status"], human["precheck_status"], human["postcheck_status"]) == ("applied", "passed", "effective")
+    assert human["decision_step"] is None
+    assert externals(env) == [], "what goes through the gym isn't behind its back"
+    assert ocg.validate(env.run_dir) == []
+
+
+async def test_a_human_s_fault_stays_hidden_from_the_policy(tmp_path: Path) -> None:
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        fault = {"type": "cpu_pressure", "target": "cart", "duration_seconds": 20}
+        await ask("latest", fault, tmp_path, None, 20.0)
+        _, _, _, info = await env.step(ocg.Noop(), dt=60)
+        assert info["settled"] == []
+    (row,) = [row for row in rows(env, "actions") if row["action_class"] == "intervention"]
+    assert (row["actor"], row["visibility"], row["status"]) == ("human", "truth", "applied")
+
+
+async def test_requests_during_a_step_are_carried_out_in_it(tmp_path: Path) -> None:
+    """The step is held up between two moments, so that the request surely comes while it is under way."""
+    async with ocg.make(config(), data_dir=tmp_path, pace=30.0) as env:
+        await env.reset()
+        async with anyio.create_task_group() as tasks:
+            answers: list[dict[str, Any]] = []
+
+            async def human() -> None:
+                answers.append(await ask("latest", {"type": "restart", "target": "cart"}, tmp_path, None, 20.0))
+
+            tasks.start_soon(human)
+            _, _, _, info = await env.step(ocg.Noop(), dt=60)
+        assert [item.action_id for item in info["settled"]] == [answers[0]["record"]["action_id"]]
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        ({"type": "scale", "target": "crt", "replicas": 1}, "did you mean 'cart'?"),
+        ({"type": "scale", "target": "cart", "replicas": 99}, "from 0 to 20 pods"),
+    ],
+)
+async def test_a_wrong_request_is_told_what_is_wrong_and_logs_nothing(
+    action: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        with pytest.raises(ocg.UsageError, match=re.escape(says)):
+            await ask("latest", action, tmp_path, None, 20.0)
+    assert [row for row in rows(env, "actions") if row["actor"] == "human"] == []
+
+
+async def test_a_run_that_is_over_can_not_be_acted_in(tmp_path: Path) -> None:
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        await env.step(ocg.Noop(), dt=300)
+        with pytest.raises(ocg.UsageError, match=r"over \(horizon\)"):
+            await ask("latest", {"type": "noop"}, tmp_path, None, 20.0)
+        run_id = env.run_id or ""
+    with pytest.raises(ocg.LogError, match="only an episode in progress"):
+        await ask(run_id, {"type": "noop"}, tmp_path, None, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "mapping"),
+    [
+        (["noop"], {"type": "noop"}),
+        (["scale", "target=cart", "replicas=3"], {"type": "scale", "target": "cart", "replicas": 3}),
+        (['{"type": "noop"}'], {"type": "noop"}),
+        (
+            ["rollout_config", "target=cart", 'env={"A": "b"}'],
+            {"type": "rollout_config", "target": "cart", "env": {"A": "b"}},
+        ),
+        (["network_delay", "target=frontend->cart"], {"type": "network_delay", "target": "frontend->cart"}),
+    ],
+)
+def test_words_on_a_command_line_are_an_action(words: list[str], mapping: dict[str, Any]) -> None:
+    assert parse_words(words) == mapping
+
+
+@pytest.mark.parametrize(("words", "says"), [(["scale", "cart"], "KEY=VALUE"), (["{type"], "isn't JSON")])
+def test_words_that_are_none_are_told_apart(words: list[str], says: str) -> None:
+    with pytest.raises(ocg.UsageError, match=says):
+        parse_words(words)
