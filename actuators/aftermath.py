@@ -38,7 +38,7 @@ from otel_control_gym.engine.events import (
     InverseCall,
 )
 
-__all__ = ("Aftermath", "aftermath_of", "closing_events")
+__all__ = ("Aftermath", "aftermath_of", "closing_events", "leftovers_of")
 
 Status: TypeAlias = Literal["rejected", "failed", "applied", "partial", "unverified"]
 _STATUSES: dict[str, Status] = {"effective": "applied", "partial": "partial", "unverified": "unverified"}
@@ -46,7 +46,7 @@ _DIED = "the process ended before anybody looked"
 
 
 class Aftermath(msgspec.Struct, kw_only=True):
-    """An attempt that hasn't settled when its log ends."""
+    """What a log knows of an attempt when it ends."""
 
     action_id: str
     truth: bool
@@ -57,6 +57,7 @@ class Aftermath(msgspec.Struct, kw_only=True):
     failed: bool = False
     verdict: str | None = None  #: of the postcheck
     reverted: bool = False  #: verified
+    settled: bool = False
 
     @property
     def inverse(self) -> tuple[InverseCall, ...]:
@@ -78,6 +79,15 @@ class Aftermath(msgspec.Struct, kw_only=True):
 
 def aftermath_of(events: Iterable[tuple[Event, bool]]) -> list[Aftermath]:
     """Return the attempts that haven't settled, in the order of their requests; events come as (event, truth)."""
+    return [attempt for attempt in _attempts(events) if not attempt.settled]
+
+
+def leftovers_of(events: Iterable[tuple[Event, bool]]) -> list[InverseCall]:
+    """Return the calls that take back what a log doesn't show as taken back, newest change first; settled attempts included."""
+    return [call for attempt in reversed(_attempts(events)) for call in attempt.inverse]
+
+
+def _attempts(events: Iterable[tuple[Event, bool]]) -> list[Aftermath]:
     found: dict[str, Aftermath] = {}
     for event, truth in events:
         if isinstance(event, ActionRequested):
@@ -99,7 +109,7 @@ def aftermath_of(events: Iterable[tuple[Event, bool]]) -> list[Aftermath]:
             case ActionReverted():
                 attempt.reverted = event.verified
             case ActionSettled():
-                del found[event.action_id]
+                attempt.settled = True
     return list(found.values())
 
 
