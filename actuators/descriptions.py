@@ -175,6 +175,11 @@ def _section(entry: Entry) -> Iterator[str]:
     yield f"- reverse: {entry.reverse or 'none'}"
     example = msgspec.json.encode(entry.example).decode()
     yield f"- example on `{entry.configuration}`: `{example}`"
+    for preparation in entry.preparation:
+        yield f"- after `{msgspec.json.encode(preparation).decode()}`"
+    if entry.api_calls:
+        yield ""
+        yield f"![effect of {entry.type} on the twin](../images/actions/{entry.type}.png)"
 
 
 def _plain(value: object) -> str:
