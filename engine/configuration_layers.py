@@ -23,7 +23,6 @@ __all__ = ("EXTENDS", "Layer", "Layers", "dotted")
 EXTENDS = "extends"
 _OWN = ("name", EXTENDS)
 _EDGES = "edges"
-_NOWHERE = -1
 _INDEX = re.compile(r"\[(\d+)\]\.?")
 
 Keys = Sequence[str | int]
@@ -74,11 +73,13 @@ class Layers:
         """Return as much of a path as a layer's document has, in its own numbering of edges."""
         place: list[str | int] = []
         for depth, key in enumerate(keys):
-            own = key
+            own: str | int | None = key
             if depth == 1 and keys[0] == _EDGES and isinstance(key, int):
                 own = _position(document, _ends(self.document[_EDGES][key]))
+            if own is None:
+                break
             try:
-                document = document[own if own != _NOWHERE else None]
+                document = document[own]
             except (KeyError, IndexError, TypeError):
                 break
             place.append(own)
@@ -121,20 +122,20 @@ def _merged_edges(below: list[Any], above: list[Any]) -> list[Any]:
     merged = list(below)
     for edge in above:
         place = _position(merged, _ends(edge))
-        if place == _NOWHERE:
+        if place is None:
             merged.append(edge)
         else:
             merged[place] = _merged(merged[place], edge) if edge.get("protocol", "") is not None else None
     return [edge for edge in merged if edge is not None]
 
 
-def _position(edges: Any, ends: tuple[Any, Any] | None) -> int:
-    """Return which edge of a list joins two services, or `_NOWHERE`."""
+def _position(edges: Any, ends: tuple[Any, Any] | None) -> int | None:
+    """Return which edge of a list joins two services, or None."""
     if isinstance(edges, list) and ends is not None:
         for place, edge in enumerate(edges):
             if _ends(edge) == ends:
                 return place
-    return _NOWHERE
+    return None
 
 
 def _ends(edge: Any) -> tuple[Any, Any] | None:

@@ -264,6 +264,15 @@ def handle_wake(topology: Topology, state: State, index: int) -> None:
         _admit(topology, state, index)
 
 
+@compiled
+def _send_copies(topology: Topology, state: State, index: int, site: int, key: np.uint64) -> None:
+    """Send a hop's call again, as often as a flag says, without anybody waiting for it."""
+    hop = state.hops[index]
+    for number in range(state.call_effects[site].copies):
+        own = descend(descend(key, COPY), number)
+        _send(topology, state, take_row(state, site, hop.pod, NOBODY, NOBODY, own, hop.lines, hop.trace))
+
+
 @inlined
 def _start_next_call(topology: Topology, state: State, index: int, step: Record) -> bool:
     """Start the next call of a step; False if there is none left."""
@@ -278,9 +287,8 @@ def _start_next_call(topology: Topology, state: State, index: int, step: Record)
                 continue
             hop.pending += 1
             start_call(topology, state, site, hop.pod, index, -1, key, hop.lines)
-            for number in range(state.call_effects[site].copies):
-                own = descend(descend(key, COPY), number)
-                _send(topology, state, take_row(state, site, hop.pod, -1, -1, own, hop.lines, hop.trace))
+            if state.call_effects[site].copies > 0:
+                _send_copies(topology, state, index, site, key)
             return True
         hop.next_call += 1
         hop.repeat = 0

@@ -1,4 +1,4 @@
-"""Chaos Mesh's controller: the life of a StressChaos or NetworkChaos, from finalizer to recovery.
+"""Chaos Mesh's controller: the life of a chaos object, from finalizer to recovery.
 
 In: chaos objects. Out: their status (desired phase, conditions, records), events, and through their `Effect`s what happens to pods.
 

@@ -12,7 +12,9 @@ Data sheet
 - Counters are cumulative from the start of the simulation (edges, flows) or of the pod (span rows, CPU, network).
 - Memory: base + share per request in flight + what stressors hold; over the limit a container is killed and `run` stops there.
 - Same configuration, seed and commands: same counters and spans, bit for bit, however the time was cut into runs.
-- Simplifications: work is drawn per stage and independent of the pod; TCP and TLS handshakes and packet loss don't exist here; CPU quotas
+- Networks lose and block packets, TCP sends them again (`network`); connections stick, age and come in pools (`connections`, `pools`);
+  calls end with statuses (`statuses`).
+- Simplifications: work is drawn per stage and independent of the pod; TCP and TLS handshakes take no time on a sound network; CPU quotas
   have one period clock per pod (no slices, no carry-over); the node's cores are the pod's own (no noisy neighbours); a delay rule delays
   each message once, not its acknowledgements; a caller that gives up doesn't tell the called, whose work goes on.
 """

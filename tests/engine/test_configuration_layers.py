@@ -154,19 +154,16 @@ def test_an_edge_has_the_number_that_it_has_in_its_own_file(tmp_path: Path) -> N
 
 
 def test_an_impossible_whole_is_charged_to_the_file_that_wrote_the_value(tmp_path: Path) -> None:
-    (tmp_path / "services").mkdir()
-    write(tmp_path / "services", "base", BASE)
-    call = {"target": "shop:look"}
-    operations = {"get": {"tail_ms": 1, "steps": [{"calls": [call]}]}}
-    write(
-        tmp_path / "services",
-        "mine",
-        {"name": "mine", "extends": "base", "services": {"store": {"operations": operations}}},
-    )
+    folder = tmp_path / "services"
+    folder.mkdir()
+    write(folder, "base", BASE)
+    operations = {"get": {"tail_ms": 1, "steps": [{"calls": [{"target": "shop:look"}]}]}}
+    write(folder, "middle", {"name": "middle", "extends": "base", "services": {"store": {"operations": operations}}})
+    write(folder, "mine", {"name": "mine", "extends": "middle"})
     scenario = write(tmp_path, "scenario", {"name": "s", "services": "mine"})
     with pytest.raises(ConfigurationError, match="no edge store->shop") as caught:
         resolve(scenario)
-    assert caught.value.file == str(tmp_path / "services" / "mine.yaml")
+    assert caught.value.file == str(folder / "middle.yaml")
     assert caught.value.key == "services.store.operations.get.steps[0].calls[0].target"
 
 

@@ -136,7 +136,9 @@ def test_a_scenarios_bounds_take_the_place_of_the_applications() -> None:
     config = resolve("small-core", seed=3)
     services = msgspec.structs.replace(config.public.services, randomize=Randomization(load=(2.0, 2.0)))
     config = msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, services=services))
-    assert randomized(config).workload.users == 380
+    drawn = randomized(config)
+    assert drawn.workload.users == 380
+    assert drawn.public.services.randomize is None
     scenario = msgspec.structs.replace(config.scenario, randomize=Randomization(load=(0.5, 0.5)))
     assert randomized(msgspec.structs.replace(config, scenario=scenario)).workload.users == 95
 

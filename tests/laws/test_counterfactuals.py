@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-import otel_control_gym.configs
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.configuration_files import load_services
 from otel_control_gym.engine.settings import (
     Call,
     EdgeSettings,
@@ -28,6 +27,7 @@ from otel_control_gym.engine.settings import (
     Step,
     Workload,
 )
+from otel_control_gym.stands.twin.machine import EgressRule
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import ATTEMPTED
 
@@ -36,8 +36,7 @@ SETTLED, ACTED, END = 60 * SECOND, 120 * SECOND, 300 * SECOND
 
 
 def small_core() -> ServiceConfiguration:
-    path = Path(otel_control_gym.configs.__file__).parent / "services" / "small-core.yaml"
-    return msgspec.yaml.decode(path.read_bytes(), type=ServiceConfiguration)
+    return load_services("small-core")[0]
 
 
 def with_services(config: ServiceConfiguration, changes: Mapping[str, Mapping[str, object]]) -> ServiceConfiguration:
@@ -232,7 +231,7 @@ def test_what_is_done_to_a_service_leaves_one_without_a_path_to_it_bit_identical
             scale_up(changed, "left", 2)
             replace_pods(changed, "left")
         case "delay":
-            changed.set_egress_delay(left, None, 50_000_000, 5_000_000)
+            changed.set_egress_rules(left, {None: EgressRule(latency_ns=50_000_000, jitter_ns=5_000_000)})
     for simulation in (plain, changed):
         simulation.run(END)
 

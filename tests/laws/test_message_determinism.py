@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 
@@ -42,7 +43,7 @@ def shop(seed: int = 5, users: int = 100) -> Simulation:
 def live(simulation: Simulation, *, cut: int) -> None:
     """Live two minutes, in which flags go on and off, the broker is replaced, and a consumer dies; time is cut every `cut`."""
     books = list(simulation.slots).index("accounting")
-    for second, act in (
+    acts: tuple[tuple[int, Callable[[], None]], ...] = (
         (20, lambda: simulation.set_flags(FLAGS)),
         (50, lambda: simulation.stop(books)),
         (51, lambda: replace(simulation, "accounting")),
@@ -50,7 +51,8 @@ def live(simulation: Simulation, *, cut: int) -> None:
         (90, lambda: simulation.stop(list(simulation.slots).index("kafka"))),
         (95, lambda: replace(simulation, "kafka")),
         (120, lambda: None),
-    ):
+    )
+    for second, act in acts:
         until = second * SECOND
         while simulation.now < until:
             simulation.run(min(until, simulation.now + cut))

@@ -46,7 +46,8 @@ def slot(simulation: Simulation, service: str) -> int:
 
 def counts(simulation: Simulation, source: str, target: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     ends = [(edge[0], edge[1]) for edge in simulation.names.edges]
-    return simulation.edge_counts[ends.index((source, target))].copy()
+    found: np.ndarray[tuple[int], np.dtype[np.int64]] = simulation.edge_counts[ends.index((source, target))].copy()
+    return found
 
 
 def answered(simulation: Simulation, service: str, operation: str) -> tuple[int, int]:

@@ -170,8 +170,7 @@ def test_a_broker_s_death_refuses_producers_and_loses_what_wasn_t_committed() ->
 
 def test_a_group_that_starts_at_the_end_reads_only_what_comes_after_it_began() -> None:
     groups = tuple(
-        Consumer(group=name, service="books", operation="enter", start=name)  # type: ignore[arg-type]
-        for name in ("earliest", "latest")
+        Consumer(group=name, service="books", operation="enter", start=name) for name in ("earliest", "latest")
     )
     config = queues(consumers=groups)
     fresh = start_without_books(config)

@@ -203,16 +203,21 @@ def shop() -> ServiceConfiguration:
 class Install(Protocol):
     """Makes installed clusters."""
 
-    def __call__(self, *, seed: int = 7, settings: TwinSettings | None = None) -> Cluster: ...
+    def __call__(
+        self, *, seed: int = 7, settings: TwinSettings | None = None, services: ServiceConfiguration | None = None
+    ) -> Cluster: ...
 
 
 @pytest.fixture
 def install(shop: ServiceConfiguration) -> Install:
     """Return a maker of installed clusters at the run's start."""
 
-    def new_cluster(*, seed: int = 7, settings: TwinSettings | None = None) -> Cluster:
-        runtime = NotedRuntime(shop)
-        control_plane = ControlPlane(shop, settings or TwinSettings(), seed=seed, start=START, runtime=runtime)
+    def new_cluster(
+        *, seed: int = 7, settings: TwinSettings | None = None, services: ServiceConfiguration | None = None
+    ) -> Cluster:
+        application = services or shop
+        runtime = NotedRuntime(application)
+        control_plane = ControlPlane(application, settings or TwinSettings(), seed=seed, start=START, runtime=runtime)
         runtime.clock = lambda: control_plane.now
         control_plane.install()
         return Cluster(control_plane, runtime)

@@ -221,15 +221,15 @@ def test_two_autoscalers_of_one_target_do_nothing(cluster: Cluster) -> None:
 
 def test_what_pods_use_to_start_is_no_load(cluster: Cluster) -> None:
     old = {pod["metadata"]["uid"] for pod in cluster.pods_of("cart")}
-    autoscale(cluster, maxReplicas=40)
-    load(cluster, 0.4, 16)
-    assert size(cluster) == 8
-    load(cluster, 0.4, 4)
+    autoscale(cluster)
+    load(cluster, 0.2, 23)
+    cluster.api.patch_scale(NAMESPACE, "cart", {"spec": {"replicas": 6}}, MERGE_PATCH)
+    load(cluster, 0.3, 10)  # at 25 s their containers run and are sampled, and aren't ready yet
     for pod in cluster.pods_of("cart"):
         if pod["metadata"]["uid"] not in old:
             cluster.runtime.cpu[pod["metadata"]["uid"]] = 100.0
-    load(cluster, 0.4, 11)
-    assert size(cluster) == 8, "they weren't ready yet when the window began"
+    load(cluster, 0.3, 13)
+    assert size(cluster) == 6, "the window of 25 s to 40 s began before they were ready"
 
 
 def test_without_an_autoscaler_nobody_measures(cluster: Cluster) -> None:

@@ -140,6 +140,24 @@ def test_a_failed_pod_runs_a_pause_image_until_the_duration_is_over(cluster: Clu
     assert "Container cart definition changed, will be restarted" in said(cluster, "Killing")
 
 
+def test_a_failure_ends_a_container_in_peace_and_a_crash_loop_at_once(cluster: Cluster) -> None:
+    chaos(cluster, "pod-failure", service="frontend")
+    cluster.live(10)
+    for pod in cluster.pods_of("frontend"):
+        ended = container(pod)["lastState"]["terminated"]
+        assert (ended["exitCode"], ended["reason"]) == (0, "Completed")
+    for run in range(3):
+        kill = {"action": "container-kill", "mode": "all", "containerNames": ["cart"]}
+        selector = {"labelSelectors": {"app.kubernetes.io/component": "cart"}}
+        cluster.apply_chaos(POD_CHAOS, kill | {"selector": selector}, f"kill-{run}")
+        cluster.live(14)
+    assert all("waiting" in container(pod)["state"] for pod in cluster.pods_of("cart"))
+    failure = {"action": "pod-failure", "mode": "all", "selector": selector}
+    cluster.apply_chaos(POD_CHAOS, failure, "failure")
+    cluster.live(2.5)
+    assert all("running" in container(pod)["state"] for pod in cluster.pods_of("cart")), "another image has no back-off"
+
+
 def test_a_pod_that_is_deleted_while_it_fails_is_replaced_by_a_sound_one(cluster: Cluster) -> None:
     chaos(cluster, "pod-failure", mode="one")
     cluster.live(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -230,17 +231,13 @@ def test_a_pool_that_exhausts_queues_upstream_of_an_idle_dependency() -> None:
     """The dependency answers late because it is far away, its own CPU is idle; the caller's pool bounds what gets through."""
     config = configuration(work_ms=1.0, pool=2)
     far = EdgeSettings(source="front", target="back", protocol="grpc", latency_ms=50.0, pool=2)
-    bounded = started(ServiceConfiguration(**{**fields(config), "edges": (config.edges[0], far)}), rate=30.0)
+    bounded = started(msgspec.structs.replace(config, edges=(config.edges[0], far)), rate=30.0)
     bounded.run(60 * SECOND)
     counters = bounded.pod_counters()
     assert counters.cpu_seconds[BACK] / 60 < 0.03
     assert counters.in_flight[BACK] <= 2
     assert counters.in_flight[FRONT] > 400, "30 come a second, 2 / 101 ms get through"
     assert bounded.edge_counts[INNER, OK] == pytest.approx(60 * 2 / 0.101, rel=0.02)
-
-
-def fields(config: ServiceConfiguration) -> dict[str, object]:
-    return {name: getattr(config, name) for name in config.__struct_fields__}
 
 
 def test_patience_in_the_line_ends_as_a_timed_out_call_that_never_left() -> None:

@@ -77,7 +77,13 @@ async def test_every_flag_evaluates_to_its_default(running: TwinStand, http: aio
     flags = running.run.simulation.config.flags
     assert len(flags) == 15
     for key, flag in flags.items():
-        expected = {"key": key, "value": flag.variants["off"], "reason": "STATIC", "variant": "off", "metadata": {}}
+        expected: dict[str, Any] = {
+            "key": key,
+            "value": flag.variants["off"],
+            "reason": "STATIC",
+            "variant": "off",
+            "metadata": {},
+        }
         assert await evaluate(http, key) == expected | {"status": 200}
 
 

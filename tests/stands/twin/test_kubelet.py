@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.settings import Flag, FlagEffect
 from otel_control_gym.stands.twin.api import MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from otel_control_gym.stands.twin.objects import (
     CONFIG_MAP,
@@ -21,7 +23,8 @@ from otel_control_gym.stands.twin.objects import (
 )
 
 if TYPE_CHECKING:
-    from tests.stands.twin.conftest import Cluster
+    from otel_control_gym.engine.settings import ServiceConfiguration
+    from tests.stands.twin.conftest import Cluster, Install
 
 NAMESPACE = "otel-demo"
 IMAGE = "ghcr.io/open-telemetry/demo"
@@ -263,6 +266,23 @@ def test_a_probe_may_name_the_port(cluster: Cluster) -> None:
     roll(cluster, {"readinessProbe": {"grpc": None, "tcpSocket": {"port": "service"}}})
     cluster.live(60)
     assert progress(cluster) == "NewReplicaSetAvailable"
+
+
+def test_a_process_that_says_it_is_not_ready_is_believed_as_long_as_it_says_so(
+    install: Install, shop: ServiceConfiguration
+) -> None:
+    flag = Flag(variants={"on": True, "off": False}, effects=(FlagEffect(unready="cart"),))
+    cluster = install(services=msgspec.structs.replace(shop, flags={"failedReadinessProbe": flag}))
+    victim = cluster.pods_of("cart")[0]["metadata"]["uid"]
+    cluster.runtime.unready[victim] = None
+    cluster.live(3.9)
+    assert serving(cluster) == 4, "two failures are not three"
+    cluster.live(3)
+    assert serving(cluster) == 3
+    assert not cluster.runtime.endpoints[victim]
+    cluster.runtime.unready.clear()
+    cluster.live(3)
+    assert serving(cluster) == 4
 
 
 def cut_off(cluster: Cluster, **more: Any) -> None:
