@@ -196,7 +196,7 @@ class InverseCall(Row, frozen=True, kw_only=True):
     method: str
     path: str  #: without a leading slash
     content_type: str = "application/json"
-    body: dict[str, Any] | list[Any] | None = None
+    body: Any = None  #: a JSON document; null: none
 
 
 class ActionPrechecked(Event, frozen=True, kw_only=True, tag="action.prechecked.1"):
