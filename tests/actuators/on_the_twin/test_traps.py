@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from otel_control_gym.engine.events import ActionApplied, ActionPostchecked, ActionReverted
-from otel_control_gym.stands.twin.objects import CONFIG_MAP, NETWORK_CHAOS, POD_NETWORK_CHAOS
+from otel_control_gym.stands.twin.objects import CONFIG_MAP, DEPLOYMENT, NETWORK_CHAOS, POD_NETWORK_CHAOS, SERVICE
 
 if TYPE_CHECKING:
     from otel_control_gym.engine.settings import RunConfig
@@ -243,3 +243,39 @@ async def test_an_object_that_will_not_go_is_forced_and_that_is_in_the_evidence(
         assert [line.partition(":")[0] for line in evidence["forced"]][:1] == ["annotation"]
         assert any(line.startswith("finalizers") for line in evidence["forced"])
         assert record.settled is not None
+
+
+@pytest.mark.parametrize(
+    ("action", "refused"),
+    [
+        ({"type": "set_workload", "users": 30, "mix": {"checkout": 0.5}}, "/ocg/mix"),
+        (
+            {"type": "shift_traffic", "target": "quote", "version": "2.2.0", "weight_percent": 50, "via": "route"},
+            "/httproutes",
+        ),
+        ({"type": "bad_config", "target": "checkout->payment", "mistake": "target_port"}, "/deployments/checkout"),
+    ],
+    ids=["set_workload", "shift_traffic", "bad_config"],
+)
+async def test_what_was_half_made_when_a_later_write_was_refused_is_taken_back(
+    action: dict[str, Any], refused: str, open_twin: OpenTwin
+) -> None:
+    async def refusing(call: Call) -> web.StreamResponse:
+        if call.writes and call.request.method != "DELETE" and call.request.path.endswith(refused):
+            return web.json_response({"kind": "Status", "message": "no", "code": 403}, status=403)
+        return await call.forward()
+
+    def state(twin: Twin) -> Any:
+        store = twin.stand.run.control_plane.context.store
+        ports = {item["metadata"]["name"]: item["spec"]["ports"] for item in store.objects(SERVICE)}
+        deployments = [item["metadata"]["name"] for item in store.objects(DEPLOYMENT)]
+        return ports, deployments, twin.stand.run.simulation.load_counters().users_target
+
+    async with open_twin() as twin:
+        before = state(twin)
+        twin.behave(refusing)
+        record = await twin.perform_and_settle(action)
+        assert len([line for line in twin.written if not line.endswith(refused)]) >= 1, "nothing was half made"
+        assert record.status == "failed"
+        await twin.live(60)
+        assert state(twin) == before
