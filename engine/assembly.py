@@ -24,6 +24,7 @@ from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, Us
 from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Event, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
+from otel_control_gym.engine.randomization import randomized
 from otel_control_gym.engine.settings import RunConfig, RunSettings
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ def serve_twin(
     """Return the twin alone, as a server in wall-clock time: `async with ocg.serve_twin("small-core") as twin`.
 
     Args:
-        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; interventions aren't played.
+        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; neither interventions nor a workload's curve are played.
         workload: name or file of a workload; the same for `granularity`.
         seed: decides every exogenous draw (default: the configuration's).
         pace: seconds of the twin's time per second of wall time.
@@ -282,7 +283,7 @@ def serve_twin(
     """
     from otel_control_gym.stands.twin.serving import serve
 
-    config = resolve(target, workload=workload, granularity=granularity, seed=seed)
+    config = randomized(resolve(target, workload=workload, granularity=granularity, seed=seed))
     if kubeconfig is None:
         kubeconfig = data_directory(data_dir) / "twin" / f"{config.public.services.name}.kubeconfig"
     return serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from graphlib import TopologicalSorter
 
 import numpy as np
@@ -16,7 +17,7 @@ from otel_control_gym.engine.settings import ServiceConfiguration, Workload
 from otel_control_gym.engine.synthetic import synthetic_services
 from otel_control_gym.stands.twin.run import TwinRun
 from otel_control_gym.stands.twin.simulation import Simulation
-from otel_control_gym.stands.twin.state import ATTEMPTED, ERROR, IN_FLIGHT, LOST, OK, REFUSED, TIMED_OUT
+from otel_control_gym.stands.twin.state import ATTEMPTED, ERROR, IN_FLIGHT, INTERNAL, LOST, OK, REFUSED, TIMED_OUT
 
 FAILED = [ERROR, REFUSED, LOST, TIMED_OUT]
 
@@ -47,6 +48,34 @@ def test_an_application_at_rest_makes_no_errors_loses_no_pod_and_no_call(target:
         limit = config.public.services.services[name].memory_limit_bytes
         assert limit is None or counters.memory_bytes[slot] < limit
         assert counters.cpu_seconds[slot] <= 0.65 * 60 * counters.cpu_limit_cores[slot]
+
+
+@pytest.mark.parametrize("target", packaged_names("services"))
+def test_a_closed_loop_keeps_its_law_in_every_application(target: str) -> None:
+    """Users = tasks per second x (pause + time of a task), Little's law for the whole loop (Denning and Buzen, 1978)."""
+    config = resolve(target, seed=4)
+    run = TwinRun(config)
+    simulation, start, users = run.simulation, run.now, config.workload.users
+    internal = [row for row, span in enumerate(simulation.span_rows) if span.kind == INTERNAL]
+
+    def tasks() -> tuple[float, float]:
+        return float(simulation.span_buckets[internal].sum()), float(simulation.span_ms[internal].sum()) / 1000
+
+    while run.advance_once(start + 60 * SECOND):  # all users have come
+        pass
+    count_before, seconds_before = tasks()
+    while run.advance_once(start + 660 * SECOND):
+        pass
+    count, seconds = tasks()
+    finished, mean_task = count - count_before, (seconds - seconds_before) / (count - count_before)
+    low, high = config.workload.think_seconds
+    pause = (low + high) / 2
+
+    # The pauses of the window are uniform draws: their mean is known to within (high - low) / sqrt(12 n). The tasks that are
+    # under way at the window's edges make another `users` tasks at most.
+    tolerance = 5 * (high - low) / math.sqrt(12 * finished) / pause + users / finished
+    assert finished / 600 * (pause + mean_task) == pytest.approx(users, rel=tolerance)
+    assert tolerance < 0.06
 
 
 def expected_cores(found: ServiceConfiguration, tasks_per_s: float) -> dict[str, float]:

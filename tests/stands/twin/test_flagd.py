@@ -197,6 +197,23 @@ async def test_cart_s_pods_and_no_others_say_that_they_aren_t_ready(
         assert world.answers_probe(pods["frontend"])
 
 
+async def test_the_kubelet_takes_cart_out_of_its_endpoints_while_its_probe_fails(
+    running: TwinStand, http: aiohttp.ClientSession
+) -> None:
+    await live(running, 30)
+
+    def ready() -> list[bool]:
+        return [pod.ready for pod in running.run.control_plane.pods() if pod.service == "cart"]
+
+    assert ready() == [True]
+    await turn(http, "failedReadinessProbe", "on")
+    await live(running, 20)
+    assert ready() == [False]
+    await turn(http, "failedReadinessProbe", "off")
+    await live(running, 20)
+    assert ready() == [True]
+
+
 def flag(**changes: Any) -> dict[str, Any]:
     good = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
     return {"data": {"flags": {"cartFailure": good | changes}}}
