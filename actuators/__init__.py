@@ -10,24 +10,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_control_gym.actuators.actions import (
-    Action,
-    CpuPressure,
-    NetworkDelay,
+    DeletePod,
+    DisableGroup,
+    EnableGroup,
     Noop,
     Restart,
+    RollbackConfig,
+    RolloutConfig,
     Scale,
+    SetAutoscaler,
     SetResources,
     SetWorkload,
+    ShiftTraffic,
 )
-from otel_control_gym.actuators.catalogue import (
-    ENTRIES,
-    Entry,
-    Parameter,
-    check_target,
-    entry_of,
-    parse_action,
-    to_json,
+from otel_control_gym.actuators.catalogue import ENTRIES, Action, action_schema, entry_of, to_json
+from otel_control_gym.actuators.entries import Entry, Parameter
+from otel_control_gym.actuators.interventions import (
+    BadConfig,
+    CpuPressure,
+    DependencyOutage,
+    FeatureFlag,
+    MemoryPressure,
+    NetworkDelay,
+    NetworkPartition,
+    PacketLoss,
+    PodKill,
+    RestartLoop,
 )
+from otel_control_gym.actuators.parsing import check_target, parse_action
 
 if TYPE_CHECKING:
     from otel_control_gym.actuators.opening import open_actuators
@@ -36,15 +46,31 @@ if TYPE_CHECKING:
 __all__ = (
     "ENTRIES",
     "Action",
+    "BadConfig",
     "CpuPressure",
+    "DeletePod",
+    "DependencyOutage",
+    "DisableGroup",
+    "EnableGroup",
     "Entry",
+    "FeatureFlag",
+    "MemoryPressure",
     "NetworkDelay",
+    "NetworkPartition",
     "Noop",
+    "PacketLoss",
     "Parameter",
+    "PodKill",
     "Restart",
+    "RestartLoop",
+    "RollbackConfig",
+    "RolloutConfig",
     "Scale",
+    "SetAutoscaler",
     "SetResources",
     "SetWorkload",
+    "ShiftTraffic",
+    "action_schema",
     "check_target",
     "entry_of",
     "open_actuators",

@@ -1,16 +1,16 @@
-"""Interventions through Chaos Mesh: StressChaos in a service's containers, NetworkChaos on a call edge.
+"""Interventions through Chaos Mesh: the life of a chaos object, its targets, and its renewal.
 
-In: an intervention with its numbers resolved. Out: one chaos object, explicit pods as its targets, and what shows that it works.
+In: a spec. Out: one chaos object, explicit pods as its targets, and what shows that it works. The kinds are in `stress`, `network_chaos`
+and `pod_chaos`.
 
 What makes this hard:
-- **ClusterIPs.** A packet from A to a Service carries the ClusterIP when it leaves A's namespace, so a rule in A that matches B's pod IPs
-  never matches, and Chaos Mesh still says AllInjected. The rule is therefore put at B's end (`direction: from`, selector A, target B):
-  B's answers to A's pod IPs are late. The postcheck looks for the rule in B's pods, not at the condition.
 - **Faults die with their target** (stress with the container, network rules with the pod). With persistence `workload` the
   procedure makes a new object, under a new name, for the pods that took over; the gap in between is in the evidence.
-- **Nothing on the stand may say what a run does**: names are drawn from (seed, counter), labels say only who manages the object.
+- **Nothing on the stand may say what a run does**: names are drawn from (seed, counter), labels are opaque ids.
 - **Dead man's switch**: `spec.duration` outlives the planned revert by `SPARE_SECONDS`, so that a gym that died leaves no fault, and
   a gym that lives decides the end itself.
+- **Objects that won't go**: finalizers stick when pods vanish under a fault. After `FORCE_SECONDS` the object's removal is forced, a
+  little later its finalizers are taken; each is in the evidence.
 """
 
 from __future__ import annotations
@@ -19,54 +19,66 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from otel_control_gym.actuators.kubernetes import FIELD_MANAGER, DeploymentClient
-from otel_control_gym.actuators.kubernetes_client import KubernetesClient
-from otel_control_gym.actuators.objects import Chaos, Pod, PodNetworkChaos
-from otel_control_gym.actuators.postchecks import Target, check_injection, missing_rules, missing_stressors, replaced
-from otel_control_gym.actuators.prechecks import refuse_empty, refuse_unlimited
+import msgspec
+
+from otel_control_gym.actuators.chaos_objects import Chaos
+from otel_control_gym.actuators.deployments import DeploymentClient
+from otel_control_gym.actuators.injections import check_injection, check_nobody, replaced
+from otel_control_gym.actuators.kubernetes_client import FIELD_MANAGER, MERGE, KubernetesClient
+from otel_control_gym.actuators.objects import Pod
+from otel_control_gym.actuators.postchecks import Target
+from otel_control_gym.actuators.prechecks import refuse_empty
 from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
 from otel_control_gym.actuators.transport import Busy, Refused
 from otel_control_gym.engine.clock import SECOND, rfc3339
-from otel_control_gym.engine.events import TouchedObject
+from otel_control_gym.engine.events import InverseCall, TouchedObject
 
-__all__ = ("ChaosProcedure", "CpuPressureProcedure", "NetworkDelayProcedure")
+__all__ = ("FORCE_SECONDS", "GROUP", "ChaosProcedure", "Injection")
 
 SPARE_SECONDS = 60
-_GROUP = "chaos-mesh.org/v1alpha1"
+FORCE_SECONDS = 30  #: from the first look after the deletion to the force annotation; 10 s more: finalizers are taken
+GROUP = "chaos-mesh.org/v1alpha1"
+_FORCE = {"metadata": {"annotations": {"chaos-mesh.chaos-mesh.org/cleanFinalizer": "forced"}}}
+_BARE = {"metadata": {"finalizers": None}}
 _GONE = 404
 
 
+class Injection(msgspec.Struct, frozen=True, kw_only=True):
+    """What every intervention through Chaos Mesh is given."""
+
+    kubernetes: KubernetesClient
+    namespace: str
+    duration_seconds: int
+    persistent: bool  #: follows its workload into new pods
+    new_name: Callable[[], str]
+    labels: dict[str, str]  #: of the objects that are made
+
+
 class ChaosProcedure(ABC):
-    """What the interventions have in common: the life of the chaos object, its targets, and its renewal."""
+    """What the interventions have in common."""
 
-    kind: str  #: StressChaos, NetworkChaos
-    by_container: bool  #: the fault ends with the container already
+    kind: str  #: StressChaos, NetworkChaos, PodChaos
+    by_container: bool = False  #: the fault ends with the container already
+    begun = False
 
-    def __init__(
-        self,
-        kubernetes: KubernetesClient,
-        namespace: str,
-        *,
-        field: str,
-        services: Sequence[str],
-        duration_seconds: int,
-        persistent: bool,
-        new_name: Callable[[], str],
-    ) -> None:
-        self.field = field
-        self._kubernetes = kubernetes
-        self._namespace = namespace
-        self._path = f"apis/{_GROUP}/namespaces/{namespace}/{self.kind.lower()}"
-        self._clients = {service: DeploymentClient(kubernetes, namespace, service) for service in services}
-        self._duration_seconds = duration_seconds
-        self._persistent = persistent
-        self._new_name = new_name
-        self._name = new_name()
+    def __init__(self, injection: Injection, *, fields: tuple[str, ...], services: Sequence[str], nil: bool) -> None:
+        self.fields = fields
+        self._injection = injection
+        self._kubernetes = injection.kubernetes
+        self._namespace = injection.namespace
+        self._path = f"apis/{GROUP}/namespaces/{injection.namespace}/{self.kind.lower()}"
+        self._clients = {
+            service: DeploymentClient(injection.kubernetes, injection.namespace, service) for service in services
+        }
+        self._nil = nil  # strength zero: the object selects nobody
+        self._name = injection.new_name()
         self._names: list[str] = []  # every object that this attempt may have made
         self._targets: dict[str, tuple[Target, ...]] = {}
         self._end = 0
         self._renewals: list[dict[str, Any]] = []
         self._renewal: dict[str, Any] | None = None  # begun, but its object isn't made yet
+        self._forced: list[str] = []
+        self._revert_began: int | None = None
 
     # --- what the kinds differ in ----------------------------------------------------------------------------------------
 
@@ -74,9 +86,9 @@ class ChaosProcedure(ABC):
     def _spec(self) -> dict[str, Any]:
         """Return the object's spec for the targets."""
 
-    @abstractmethod
-    def _refuse(self, pods: Mapping[str, Sequence[Pod]], /) -> str:
+    def _refuse(self, _pods: Mapping[str, Sequence[Pod]], /) -> str:
         """Return why these pods can't take the fault, or nothing."""
+        return ""
 
     @abstractmethod
     def _record_ids(self) -> list[str]:
@@ -86,30 +98,39 @@ class ChaosProcedure(ABC):
     async def _without_effect(self, chaos: Chaos) -> tuple[Sequence[Target], tuple[str, ...]]:
         """Return the targets at which the mechanism must be seen, and those of them at which it isn't."""
 
-    @abstractmethod
-    async def _leftovers(self, names: Sequence[str], /) -> list[str]:
+    async def _leftovers(self, _names: Sequence[str], /) -> list[str]:
         """Return traces of deleted objects that are still in pods."""
+        return []
+
+    def _selected(self, _service: str, pods: Sequence[Pod]) -> Sequence[Pod]:
+        """Return those of a service's ready pods that are targeted."""
+        return pods
 
     # --- the stages ------------------------------------------------------------------------------------------------------
 
     async def precheck(self) -> Precheck:
         """Choose the pods, and let the API server check the object without making it."""
         pods = await self._ready_pods()
-        evidence = {"pods": {service: [pod.metadata.name for pod in members] for service, members in pods.items()}}
+        self._aim(pods)
+        evidence = {"pods": {service: [target.pod for target in chosen] for service, chosen in self._targets.items()}}
         rejection = refuse_empty(pods) or self._refuse(pods)
         if rejection:
             return Precheck(rejection=rejection, evidence=evidence)
-        self._aim(pods)
         self._end = 0
         try:
-            await self._create(self._duration_seconds, dry_run=True)
+            await self._create(self._injection.duration_seconds, dry_run=True)
         except Refused as refusal:
-            return Precheck(rejection=str(refusal), evidence=evidence)
+            missing = f"the cluster has no {self.kind} ({GROUP})"
+            return Precheck(rejection=missing if refusal.status == _GONE else str(refusal), evidence=evidence)
         return Precheck(evidence=evidence)
+
+    def inverse(self) -> tuple[InverseCall, ...]:
+        """Delete the object; renewals have other names, and are found by their labels."""
+        return (self._call("DELETE", self._name),)
 
     async def apply(self, now: int, /) -> tuple[TouchedObject, ...]:
         """Make the object; if it is there already, the answer to an earlier try was lost."""
-        self._end = self._end or now + self._duration_seconds * SECOND
+        self._end = self._end or now + self._injection.duration_seconds * SECOND
         if self._name not in self._names:
             self._names.append(self._name)
         remaining = max(1, (self._end - now) // SECOND)
@@ -124,19 +145,22 @@ class ChaosProcedure(ABC):
     async def postcheck(self) -> Check:
         """Look at records, mechanism and targets."""
         chaos = await self._read(self._name)
+        check = check_nobody(chaos) if self._nil else await self._judge(chaos)
+        return Check(seen=check.seen, evidence={"object": self._name, **check.evidence})
+
+    async def _judge(self, chaos: Chaos) -> Check:
         affected, without_effect = await self._without_effect(chaos)
-        check = check_injection(
+        return check_injection(
             chaos,
             record_ids=self._record_ids(),
             lost=self._lost(await self._all_pods()),
             affected=affected,
             without_effect=without_effect,
         )
-        return Check(seen=check.seen, evidence={"object": self._name, **check.evidence})
 
     async def sustain(self, now: int, /) -> tuple[TouchedObject, ...]:
         """Make a new object for the pods that are there now, if a target was replaced and all ends are ready again."""
-        if not self._persistent:
+        if self._nil or not self._injection.persistent:
             return ()
         if self._renewal is None:
             pods = await self._all_pods()
@@ -144,14 +168,18 @@ class ChaosProcedure(ABC):
             ready = {service: [pod for pod in members if pod.ready] for service, members in pods.items()}
             if not lost or refuse_empty(ready):
                 return ()
-            await self._delete(self._name)
-            self._aim(ready)
-            self._name = self._new_name()
-            self._renewal = {"time": rfc3339(now), "object": self._name, "replaced": list(lost)}
+            await self._renew(now, ready, lost)
         touched = await self.apply(now)
-        self._renewals.append(self._renewal)
+        self._renewals.append(self._renewal or {})
         self._renewal = None
         return touched
+
+    async def _renew(self, now: int, ready: Mapping[str, Sequence[Pod]], lost: Sequence[str]) -> None:
+        """Delete the object, and aim anew under another name."""
+        await self._delete(self._name)
+        self._aim(ready)
+        self._name = self._injection.new_name()
+        self._renewal = {"time": rfc3339(now), "object": self._name, "replaced": list(lost)}
 
     async def revert(self) -> tuple[TouchedObject, ...]:
         """Delete every object that this attempt may have made."""
@@ -162,30 +190,54 @@ class ChaosProcedure(ABC):
                 gone.append(chaos.metadata.touched(self.kind))
         return tuple(gone)
 
-    async def reverted(self) -> Reversal:
-        """Every object answers 404, and no pod holds a trace of one."""
+    async def reverted(self, now: int, /) -> Reversal:
+        """Every object answers 404, and no pod holds a trace of one; what won't go is forced."""
+        self._revert_began = now if self._revert_began is None else self._revert_began
         present = [name for name in self._names if await self._exists(name)]
+        if present:
+            await self._force(present, (now - self._revert_began) // SECOND)
         leftovers = await self._leftovers(self._names)
         evidence: dict[str, Any] = {"objects_present": present, "leftovers": leftovers}
         if self._renewals:
             evidence["renewals"] = self._renewals
+        if self._forced:
+            evidence["forced"] = self._forced
         return Reversal(verified=not present and not leftovers, evidence=evidence)
+
+    async def _force(self, names: Sequence[str], waited_seconds: int) -> None:
+        if waited_seconds < FORCE_SECONDS:
+            return
+        patch = _FORCE if waited_seconds < FORCE_SECONDS + 10 else _BARE
+        for name in names:
+            call = InverseCall(
+                api="kubernetes", method="PATCH", path=f"{self._path}/{name}", content_type=MERGE, body=patch
+            )
+            try:
+                await self._kubernetes.write(call, dict)
+            except Refused as refusal:
+                if refusal.status != _GONE:
+                    raise
+            self._forced.append(f"{'annotation' if patch is _FORCE else 'finalizers'}: {name}")
 
     # --- calls and targets -----------------------------------------------------------------------------------------------
 
+    def _call(self, method: str, name: str = "", body: dict[str, Any] | None = None) -> InverseCall:
+        return InverseCall(
+            api="kubernetes", method=method, path=f"{self._path}/{name}" if name else self._path, body=body
+        )
+
     async def _create(self, duration_seconds: int, *, dry_run: bool) -> Chaos:
         body = {
-            "apiVersion": _GROUP,
+            "apiVersion": GROUP,
             "kind": self.kind,
             "metadata": {
                 "name": self._name,
                 "namespace": self._namespace,
-                "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER},
+                "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER, **self._injection.labels},
             },
             "spec": {"mode": "all", "duration": f"{duration_seconds + SPARE_SECONDS}s", **self._spec()},
         }
-        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
-        return await self._kubernetes.call("POST", self._path, Chaos, body=body, query=query)
+        return await self._kubernetes.write(self._call("POST", body=body), Chaos, dry_run=dry_run)
 
     async def _read(self, name: str) -> Chaos:
         return await self._kubernetes.call("GET", f"{self._path}/{name}", Chaos)
@@ -203,7 +255,7 @@ class ChaosProcedure(ABC):
         """Delete an object and return its last state; None if it wasn't there."""
         try:
             chaos = await self._read(name)
-            await self._kubernetes.call("DELETE", f"{self._path}/{name}", dict)
+            await self._kubernetes.write(self._call("DELETE", name), dict)
         except Refused as refusal:
             if refusal.status == _GONE:
                 return None
@@ -211,17 +263,16 @@ class ChaosProcedure(ABC):
         return chaos
 
     async def _all_pods(self) -> dict[str, list[Pod]]:
-        return {
-            service: sorted(await client.pods(), key=lambda pod: pod.metadata.name)
-            for service, client in self._clients.items()
-        }
+        return {service: list(await client.pods()) for service, client in self._clients.items()}
 
     async def _ready_pods(self) -> dict[str, list[Pod]]:
         return {service: [pod for pod in pods if pod.ready] for service, pods in (await self._all_pods()).items()}
 
     def _aim(self, pods: Mapping[str, Sequence[Pod]]) -> None:
         self._targets = {
-            service: tuple(Target(pod.metadata.name, pod.metadata.uid, pod.restarts) for pod in members)
+            service: tuple(
+                Target(pod.metadata.name, pod.metadata.uid, pod.restarts) for pod in self._selected(service, members)
+            )
             for service, members in pods.items()
         }
 
@@ -234,110 +285,5 @@ class ChaosProcedure(ABC):
 
     def _selector(self, service: str) -> dict[str, Any]:
         """Name the pods one by one: what was targeted is then known, and doesn't depend on when the controller looks."""
-        return {"pods": {self._namespace: [target.pod for target in self._targets[service]]}}
-
-
-class CpuPressureProcedure(ChaosProcedure):
-    """StressChaos: busy threads in the CPU quota of a service's container."""
-
-    kind = "StressChaos"
-    by_container = True
-
-    def __init__(
-        self,
-        kubernetes: KubernetesClient,
-        namespace: str,
-        *,
-        target: str,
-        workers: int,
-        load_percent: int,
-        **common: Any,
-    ):
-        super().__init__(kubernetes, namespace, field=f"cpu_pressure:{target}", services=(target,), **common)
-        self._target, self._workers, self._load_percent = target, workers, load_percent
-
-    def _spec(self) -> dict[str, Any]:
-        return {
-            "selector": self._selector(self._target),
-            "containerNames": [self._target],
-            "stressors": {"cpu": {"workers": self._workers, "load": self._load_percent}},
-        }
-
-    def _refuse(self, pods: Mapping[str, Sequence[Pod]], /) -> str:
-        return refuse_unlimited(self._target, pods[self._target])
-
-    def _record_ids(self) -> list[str]:
-        return [f"{self._namespace}/{target.pod}/{self._target}" for target in self._targets[self._target]]
-
-    async def _without_effect(self, chaos: Chaos) -> tuple[Sequence[Target], tuple[str, ...]]:
-        targets = self._targets[self._target]
-        return targets, missing_stressors(chaos, namespace=self._namespace, container=self._target, targets=targets)
-
-    async def _leftovers(self, _names: Sequence[str], /) -> list[str]:
-        return []  # stressors are children of the object's records; with the object gone nothing names them
-
-
-class NetworkDelayProcedure(ChaosProcedure):
-    """NetworkChaos: the target's answers to the source's pods are late."""
-
-    kind = "NetworkChaos"
-    by_container = False
-
-    def __init__(
-        self,
-        kubernetes: KubernetesClient,
-        namespace: str,
-        *,
-        source: str,
-        target: str,
-        latency_ms: int,
-        jitter_ms: int,
-        **common: Any,
-    ):
-        super().__init__(
-            kubernetes, namespace, field=f"network_delay:{source}->{target}", services=(source, target), **common
-        )
-        self._source, self._target = source, target
-        self._latency_ms, self._jitter_ms = latency_ms, jitter_ms
-
-    def _spec(self) -> dict[str, Any]:
-        return {
-            "action": "delay",
-            "direction": "from",
-            "selector": self._selector(self._source),
-            "target": {"mode": "all", "selector": self._selector(self._target)},
-            "delay": {"latency": f"{self._latency_ms}ms", "jitter": f"{self._jitter_ms}ms", "correlation": "0"},
-        }
-
-    def _refuse(self, _pods: Mapping[str, Sequence[Pod]], /) -> str:
-        return ""
-
-    def _record_ids(self) -> list[str]:
-        return [
-            f"{self._namespace}/{target.pod}"
-            for service in (self._source, self._target)
-            for target in self._targets[service]
-        ]
-
-    async def _without_effect(self, chaos: Chaos) -> tuple[Sequence[Target], tuple[str, ...]]:
-        targets = self._targets[self._target]
-        rules = [rule for target in targets if (rule := await self._rules_of(target.pod)) is not None]
-        return targets, missing_rules(rules, source=f"{self._namespace}/{chaos.metadata.name}", targets=targets)
-
-    async def _leftovers(self, names: Sequence[str], /) -> list[str]:
-        sources = {f"{self._namespace}/{name}" for name in names}
-        rules = [await self._rules_of(target.pod) for target in self._targets.get(self._target, ())]
-        return [
-            item.metadata.name
-            for item in rules
-            if item is not None and any(rule.source in sources for rule in item.spec.tcs or ())
-        ]
-
-    async def _rules_of(self, pod: str) -> PodNetworkChaos | None:
-        path = f"apis/{_GROUP}/namespaces/{self._namespace}/podnetworkchaos/{pod}"
-        try:
-            return await self._kubernetes.call("GET", path, PodNetworkChaos)
-        except Refused as refusal:
-            if refusal.status == _GONE:
-                return None
-            raise
+        names = [] if self._nil else [target.pod for target in self._targets[service]]
+        return {"pods": {self._namespace: names}}

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from otel_control_gym.actuators.catalogue import Entry, to_json
+from otel_control_gym.actuators.catalogue import to_json
 from otel_control_gym.actuators.procedure import Check
+from otel_control_gym.actuators.resolution import Resolved
 from otel_control_gym.engine.events import (
     ActionApplied,
     ActionFailed,
@@ -22,6 +23,7 @@ from otel_control_gym.engine.events import (
     ActionReverted,
     ActionSettled,
     Event,
+    InverseCall,
     TouchedObject,
 )
 from otel_control_gym.engine.protocols import ActionRecord, Append, Request
@@ -54,9 +56,7 @@ class Journal:
         }
         self._counts = {False: 0, True: 0}
 
-    async def request(
-        self, request: Request, entry: Entry, parameters: dict[str, Any], duration: int | None, now: int
-    ) -> ActionRecord:
+    async def request(self, request: Request, resolved: Resolved, now: int) -> ActionRecord:
         """Log a request, before anything is done about it; return its record under a new id."""
         record = ActionRecord(
             action_id=self._new_id(request.truth), action=to_json(request.action), requested=now, truth=request.truth
@@ -65,18 +65,20 @@ class Journal:
             time=now,
             action_id=record.action_id,
             actor=request.actor,
-            action_class=entry.action_class,
-            action_type=entry.type,
-            target_kind=entry.target_kind,
-            target=getattr(request.action, "target", ""),
-            parameters=parameters,
-            duration_ns=duration,
+            action_class=resolved.entry.action_class,
+            action_type=resolved.entry.type,
+            target_kind=resolved.entry.target_kind,
+            target=resolved.target,
+            parameters=resolved.parameters,
+            duration_ns=resolved.duration_ns,
             decision_step=request.decision_step,
             decision_log_sequence=request.decision_log_sequence,
             propensity=request.propensity,
             alternatives=request.alternatives,
             policy_version=request.policy_version,
             policy_information=request.policy_information,
+            root_cause_kind=resolved.root_cause_kind,
+            expected_symptoms=resolved.expected_symptoms,
         )
         await self._write(record, event)
         return record
@@ -88,9 +90,13 @@ class Journal:
     async def _write(self, record: ActionRecord, event: Event) -> None:
         await self._append(event, truth=record.truth)
 
-    async def passed(self, record: ActionRecord, evidence: dict[str, Any], now: int) -> None:
-        """The precheck has nothing against it."""
-        event = ActionPrechecked(time=now, action_id=record.action_id, verdict="passed", evidence=evidence)
+    async def passed(
+        self, record: ActionRecord, evidence: dict[str, Any], inverse: tuple[InverseCall, ...], now: int
+    ) -> None:
+        """The precheck has nothing against it; the way back is durable before the change is made."""
+        event = ActionPrechecked(
+            time=now, action_id=record.action_id, verdict="passed", evidence=evidence, inverse=inverse
+        )
         await self._write(record, event)
 
     async def rejected(self, record: ActionRecord, reason: str, evidence: dict[str, Any], now: int) -> None:

@@ -18,12 +18,18 @@ import aiohttp
 import anyio.to_thread
 
 from otel_control_gym.actuators.transport import CALL_SECONDS, receive
+from otel_control_gym.engine.events import InverseCall
 from otel_control_gym.engine.protocols import Endpoints
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient
 
-__all__ = ("KubernetesClient", "open_kubernetes")
+__all__ = ("FIELD_MANAGER", "JSON_PATCH", "MERGE", "STRATEGIC", "KubernetesClient", "open_kubernetes")
+
+FIELD_MANAGER = "otel-control-gym"
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 
 _AUTHENTICATION = ["BearerToken"]
 
@@ -42,7 +48,7 @@ class KubernetesClient:
         path: str,
         answer: type[T],
         *,
-        body: dict[str, Any] | None = None,
+        body: Any = None,
         content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> T:
@@ -61,6 +67,21 @@ class KubernetesClient:
             _request_timeout=CALL_SECONDS,
         )
         return await receive(f"{method} {path}", call, answer)
+
+    async def write(self, call: InverseCall, answer: type[T], *, dry_run: bool = False) -> T:
+        """Make a change under our name; `dry_run`: have it checked without making it.
+
+        Raises: CallError: one of its three kinds.
+        """
+        query = {} if call.method == "DELETE" else {"fieldManager": FIELD_MANAGER}
+        return await self.call(
+            call.method,
+            call.path,
+            answer,
+            body=call.body,
+            content_type=call.content_type,
+            query=query | ({"dryRun": "All"} if dry_run else {}),
+        )
 
 
 def _import_library() -> tuple[Any, Any]:

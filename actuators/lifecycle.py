@@ -22,9 +22,10 @@ import anyio
 import msgspec
 
 from otel_control_gym.actuators.actions import Noop
-from otel_control_gym.actuators.catalogue import Entry, entry_of, parameters_of
+from otel_control_gym.actuators.entries import Entry
 from otel_control_gym.actuators.journal import FailedStage, Journal, Status
 from otel_control_gym.actuators.procedure import Check, Procedure
+from otel_control_gym.actuators.resolution import Resolved, resolve
 from otel_control_gym.actuators.transport import Busy, CallError, Refused, Unreachable
 from otel_control_gym.engine.clock import SECOND, seconds
 from otel_control_gym.engine.events import TouchedObject
@@ -43,20 +44,18 @@ CLOSE_SECONDS = 40.0  #: wall time that taking everything back may take when the
 Stage: TypeAlias = Literal["apply", "revert", "postcheck", "verify", "sustain"]
 _STAGES: tuple[Stage, ...] = ("revert", "verify", "apply", "postcheck", "sustain")  #: the order within one moment
 _STATUSES: dict[str, Status] = {"all": "applied", "some": "partial", "none": "unverified"}  #: by what the last look saw
-ProcedureFactory: TypeAlias = Callable[[msgspec.Struct, dict[str, Any], int | None], Procedure]
+ProcedureFactory: TypeAlias = Callable[[Resolved, str], Procedure]
 
 
 class _Attempt:
     """One action on its way: its record, its procedure, and the moments at which it wants to go on."""
 
-    def __init__(
-        self, request: Request, entry: Entry, record: ActionRecord, procedure: Procedure, duration: int | None
-    ) -> None:
+    def __init__(self, request: Request, resolved: Resolved, record: ActionRecord, procedure: Procedure) -> None:
         self.truth = request.truth
-        self.entry = entry
+        self.entry: Entry = resolved.entry
         self.record = record
         self.procedure = procedure
-        self.duration = duration  #: null: stays until something else changes it
+        self.duration = resolved.duration_ns  #: null: stays until something else changes it
         self.due: dict[Stage, int] = {}
         self.tries = 0
         self.touched = False  #: something may have been changed on the stand
@@ -73,9 +72,9 @@ class _Attempt:
         return self.record.settled is not None
 
     @property
-    def field(self) -> str:
+    def fields(self) -> tuple[str, ...]:
         """Return what the attempt writes."""
-        return self.procedure.field
+        return self.procedure.fields
 
     def next_due(self) -> int | None:
         """Return the next moment at which the attempt wants to go on."""
@@ -88,7 +87,7 @@ class Lifecycle:
     Args:
         settings: application, and the default duration of interventions.
         append: writes an event and returns when it is durable.
-        procedure_of: makes the procedure of an action, given its logged parameters and its duration [ns].
+        procedure_of: makes the procedure of an action as it was logged, under its id.
         seed: action ids derive from it.
     """
 
@@ -103,15 +102,12 @@ class Lifecycle:
 
     async def perform(self, request: Request, now: int) -> ActionRecord:
         """Log the request, check, apply; postchecks follow as due moments. Never raises for what the stand does."""
-        entry = entry_of(request.action)
-        parameters = parameters_of(request.action, self._settings.services)
-        duration = self._duration(request.action, entry)
-        record = await self._journal.request(request, entry, parameters, duration, now)
+        resolved = resolve(request.action, self._settings)
+        record = await self._journal.request(request, resolved, now)
         if isinstance(request.action, Noop):
             await self._journal.settled(record, "applied", now)  # nothing to check and nothing to apply
             return record
-        procedure = self._procedure_of(request.action, parameters, duration)
-        attempt = _Attempt(request, entry, record, procedure, duration)
+        attempt = _Attempt(request, resolved, record, self._procedure_of(resolved, record.action_id))
         conflict = self._conflict(attempt)
         self._open.append(attempt)
         if conflict is not None:
@@ -147,7 +143,7 @@ class Lifecycle:
 
     def in_force(self, *, truth: bool) -> list[ActionRecord]:
         """Return what was applied and not yet taken back, or overwritten by a later action on the same field."""
-        lasting = [item for item in self._lasting.values() if item.truth == truth]
+        lasting = list({item.record.action_id: item for item in self._lasting.values() if item.truth == truth}.values())
         applied = [
             item
             for item in self._open
@@ -194,8 +190,12 @@ class Lifecycle:
         return settled
 
     def _conflict(self, attempt: _Attempt) -> _Attempt | None:
-        """Return the open attempt of the same stream on the same field; across streams a rejection would give the truth away."""
-        same = (other for other in self._open if other.truth == attempt.truth and other.field == attempt.field)
+        """Return the open attempt of the same stream on a same field; across streams a rejection would give the truth away."""
+        same = (
+            other
+            for other in self._open
+            if other.truth == attempt.truth and any(field in other.fields for field in attempt.fields)
+        )
         return next(same, None)
 
     # --- stages ----------------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Lifecycle:
         if precheck.rejection:
             await self._reject(attempt, precheck.rejection, precheck.evidence, now)
             return False
-        await self._journal.passed(attempt.record, precheck.evidence, now)
+        await self._journal.passed(attempt.record, precheck.evidence, attempt.procedure.inverse(), now)
         return True
 
     async def _reject(self, attempt: _Attempt, reason: str, evidence: dict[str, Any], now: int) -> None:
@@ -245,19 +245,20 @@ class Lifecycle:
             await self._give_up(attempt, error, now)
             return
         attempt.tries = 0
-        self._lasting.pop((attempt.truth, attempt.field), None)
+        for field in attempt.fields:
+            self._lasting.pop((attempt.truth, field), None)
         await self._journal.applied(attempt.record, objects, now)
         attempt.due["postcheck"] = now + FIRST_LOOK
         if attempt.duration is not None:
             attempt.due["revert"] = now + attempt.duration
 
     async def _give_up(self, attempt: _Attempt, error: CallError, now: int) -> None:
-        """Log that nothing could be applied; if nobody knows whether it was, take it back as well as possible."""
+        """Log that it couldn't be applied; if some of it was, or nobody knows, take it back as well as possible."""
         await self._journal.failed(attempt.record, "apply", str(error), now)
         attempt.verdict = "failed"
         attempt.checked = True
         attempt.tries = 0
-        if attempt.doubtful and attempt.entry.reverse:
+        if (attempt.doubtful or attempt.procedure.begun) and attempt.entry.reverse:
             await self._revert(attempt, now)
         else:
             await self._settle(attempt, "failed", now)
@@ -334,7 +335,7 @@ class Lifecycle:
 
     async def _verify(self, attempt: _Attempt, now: int) -> None:
         try:
-            reversal = await attempt.procedure.reverted()
+            reversal = await attempt.procedure.reverted(now)
             verified, evidence = reversal.verified, reversal.evidence
         except CallError as error:
             verified, evidence = False, {"missing": str(error)}
@@ -375,18 +376,10 @@ class Lifecycle:
             await self._last_word(attempt, now)
             await self._settle(attempt, attempt.verdict, now)
 
-    # --- durations, statuses ---------------------------------------------------------------------------------------------
-
-    def _duration(self, action: msgspec.Struct, entry: Entry) -> int | None:
-        """Return how long the action lasts [ns]; interventions always end."""
-        given: int | None = getattr(action, "duration_seconds", None)
-        if given is None and entry.action_class == "intervention":
-            given = self._settings.granularity.action_duration_seconds
-        return None if given is None else given * SECOND
-
     async def _settle(self, attempt: _Attempt, status: Status, now: int) -> None:
         attempt.due.clear()
         self._open.remove(attempt)
         if attempt.duration is None and attempt.record.applied is not None and attempt.entry.reverse:
-            self._lasting[attempt.truth, attempt.field] = attempt
+            for field in attempt.fields:
+                self._lasting[attempt.truth, field] = attempt
         await self._journal.settled(attempt.record, status, now)

@@ -1,4 +1,7 @@
-"""The fields of Kubernetes and Chaos Mesh objects that checks look at, as structs; everything else is skipped while decoding."""
+"""The fields of Kubernetes objects that checks look at, as structs; everything else is skipped while decoding.
+
+Chaos Mesh's are in `chaos_objects`.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +12,43 @@ import msgspec
 from otel_control_gym.engine.events import TouchedObject
 
 __all__ = (
-    "Chaos",
+    "ConfigMapSource",
     "Container",
     "Deployment",
+    "EnvironmentSource",
     "Items",
     "Metadata",
+    "Part",
     "Pod",
-    "PodNetworkChaos",
+    "PodCondition",
     "ReplicaSet",
     "Resources",
-    "ScaleObject",
+    "ServiceObject",
+    "Variable",
 )
 
 T = TypeVar("T")
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of all parts: absent fields have Kubernetes' own defaults."""
 
 
-class OwnerReference(_Part, frozen=True, kw_only=True):
+class OwnerReference(Part, frozen=True, kw_only=True):
     """Who owns an object."""
 
     uid: str
     controller: bool = False
 
 
-class Metadata(_Part, frozen=True, kw_only=True):
+class Metadata(Part, frozen=True, kw_only=True):
     """Identity and versions of an object."""
 
     name: str = ""
     uid: str = ""
     resource_version: str = ""
     generation: int = 0
+    labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerReference, ...] | None = None
     deletion_timestamp: str | None = None
@@ -56,27 +63,58 @@ class Metadata(_Part, frozen=True, kw_only=True):
         return next((owner.uid for owner in self.owner_references or () if owner.controller), "")
 
 
-class Resources(_Part, frozen=True, kw_only=True):
+class Resources(Part, frozen=True, kw_only=True):
     """Requests and limits, as quantities."""
 
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
 
 
-class Container(_Part, frozen=True, kw_only=True):
+class Variable(Part, frozen=True, kw_only=True):
+    """An environment variable; one without a value takes it from elsewhere."""
+
+    name: str
+    value: str | None = None
+
+
+class ConfigMapSource(Part, frozen=True, kw_only=True):
+    """A ConfigMap by name."""
+
+    name: str = ""
+
+
+class EnvironmentSource(Part, frozen=True, kw_only=True):
+    """A ConfigMap all of whose keys are variables."""
+
+    config_map_ref: ConfigMapSource | None = None
+
+
+class Container(Part, frozen=True, kw_only=True):
     """A container of a template or a pod."""
 
     name: str
+    image: str = ""
     resources: Resources = Resources()
+    env: tuple[Variable, ...] = ()
+    env_from: tuple[EnvironmentSource, ...] = ()
+
+    def variable(self, name: str) -> Variable | None:
+        """Return an environment variable by name; None: it isn't there."""
+        return next((item for item in self.env if item.name == name), None)
+
+    @property
+    def config_maps(self) -> tuple[str, ...]:
+        """Return the ConfigMaps whose keys are variables."""
+        return tuple(item.config_map_ref.name for item in self.env_from if item.config_map_ref is not None)
 
 
-class PodSpec(_Part, frozen=True, kw_only=True):
+class PodSpec(Part, frozen=True, kw_only=True):
     """A pod's containers."""
 
     containers: tuple[Container, ...] = ()
 
 
-class Template(_Part, frozen=True, kw_only=True):
+class Template(Part, frozen=True, kw_only=True):
     """A pod template."""
 
     metadata: Metadata | None = None
@@ -88,7 +126,7 @@ class Template(_Part, frozen=True, kw_only=True):
         return (self.metadata.annotations if self.metadata else None) or {}
 
 
-class WorkloadSpec(_Part, frozen=True, kw_only=True):
+class WorkloadSpec(Part, frozen=True, kw_only=True):
     """What a Deployment or ReplicaSet should be."""
 
     replicas: int = 1
@@ -96,7 +134,7 @@ class WorkloadSpec(_Part, frozen=True, kw_only=True):
     template: Template = Template()
 
 
-class WorkloadStatus(_Part, frozen=True, kw_only=True):
+class WorkloadStatus(Part, frozen=True, kw_only=True):
     """What a Deployment or ReplicaSet is."""
 
     observed_generation: int = 0
@@ -106,7 +144,7 @@ class WorkloadStatus(_Part, frozen=True, kw_only=True):
     available_replicas: int = 0
 
 
-class Deployment(_Part, frozen=True, kw_only=True):
+class Deployment(Part, frozen=True, kw_only=True):
     """An apps/v1 Deployment."""
 
     metadata: Metadata
@@ -123,34 +161,43 @@ class ReplicaSet(Deployment, frozen=True, kw_only=True):
     """An apps/v1 ReplicaSet: the same shape, owned by a Deployment."""
 
 
-class ScaleObject(_Part, frozen=True, kw_only=True):
-    """An autoscaling/v1 Scale: metadata are the Deployment's."""
-
-    metadata: Metadata
-
-
-class PodCondition(_Part, frozen=True, kw_only=True):
+class PodCondition(Part, frozen=True, kw_only=True):
     """A condition of a pod or a chaos object."""
 
     type: str
     status: str
 
 
-class ContainerStatus(_Part, frozen=True, kw_only=True):
+class StateReason(Part, frozen=True, kw_only=True):
+    """Why a container waits, or ended."""
+
+    reason: str = ""
+
+
+class ContainerState(Part, frozen=True, kw_only=True):
+    """A container's state: waiting, terminated, or (neither) running."""
+
+    waiting: StateReason | None = None
+    terminated: StateReason | None = None
+
+
+class ContainerStatus(Part, frozen=True, kw_only=True):
     """A container as the kubelet sees it."""
 
     name: str
     restart_count: int = 0
+    state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
 
 
-class PodStatus(_Part, frozen=True, kw_only=True):
+class PodStatus(Part, frozen=True, kw_only=True):
     """A pod as the kubelet sees it."""
 
     conditions: tuple[PodCondition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
 
 
-class Pod(_Part, frozen=True, kw_only=True):
+class Pod(Part, frozen=True, kw_only=True):
     """A core/v1 Pod."""
 
     metadata: Metadata
@@ -168,86 +215,41 @@ class Pod(_Part, frozen=True, kw_only=True):
         """Return how often its containers were restarted."""
         return sum(item.restart_count for item in self.status.container_statuses)
 
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Return the reasons for which containers wait."""
+        return tuple(item.state.waiting.reason for item in self.status.container_statuses if item.state.waiting)
 
-class ChaosEvent(_Part, frozen=True, kw_only=True):
-    """An entry of a record's own history."""
-
-    type: str = ""
-    operation: str = ""
-    message: str = ""
-
-
-class ChaosRecord(_Part, frozen=True, kw_only=True):
-    """One target of a chaos object: `ns/pod` or `ns/pod/container`."""
-
-    id: str
-    selector_key: str = "."
-    phase: str = ""
-    injected_count: int = 0
-    recovered_count: int = 0
-    events: tuple[ChaosEvent, ...] = ()
+    @property
+    def ended_by(self) -> tuple[str, ...]:
+        """Return the reasons for which containers ended, now or the last time."""
+        ends = (state.terminated for item in self.status.container_statuses for state in (item.state, item.last_state))
+        return tuple(end.reason for end in ends if end is not None)
 
 
-class Experiment(_Part, frozen=True, kw_only=True):
-    """Phase and records of a chaos object."""
+class ServicePort(Part, frozen=True, kw_only=True):
+    """A port of a Service, and where it leads."""
 
-    desired_phase: str = ""
-    container_records: tuple[ChaosRecord, ...] | None = None
-
-
-class Instance(_Part, frozen=True, kw_only=True):
-    """A stressor in a container."""
-
-    uid: str = ""
+    name: str = ""
+    port: int
+    target_port: int | str = 0
 
 
-class ChaosStatus(_Part, frozen=True, kw_only=True):
-    """Status of a chaos object. `instances` is a map to stressors (StressChaos) or to generations (NetworkChaos)."""
+class ServiceSpec(Part, frozen=True, kw_only=True):
+    """Where a Service sends its traffic."""
 
-    conditions: tuple[PodCondition, ...] | None = None
-    experiment: Experiment = Experiment()
-    instances: dict[str, Instance | int] | None = None
-
-    def holds(self, condition: str) -> bool:
-        """Return whether a condition is True."""
-        return any(item.type == condition and item.status == "True" for item in self.conditions or ())
+    ports: tuple[ServicePort, ...] = ()
+    selector: dict[str, str] = {}
 
 
-class Chaos(_Part, frozen=True, kw_only=True):
-    """A StressChaos or NetworkChaos."""
+class ServiceObject(Part, frozen=True, kw_only=True):
+    """A core/v1 Service."""
 
     metadata: Metadata
-    status: ChaosStatus = ChaosStatus()
+    spec: ServiceSpec = ServiceSpec()
 
 
-class TrafficRule(_Part, frozen=True, kw_only=True):
-    """A rule of tc; `source` is `<namespace>/<NetworkChaos>`."""
-
-    source: str = ""
-
-
-class PodNetworkSpec(_Part, frozen=True, kw_only=True):
-    """The rules that a pod should have."""
-
-    tcs: tuple[TrafficRule, ...] | None = None
-
-
-class PodNetworkStatus(_Part, frozen=True, kw_only=True):
-    """What the daemon made of them."""
-
-    observed_generation: int = 0
-    failed_message: str = ""
-
-
-class PodNetworkChaos(_Part, frozen=True, kw_only=True):
-    """The network rules of one pod, named like it."""
-
-    metadata: Metadata
-    spec: PodNetworkSpec = PodNetworkSpec()
-    status: PodNetworkStatus = PodNetworkStatus()
-
-
-class Items(_Part, Generic[T], frozen=True, kw_only=True):
+class Items(Part, Generic[T], frozen=True, kw_only=True):
     """A list answer."""
 
     items: tuple[T, ...] = ()

@@ -4,28 +4,65 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypedDict
 
-import msgspec
-
-from otel_control_gym.actuators.actions import CpuPressure, NetworkDelay, Restart, Scale, SetResources, SetWorkload
-from otel_control_gym.actuators.chaos import CpuPressureProcedure, NetworkDelayProcedure
-from otel_control_gym.actuators.kubernetes import (
-    DeploymentClient,
-    RestartProcedure,
-    ScaleProcedure,
-    SetResourcesProcedure,
+from otel_control_gym.actuators.actions import (
+    DeletePod,
+    DisableGroup,
+    EnableGroup,
+    Restart,
+    RollbackConfig,
+    RolloutConfig,
+    Scale,
+    SetAutoscaler,
+    SetResources,
+    SetWorkload,
+    ShiftTraffic,
+)
+from otel_control_gym.actuators.autoscaling import AutoscalerProcedure
+from otel_control_gym.actuators.bad_configs import BadAddressProcedure, BadImageProcedure, BadPortProcedure
+from otel_control_gym.actuators.chaos import Injection
+from otel_control_gym.actuators.deployments import DeploymentClient
+from otel_control_gym.actuators.flags import FeatureFlagProcedure, FlagClient, open_flags
+from otel_control_gym.actuators.interventions import (
+    BadConfig,
+    CpuPressure,
+    DependencyOutage,
+    FeatureFlag,
+    MemoryPressure,
+    NetworkDelay,
+    NetworkPartition,
+    PacketLoss,
+    PodKill,
+    RestartLoop,
 )
 from otel_control_gym.actuators.kubernetes_client import KubernetesClient, open_kubernetes
 from otel_control_gym.actuators.lifecycle import Lifecycle
+from otel_control_gym.actuators.network_chaos import EdgeProcedure, IsolationProcedure, delay_block, loss_block
+from otel_control_gym.actuators.outages import OutageProcedure
+from otel_control_gym.actuators.pod_chaos import PodKillProcedure, RestartLoopProcedure
+from otel_control_gym.actuators.pod_deletion import DeletePodProcedure
 from otel_control_gym.actuators.procedure import Procedure
+from otel_control_gym.actuators.resolution import Resolved, group_members
+from otel_control_gym.actuators.rollbacks import RollbackProcedure
+from otel_control_gym.actuators.rollouts import RestartProcedure, RolloutConfigProcedure, SetResourcesProcedure
+from otel_control_gym.actuators.scaling import GroupProcedure, ScaleProcedure
+from otel_control_gym.actuators.stress import CpuPressureProcedure, MemoryPressureProcedure
+from otel_control_gym.actuators.traffic import ShiftTrafficProcedure
 from otel_control_gym.actuators.workload import LoadGenerator, SetWorkloadProcedure, open_load_generator
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.protocols import Append, Endpoints
 from otel_control_gym.engine.randomness import derive_seed, draw_identifier
-from otel_control_gym.engine.settings import RunSettings, ServiceConfiguration
+from otel_control_gym.engine.settings import RunSettings, Service, ServiceConfiguration
 
 __all__ = ("open_actuators",)
+
+_PARTITION = {"action": "partition"}
+
+
+class _Ends(TypedDict):
+    source: str
+    target: str
 
 
 class _Procedures:
@@ -35,53 +72,147 @@ class _Procedures:
         self,
         kubernetes: KubernetesClient,
         load_generator: LoadGenerator,
+        flags: FlagClient,
         services: ServiceConfiguration,
         namespace: str,
         new_name: Callable[[], str],
     ) -> None:
-        self._kubernetes, self._load_generator = kubernetes, load_generator
+        self._kubernetes, self._load_generator, self._flags = kubernetes, load_generator, flags
         self._services, self._namespace, self._new_name = services, namespace, new_name
 
-    def __call__(self, action: msgspec.Struct, parameters: dict[str, Any], duration: int | None) -> Procedure:
-        match action:
+    def __call__(self, resolved: Resolved, action_id: str) -> Procedure:
+        labels = {"otel-control-gym/action": action_id}
+        if resolved.entry.action_class == "intervention":
+            return self._intervention(resolved, labels)
+        return self._action(resolved, labels)
+
+    def _action(self, resolved: Resolved, labels: dict[str, str]) -> Procedure:
+        parameters, target = resolved.parameters, resolved.target
+        match resolved.action:
             case Scale():
-                return ScaleProcedure(self._client(action.target), self._services.services[action.target], action)
+                return ScaleProcedure(*self._service(target), parameters["replicas"])
             case Restart():
-                return RestartProcedure(self._client(action.target), self._services.services[action.target], action)
+                return RestartProcedure(*self._service(target))
+            case DeletePod():
+                return DeletePodProcedure(
+                    *self._service(target), count=parameters["count"], grace_seconds=parameters["grace_seconds"]
+                )
+            case EnableGroup() | DisableGroup():
+                members = [self._service(name) for name in group_members(self._services, target)]
+                return GroupProcedure(members, enable=isinstance(resolved.action, EnableGroup))
+            case RolloutConfig():
+                return RolloutConfigProcedure(
+                    *self._service(target),
+                    environment=parameters["env"],
+                    by_config_map=parameters.get("via") == "config_map",
+                    labels=labels,
+                )
+            case RollbackConfig():
+                return RollbackProcedure(*self._service(target), parameters.get("revision"))
             case SetResources():
-                return SetResourcesProcedure(
-                    self._client(action.target), self._services.services[action.target], action
+                return SetResourcesProcedure(*self._service(target), parameters)
+            case SetAutoscaler():
+                return AutoscalerProcedure(*self._service(target), parameters, labels)
+            case ShiftTraffic():
+                edges = [edge for edge in self._services.edges if edge.target == target]
+                return ShiftTrafficProcedure(
+                    *self._service(target),
+                    version=parameters["version"],
+                    weight_percent=parameters["weight_percent"],
+                    via=parameters["via"],
+                    sticky=any(edge.connection == "sticky" for edge in edges),
+                    labels=labels,
                 )
             case SetWorkload():
-                return SetWorkloadProcedure(self._load_generator, action)
+                return SetWorkloadProcedure(self._load_generator, parameters)
+            case _:
+                raise TypeError(f"{type(resolved.action).__name__} is no action of the catalogue")
+
+    def _intervention(self, resolved: Resolved, labels: dict[str, str]) -> Procedure:
+        parameters, target = resolved.parameters, resolved.target
+        injection = self._injection(resolved, labels)
+        match resolved.action:
             case CpuPressure():
                 strength = {key: parameters[key] for key in ("workers", "load_percent")}
-                return CpuPressureProcedure(
-                    self._kubernetes, self._namespace, target=action.target, **strength, **self._chaos(action, duration)
+                return CpuPressureProcedure(injection, target=target, **strength)
+            case MemoryPressure():
+                return MemoryPressureProcedure(
+                    injection,
+                    target=target,
+                    size_bytes=parameters["size_bytes"],
+                    ramp=parameters["shape"] == "ramp",
                 )
             case NetworkDelay():
-                strength = {key: parameters[key] for key in ("latency_ms", "jitter_ms")}
-                source, _, target = action.target.partition("->")
-                return NetworkDelayProcedure(
-                    self._kubernetes,
-                    self._namespace,
-                    source=source,
+                block = delay_block(parameters["latency_ms"], parameters["jitter_ms"])
+                return EdgeProcedure(injection, **_ends(target), block=block)
+            case PacketLoss():
+                return EdgeProcedure(injection, **_ends(target), block=loss_block(parameters["loss_percent"]))
+            case NetworkPartition():
+                return EdgeProcedure(injection, **_ends(target), block=_PARTITION, percent=parameters["pods_percent"])
+            case PodKill():
+                return PodKillProcedure(
+                    injection,
                     target=target,
-                    **strength,
-                    **self._chaos(action, duration),
+                    percent=parameters["pods_percent"],
+                    grace_seconds=parameters["grace_seconds"],
+                )
+            case RestartLoop():
+                return RestartLoopProcedure(
+                    injection,
+                    target=target,
+                    percent=parameters["pods_percent"],
+                    every_seconds=parameters["every_seconds"],
+                )
+            case DependencyOutage():
+                return self._outage(target, parameters, injection)
+            case BadConfig():
+                return self._mistake(target, parameters)
+            case FeatureFlag():
+                return FeatureFlagProcedure(
+                    self._flags,
+                    flag=parameters["flag"],
+                    variant=parameters["variant"],
+                    nil=parameters["intensity"] == "zero",
                 )
             case _:
-                raise TypeError(f"{type(action).__name__} is no action of the catalogue")
+                raise TypeError(f"{type(resolved.action).__name__} is no intervention of the catalogue")
 
-    def _client(self, target: str) -> DeploymentClient:
-        return DeploymentClient(self._kubernetes, self._namespace, target)
+    def _outage(self, target: str, parameters: dict[str, Any], injection: Injection) -> Procedure:
+        match parameters["mechanism"]:
+            case "scale_to_zero":
+                return OutageProcedure(*self._service(target))
+            case "partition":
+                return IsolationProcedure(injection, target=target, block=_PARTITION)
+            case _:
+                return IsolationProcedure(injection, target=target, block=delay_block(parameters["latency_ms"], 0))
 
-    def _chaos(self, action: CpuPressure | NetworkDelay, duration: int | None) -> dict[str, Any]:
-        return {
-            "duration_seconds": (duration or 0) // SECOND,
-            "persistent": action.persistence == "workload",
-            "new_name": self._new_name,
-        }
+    def _mistake(self, edge: str, parameters: dict[str, Any]) -> Procedure:
+        source, _, target = edge.partition("->")
+        match parameters["mistake"]:
+            case "image":
+                return BadImageProcedure(*self._service(source))
+            case "target_port":
+                return BadPortProcedure(*self._service(source), target=target)
+            case _:
+                return BadAddressProcedure(*self._service(source), target=target, wrong=parameters["wrong"])
+
+    def _service(self, name: str) -> tuple[DeploymentClient, Service]:
+        return DeploymentClient(self._kubernetes, self._namespace, name), self._services.services[name]
+
+    def _injection(self, resolved: Resolved, labels: dict[str, str]) -> Injection:
+        return Injection(
+            kubernetes=self._kubernetes,
+            namespace=self._namespace,
+            duration_seconds=(resolved.duration_ns or 0) // SECOND,
+            persistent=resolved.parameters.get("persistence") == "workload",
+            new_name=self._new_name,
+            labels=labels,
+        )
+
+
+def _ends(edge: str) -> _Ends:
+    source, _, target = edge.partition("->")
+    return _Ends(source=source, target=target)
 
 
 @asynccontextmanager
@@ -100,6 +231,10 @@ async def open_actuators(
         count += 1
         return f"ocg-{draw_identifier(names, count, length=10)}"
 
-    async with open_kubernetes(endpoints) as kubernetes, open_load_generator(endpoints) as load_generator:
-        procedures = _Procedures(kubernetes, load_generator, settings.services, endpoints.namespace, new_name)
+    async with (
+        open_kubernetes(endpoints) as kubernetes,
+        open_load_generator(endpoints) as load_generator,
+        open_flags(endpoints) as flags,
+    ):
+        procedures = _Procedures(kubernetes, load_generator, flags, settings.services, endpoints.namespace, new_name)
         yield Lifecycle(settings, append, procedures, seed=seed)

@@ -5,31 +5,31 @@ Each function answers with what it saw and one of three verdicts: `all` (every p
 
 The traps these rules answer: status from before the write (`observedGeneration` is compared with the generation that the write made);
 pods of the old template counted as new (ReplicaSets are told apart by UID and template); terminating pods (not in
-`status.replicas`); AllInjected without a single injection; conditions that lag the records by one pass; network rules that were
-accepted but sit in no pod; pods that were replaced after they were targeted.
+`status.replicas`). Those of injections are in `injections`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from otel_control_gym.actuators.objects import Chaos, Container, Deployment, Pod, PodNetworkChaos, ReplicaSet
+from otel_control_gym.actuators.objects import Container, Deployment, Pod, ReplicaSet
 from otel_control_gym.actuators.procedure import Check
 from otel_control_gym.actuators.quantities import parse_quantity
 
 __all__ = (
     "Target",
-    "check_injection",
+    "check_deletion",
+    "check_environment",
     "check_resources",
     "check_restart",
+    "check_rollout",
     "check_scale",
-    "check_users",
-    "missing_rules",
-    "missing_stressors",
-    "replaced",
+    "check_template",
+    "check_workload",
 )
 
 
@@ -68,7 +68,7 @@ def check_restart(
     evidence: dict[str, Any] = {"mark": mark}
     if deployment.spec.template.annotations.get(annotation) != mark:
         return Check(seen="none", evidence=evidence | {"missing": "the Deployment's template doesn't carry the mark"})
-    return _check_rollout(deployment, marked, generation=generation, evidence=evidence)
+    return check_rollout(deployment, marked, generation=generation, evidence=evidence)
 
 
 def check_resources(
@@ -85,18 +85,87 @@ def check_resources(
     evidence: dict[str, Any] = {"resources": {kind: dict(values) for kind, values in resources.items()}}
     if not _has(deployment.container(container), resources):
         return Check(seen="none", evidence=evidence | {"missing": "the Deployment's template doesn't have them"})
-    check = _check_rollout(deployment, matching, generation=generation, evidence=evidence)
+    check = check_rollout(deployment, matching, generation=generation, evidence=evidence)
+    return _check_pods(check, deployment, matching, pods, container, lambda item: _has(item, resources))
+
+
+def check_environment(
+    deployment: Deployment,
+    sets: Iterable[ReplicaSet],
+    pods: Iterable[Pod],
+    *,
+    container: str,
+    variables: Mapping[str, str | None],
+    config_maps: tuple[str, ...],
+    generation: int,
+) -> Check:
+    """Judge a change of the environment: template, its ReplicaSet and every pod of that have it."""
+
+    def fits(item: Container) -> bool:
+        found = {name: item.variable(name) for name in variables}
+        same = all(
+            (found[name] is None) if value is None else (found[name] is not None and found[name].value == value)  # type: ignore[union-attr]
+            for name, value in variables.items()
+        )
+        return same and item.config_maps == config_maps
+
+    matching = [item for item in sets if fits(item.container(container))]
+    evidence: dict[str, Any] = {"variables": sorted(variables), "config_maps": list(config_maps)}
+    if not fits(deployment.container(container)):
+        return Check(seen="none", evidence=evidence | {"missing": "the Deployment's template hasn't this environment"})
+    check = check_rollout(deployment, matching, generation=generation, evidence=evidence)
+    return _check_pods(check, deployment, matching, pods, container, fits)
+
+
+def check_template(
+    deployment: Deployment, sets: Iterable[ReplicaSet], *, holds: bool, replica_sets: Sequence[str], generation: int
+) -> Check:
+    """Judge a rollout to a template: the Deployment `holds` it, and those named have it."""
+    if not holds:
+        return Check(seen="none", evidence={"missing": "the Deployment hasn't the revision's template"})
+    matching = [item for item in sets if item.metadata.name in replica_sets]
+    return check_rollout(deployment, matching, generation=generation, evidence={})
+
+
+def check_deletion(
+    pods: Sequence[Pod], *, targets: Sequence[Target], deleted: Sequence[str], ready_before: int
+) -> Check:
+    """Judge a deletion: every target is gone by UID (and by us), and as many pods are ready as before."""
+    present = {pod.metadata.uid: pod for pod in pods}
+    gone = [target.pod for target in targets if target.uid in deleted and target.uid not in present]
+    leaving = [
+        target.pod
+        for target in targets
+        if target.uid in deleted and target.uid in present and present[target.uid].metadata.deletion_timestamp
+    ]
+    ready = sum(pod.ready for pod in pods)
+    evidence: dict[str, Any] = {"pods_gone": gone, "pods_leaving": leaving, "pods_ready": ready}
+    if len(gone) == len(targets) and ready >= ready_before:
+        return Check(seen="all", evidence=evidence)
+    missing = "not all pods are gone" if len(gone) < len(targets) else "their replacements aren't all ready"
+    return Check(seen="some" if gone or leaving else "none", evidence=evidence | {"missing": missing})
+
+
+def _check_pods(
+    check: Check,
+    deployment: Deployment,
+    sets: Iterable[ReplicaSet],
+    pods: Iterable[Pod],
+    container: str,
+    fits: Callable[[Container], bool],
+) -> Check:
+    """Judge the pods of a rollout that is complete: each has what the template has."""
     if check.seen != "all":
         return check
-    owners = {item.metadata.uid for item in matching}
+    owners = [item.metadata.uid for item in sets]
     own = [pod for pod in pods if pod.metadata.owner_uid in owners and pod.metadata.deletion_timestamp is None]
-    right = [pod for pod in own if all(_has(item, resources) for item in pod.spec.containers if item.name == container)]
-    evidence = check.evidence | {"pods": len(own), "pods_with_resources": len(right)}
+    right = [pod for pod in own if all(fits(item) for item in pod.spec.containers if item.name == container)]
+    evidence = check.evidence | {"pods": len(own), "pods_as_wanted": len(right)}
     complete = len(right) == len(own) == deployment.spec.replicas
     return Check(seen="all" if complete else "some", evidence=evidence)
 
 
-def _check_rollout(
+def check_rollout(
     deployment: Deployment, candidates: Sequence[ReplicaSet], *, generation: int, evidence: dict[str, Any]
 ) -> Check:
     """Judge a rollout to one of the candidates (those with the wanted template, of this Deployment)."""
@@ -136,78 +205,22 @@ def _has(container: Container, resources: Mapping[str, Mapping[str, str | None]]
     return True
 
 
-def check_users(*, target: int, active: int, users: int) -> Check:
-    """Judge a change of the workload by the load generator's own account."""
-    evidence = {"users_target": target, "users_active": active}
-    if target == active == users:
-        return Check(seen="all", evidence=evidence)
-    missing = f"{users} users were asked for"
-    return Check(seen="some" if target == users else "none", evidence=evidence | {"missing": missing})
+def check_workload(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Check:
+    """Judge a change of the workload by the load generator's own account.
 
-
-def replaced(targets: Sequence[Target], pods: Iterable[Pod], *, by_container: bool) -> tuple[str, ...]:
-    """Return the targets that aren't what they were: gone, of another UID, or (stress) with a restarted container."""
-    present = {pod.metadata.name: pod for pod in pods}
-    lost = []
-    for target in targets:
-        pod = present.get(target.pod)
-        same = pod is not None and pod.metadata.uid == target.uid
-        if not same or (by_container and pod is not None and pod.restarts != target.restarts):
-            lost.append(target.pod)
-    return tuple(lost)
-
-
-def missing_stressors(chaos: Chaos, *, namespace: str, container: str, targets: Sequence[Target]) -> tuple[str, ...]:
-    """Return the targets for which a StressChaos names no stressor."""
-    instances = chaos.status.instances or {}
-    names = [(target.pod, instances.get(f"{namespace}/{target.pod}/{container}")) for target in targets]
-    return tuple(pod for pod, item in names if item is None or isinstance(item, int) or not item.uid)
-
-
-def missing_rules(rules: Iterable[PodNetworkChaos], *, source: str, targets: Sequence[Target]) -> tuple[str, ...]:
-    """Return the targets whose pod has no observed, faultless traffic rule of the NetworkChaos `source`."""
-    sound = {
-        item.metadata.name
-        for item in rules
-        if any(rule.source == source for rule in item.spec.tcs or ())
-        and item.status.observed_generation >= item.metadata.generation
-        and not item.status.failed_message
-    }
-    return tuple(target.pod for target in targets if target.pod not in sound)
-
-
-def check_injection(
-    chaos: Chaos,
-    *,
-    record_ids: Sequence[str],
-    lost: Sequence[str],
-    affected: Sequence[Target],
-    without_effect: Sequence[str],
-) -> Check:
-    """Judge an injection.
-
-    `record_ids` are the records that there must be; `lost` the targets that were replaced since; `affected` the targets at which the
-    mechanism itself (stressor, traffic rule) must be seen, `without_effect` those of them at which it isn't.
+    `found` and `wanted` hold users_target, users_active, rate_per_s, mix (shares by flow); only what is wanted is compared.
     """
-    records = {record.id: record for record in chaos.status.experiment.container_records or ()}
-    injected = [
-        key
-        for key in record_ids
-        if key in records and records[key].injected_count >= 1 and records[key].phase == "Injected"
-    ]
-    messages = [record.events[-1].message for record in records.values() if record.events and record.events[-1].message]
-    evidence: dict[str, Any] = {
-        "records": len(records),
-        "records_expected": len(record_ids),
-        "records_injected": len(injected),
-        "all_injected": chaos.status.holds("AllInjected"),
-        "targets_replaced": list(lost),
-        "targets_without_effect": list(without_effect),
-    }
-    if messages:
-        evidence["message"] = messages[-1]
-    complete = len(injected) == len(record_ids) == len(records) and chaos.status.holds("AllInjected")
-    if complete and not lost and not without_effect:
+    evidence = {key: found.get(key) for key in wanted}
+    differing = [key for key, value in wanted.items() if not _same(found.get(key), value)]
+    if not differing:
         return Check(seen="all", evidence=evidence)
-    somewhere = bool(injected) and len(without_effect) < len(affected)
-    return Check(seen="some" if somewhere else "none", evidence=evidence)
+    evidence["missing"] = f"{', '.join(differing)}: not what was asked for yet"
+    return Check(seen="some" if differing == ["users_active"] else "none", evidence=evidence)
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(_same(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, float):
+        return isinstance(found, int | float) and math.isclose(found, wanted, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(found == wanted)

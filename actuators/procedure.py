@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from otel_control_gym.engine.events import TouchedObject
+from otel_control_gym.engine.events import InverseCall, TouchedObject
 
 __all__ = ("Check", "Precheck", "Procedure", "Reversal")
 
@@ -40,12 +40,21 @@ class Procedure(Protocol):
     """An attempt's dealings with the stand. Every stage can be repeated: calls are absolute, objects have fixed names."""
 
     @property
-    def field(self) -> str:
-        """What it writes, e.g. `scale:checkout`: two attempts on one field exclude each other."""
+    def fields(self) -> tuple[str, ...]:
+        """What it writes, e.g. `scale:checkout`: two attempts that share a field exclude each other."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether some of the writes of the last `apply` were answered: if a later one is refused, they must be taken back."""
         ...
 
     async def precheck(self) -> Precheck:
         """Look whether the action may be applied, and remember what the way back needs."""
+        ...
+
+    def inverse(self) -> tuple[InverseCall, ...]:
+        """Return the calls that take the change back, in their order; known once the precheck has passed."""
         ...
 
     async def apply(self, now: int, /) -> tuple[TouchedObject, ...]:
@@ -64,6 +73,6 @@ class Procedure(Protocol):
         """Take the change back; also right after an `apply` whose answer was lost."""
         ...
 
-    async def reverted(self) -> Reversal:
+    async def reverted(self, now: int, /) -> Reversal:
         """Look whether the change is gone."""
         ...

@@ -8,6 +8,8 @@ What makes this hard:
 - **Times.** Watches carry none. An object shows when it changed last, in whole seconds, or not at all. All four watches share one sequence
   of versions, so a row's time is the newest that was shown up to its version, within the barriers before and after it.
 - **Truth.** Events about chaos objects say what is injected and when: they go to the truth stream.
+- **Foreign hands.** Whoever changes the stand behind the gym's back acts on it: `external` makes actions of it, public ones, or (of a chaos
+  object) of the truth stream.
 """
 
 from __future__ import annotations
@@ -20,10 +22,18 @@ import aiohttp
 import anyio
 import msgspec
 
+from otel_control_gym.collectors.external import (
+    Foreign,
+    deleted_pod,
+    external_events,
+    foreign_change,
+    told_of_deletion,
+)
 from otel_control_gym.collectors.gaps import Gaps
-from otel_control_gym.collectors.kubernetes_client import open_kubernetes
+from otel_control_gym.collectors.kubernetes_client import KubernetesReader, open_kubernetes
 from otel_control_gym.collectors.kubernetes_rows import (
     EventObject,
+    ManagedObject,
     PodObject,
     WorkloadObject,
     event_row,
@@ -54,6 +64,16 @@ _KINDS: tuple[tuple[str, str, type[Any]], ...] = (
     ("Pod", "api/v1/namespaces/{}/pods", PodObject),
     ("Event", "api/v1/namespaces/{}/events", EventObject),
 )
+#: watched for who changes them alone; a cluster may lack some of these APIs
+_OTHERS: tuple[tuple[str, str], ...] = (
+    ("Service", "api/v1/namespaces/{}/services"),
+    ("HorizontalPodAutoscaler", "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers"),
+    ("HTTPRoute", "apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"),
+    ("NetworkChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/networkchaos"),
+    ("PodChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/podchaos"),
+    ("StressChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/stresschaos"),
+)
+_NOT_FOUND = 404
 
 
 class KubernetesCollector:
@@ -71,6 +91,9 @@ class KubernetesCollector:
         self._pods: list[PodTransition] = []
         self._rollouts: list[RolloutStatus] = []
         self._events: dict[bool, list[KubernetesEvent]] = {False: [], True: []}
+        self._seen: dict[str, Any] = {}  # UID -> the object as it was delivered last
+        self._external: list[tuple[Event, bool]] = []
+        self._ending: list[tuple[Delivery[Any], Any, int]] = []  # pods that began to end: delivery, before, time
 
     def open(self) -> AbstractAsyncContextManager[None]:
         """List everything, then watch.
@@ -90,11 +113,26 @@ class KubernetesCollector:
                 except (aiohttp.ClientError, OSError, TimeoutError) as error:
                     url = f"{self._endpoints.kubernetes}/{path}"
                     raise StandError(f"the Kubernetes API can't be listed at {url}: {error}") from error
+            await self._watch_others(kubernetes)
             async with anyio.create_task_group() as tasks:
                 for watch in self._watches.values():
                     await tasks.start(watch.follow)
                 yield
                 tasks.cancel_scope.cancel()
+
+    async def _watch_others(self, kubernetes: KubernetesReader) -> None:
+        """List what is watched for foreign hands alone; an API that the cluster hasn't got is left out."""
+        for name, pattern in _OTHERS:
+            watch = Watch(kubernetes, pattern.format(self._endpoints.namespace), ManagedObject, self._announce)
+            try:
+                await watch.list(initial=True)
+            except aiohttp.ClientResponseError as error:
+                if error.status != _NOT_FOUND:
+                    raise StandError(f"the Kubernetes API's {name} can't be listed: {error}") from error
+                continue
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise StandError(f"the Kubernetes API's {name} can't be listed: {error}") from error
+            self._watches[name] = watch
 
     def _announce(self) -> None:
         self._progress.set()
@@ -110,7 +148,7 @@ class KubernetesCollector:
             if waited.cancelled_caught:
                 await self._catch_up(wanted)
                 break
-        self._take(barrier.time)
+        self._take(barrier)
         reasons = [f"{name}: {gap}" for name, watch in self._watches.items() for gap in watch.gaps]
         reasons += [f"{name}: {watch.broken}" for name, watch in self._watches.items() if watch.broken]
         for watch in self._watches.values():
@@ -129,7 +167,7 @@ class KubernetesCollector:
     def _behind(self, wanted: int) -> bool:
         return any(watch.version < wanted and not watch.broken for watch in self._watches.values())
 
-    def _take(self, until: int) -> None:
+    def _take(self, barrier: Barrier) -> None:
         """Give every change since the last barrier its time, and make rows."""
         found: list[tuple[int, int, str, Delivery[Any]]] = []
         for number, (name, watch) in enumerate(self._watches.items()):
@@ -138,8 +176,11 @@ class KubernetesCollector:
         for _, _, name, delivery in sorted(found, key=lambda item: item[:2]):
             shown = delivery.object.moment()
             if shown > self._newest:
-                self._newest = min(shown, until)
-            self._row(name, delivery, max(self._newest, self._gaps.since))
+                self._newest = min(shown, barrier.time)
+            time = max(self._newest, self._gaps.since)
+            self._row(name, delivery, time)
+            self._notice(name, delivery, time)
+        self._notice_deletions(barrier)
 
     def _row(self, name: str, delivery: Delivery[Any], time: int) -> None:
         if name == "Pod":
@@ -149,12 +190,58 @@ class KubernetesCollector:
                 self._events[is_truth(delivery.object)].append(event_row(delivery.object, time))
         elif name == "Deployment":
             self._rollouts.append(rollout_row(delivery.object, "Deployment", delivery.change, time))
-        else:
+        elif name == "ReplicaSet":
             self._rollouts.append(rollout_row(delivery.object, "ReplicaSet", delivery.change, time))
+
+    def _notice(self, name: str, delivery: Delivery[Any], time: int) -> None:
+        """Make an action of a change by a foreign hand."""
+        found, metadata = delivery.object, delivery.object.metadata
+        if name == "Event":
+            return
+        before = self._seen.get(metadata.uid)
+        if delivery.change == "deleted":
+            self._seen.pop(metadata.uid, None)
+        else:
+            self._seen[metadata.uid] = found
+        if delivery.initial or name == "ReplicaSet":
+            return
+        if name == "Pod":
+            self._ending.append((delivery, before, time))
+        else:
+            foreign = foreign_change(before, found, delivery.change, counted=not name.endswith("Chaos"))
+            if foreign is not None:
+                self._tell(foreign, name, delivery, time)
+
+    def _notice_deletions(self, barrier: Barrier) -> None:
+        """Make actions of pods that were deleted by hand, once the Events of the same time are in: on a cluster that may take a barrier."""
+        told = told_of_deletion(self._events[False])
+        waiting = []
+        for delivery, before, time in self._ending:
+            if not barrier.exact and time >= self._gaps.since:
+                waiting.append((delivery, before, time))
+                continue
+            owned = delivery.object.metadata.owner_uid in self._seen  # else its whole ReplicaSet went
+            foreign = deleted_pod(before, delivery.object, delivery.change, told) if owned else None
+            if foreign is not None:
+                self._tell(foreign, "Pod", delivery, time)
+        self._ending = waiting
+
+    def _tell(self, foreign: Foreign, kind: str, delivery: Delivery[Any], time: int) -> None:
+        metadata = delivery.object.metadata
+        events = external_events(
+            foreign,
+            kind=kind,
+            name=metadata.name,
+            uid=metadata.uid,
+            version=delivery.version,
+            service=metadata.service,
+            time=time,
+        )
+        self._external += [(event, kind.endswith("Chaos")) for event in events]
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return rollouts, pods, Events; rows in the order of their resourceVersions, which is that of their times."""
-        events: list[tuple[Event, bool]] = []
+        events, self._external = self._external, []
         if self._rollouts:
             events.append((RolloutsObserved(time=now, rows=tuple(self._rollouts)), False))
         if self._pods:

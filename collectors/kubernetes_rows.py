@@ -1,5 +1,5 @@
-"""Kubernetes objects ➜ rows, as pure functions. Only the fields below are decoded: env values, managed fields and annotations never
-get as far as the log.
+"""Kubernetes objects ➜ rows, as pure functions. Only the fields below are decoded: env values and annotations never get as far as the
+log; of managed fields it is told who wrote them, and their names.
 
 `moment` is the newest time that an object shows of itself, or 0. Kubernetes' stamps have one second, and some changes leave none (a
 Deployment that scales): `kubernetes` puts those in the order of their resourceVersions.
@@ -16,7 +16,18 @@ import msgspec
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import KubernetesEvent, PodTransition, RolloutStatus
 
-__all__ = ("Change", "EventObject", "PodObject", "WorkloadObject", "event_row", "is_truth", "pod_row", "rollout_row")
+__all__ = (
+    "Change",
+    "EventObject",
+    "KubernetesEvent",
+    "ManagedObject",
+    "PodObject",
+    "WorkloadObject",
+    "event_row",
+    "is_truth",
+    "pod_row",
+    "rollout_row",
+)
 
 Change = Literal["added", "modified", "deleted"]
 _SERVICE_LABELS = ("opentelemetry.io/name", "app.kubernetes.io/component")
@@ -31,6 +42,36 @@ _SUFFIXES = {
 
 class _Part(msgspec.Struct, rename="camel"):
     """Base of all parts."""
+
+
+class FieldManager(_Part):
+    """Who has written fields of an object, and which (`fieldsV1`: names as keys)."""
+
+    manager: str = ""
+    operation: str = ""
+    subresource: str = ""
+    time: str = ""
+    fields: dict[str, Any] = msgspec.field(default_factory=dict, name="fieldsV1")
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Return what tells the entries of one object apart."""
+        return (self.manager, self.operation, self.subresource)
+
+    def paths(self) -> tuple[str, ...]:
+        """Return the fields as paths, sorted; of entries of lists their list's."""
+        return tuple(sorted(set(_paths(self.fields, ()))))
+
+
+def _paths(fields: dict[str, Any], prefix: tuple[str, ...]) -> Iterable[str]:
+    inner = {key: value for key, value in fields.items() if key.startswith("f:") or key.startswith(("k:", "v:"))}
+    if not inner:
+        return [".".join(prefix)] if prefix else []
+    found: list[str] = []
+    for key, value in inner.items():
+        step = (*prefix, key[2:]) if key.startswith("f:") else prefix
+        found += _paths(value, step)
+    return found
 
 
 class Owner(_Part):
@@ -52,6 +93,7 @@ class Metadata(_Part):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: list[Owner] | None = None
+    managed_fields: list[FieldManager] | None = None
 
     @property
     def service(self) -> str:
@@ -63,6 +105,17 @@ class Metadata(_Part):
     def owner_uid(self) -> str:
         """Return the UID of the controlling owner, or an empty text."""
         return next((owner.uid for owner in self.owner_references or [] if owner.controller), "")
+
+
+class ManagedObject(_Part):
+    """Any object, as far as its metadata."""
+
+    metadata: Metadata
+
+    def moment(self) -> int:
+        """Return the newest time that the object shows [ns], or 0."""
+        stamps = [self.metadata.creation_timestamp, self.metadata.deletion_timestamp]
+        return _newest([*stamps, *(entry.time for entry in self.metadata.managed_fields or [])])
 
 
 class Condition(_Part):
@@ -166,10 +219,9 @@ class WorkloadStatus(_Part):
     conditions: list[Condition] | None = None
 
 
-class WorkloadObject(_Part):
+class WorkloadObject(ManagedObject):
     """An apps/v1 Deployment or ReplicaSet."""
 
-    metadata: Metadata
     spec: WorkloadSpec
     status: WorkloadStatus = msgspec.field(default_factory=WorkloadStatus)
 

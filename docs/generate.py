@@ -1,7 +1,7 @@
 """Writes the pages of docs/reference that follow from the code; `make docs` runs it, a test compares (tests/repository).
 
-In: the events, the settings, the tables' schemas. Out: Markdown. Field comments (`#:`) are read from the sources, because Python forgets
-them; everything else is asked of the classes themselves.
+In: the events, the settings, the tables' schemas, the catalogue of actions. Out: Markdown. Field comments (`#:`) are read from the
+sources, because Python forgets them; everything else is asked of the classes themselves.
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ class Field(NamedTuple):
 def pages() -> dict[str, str]:
     """Return the text of every generated page by file name."""
     dictionary = importlib.import_module("otel_control_gym.projections.schemas").data_dictionary()
-    return {"events.md": _events(), "configuration.md": _configuration(), "data-dictionary.md": dictionary}
+    return {
+        "actions.md": importlib.import_module("otel_control_gym.actuators.descriptions").reference_page(),
+        "configuration.md": _configuration(),
+        "data-dictionary.md": dictionary,
+        "events.md": _events(),
+    }
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------------

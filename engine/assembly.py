@@ -21,7 +21,7 @@ from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
 from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
-from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Recorded
+from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Event, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.randomization import randomized
@@ -97,6 +97,12 @@ class Rooms:
         check_target(parsed, settings.services)
         return parsed
 
+    def is_intervention(self, action: msgspec.Struct) -> bool:
+        """Return whether an action is a fault, whose life a policy mustn't see."""
+        from otel_control_gym.actuators import entry_of
+
+        return entry_of(action).action_class == "intervention"
+
     def plan(self, config: RunConfig) -> tuple[Planned, ...]:
         """Return the scenario's interventions.
 
@@ -107,6 +113,12 @@ class Rooms:
             Planned(offset=planned.at_seconds * SECOND, action=self.checked_action(dict(planned.action), config.public))
             for planned in config.scenario.interventions
         )
+
+    async def settle(self, events: Iterable[tuple[Event, bool]], now: int) -> list[tuple[Event, bool]]:
+        """Return the events that a crashed run's actions lack; the embedded twin died with its process, so nothing is left on it."""
+        from otel_control_gym.actuators.janitor import put_in_order
+
+        return await put_in_order(events, now, None)
 
     def environment(self, stand: Stand) -> EnvironmentRecorded:
         """Return what isn't reproducible about this process and machine."""

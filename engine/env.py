@@ -42,6 +42,10 @@ _LOGGER = logging.getLogger(__name__)
 CLOSING_SECONDS = 60.0  #: wall time that an aborted episode may take to leave the log and the stand in order
 
 
+class _Act(msgspec.Struct):
+    action: dict[str, Any]
+
+
 class Info(TypedDict):
     """What `step` tells besides the observation."""
 
@@ -98,7 +102,7 @@ class Env:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             broker = await self._host.enter(self._rooms.broker(self.data_dir, self._nats))
             self._connection = (await self._host.enter(LogConnection(broker.value))).value
-            await recover(self._connection, self.data_dir, self._rooms.write_dataset)
+            await recover(self._connection, self.data_dir, self._rooms.write_dataset, self._rooms.settle)
             await self._host.enter(self._rooms.stand.open())
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -286,7 +290,21 @@ class Env:
         self._residents.append(actuators)
         driver = await self._host.enter(rooms.workload_driver(stand.endpoints, config))
         self._residents.append(driver)
+        self._residents.append(await self._host.enter(log.serving("act", self._act)))
         await episode.begin(collectors, actuators.value, driver.value)
+
+    async def _act(self, question: bytes) -> bytes:
+        """Answer a request to act from outside (`ocg act`): the action's record, or what is wrong with the request."""
+        try:
+            episode = self._episode
+            if episode is None:
+                raise UsageError("no episode is in progress")
+            asked = msgspec.json.decode(question, type=_Act)
+            action = self._rooms.checked_action(asked.action, self.config.public)
+            record = await episode.act(action, truth=self._rooms.is_intervention(action))
+        except (OtelControlGymError, msgspec.DecodeError) as error:
+            return msgspec.json.encode({"error": {"type": type(error).__name__, "message": str(error)}})
+        return msgspec.json.encode({"record": record, "time": episode.now})
 
     async def _finish_episode(self) -> None:
         """End the episode, if there is one; one whose last step didn't come to its end is aborted."""

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND, Pace
-from otel_control_gym.engine.errors import StandError
+from otel_control_gym.engine.errors import StandError, UsageError
 from otel_control_gym.engine.events import (
+    ActionApplied,
     Actor,
     ClockAdvanced,
     EnvironmentRecorded,
@@ -32,6 +33,7 @@ from otel_control_gym.engine.events import (
     RunEnded,
     TruthDeclared,
 )
+from otel_control_gym.engine.hands import Hands
 from otel_control_gym.engine.log import RunLog
 from otel_control_gym.engine.protocols import ActionRecord, Actuators, Collector, Request, Stand, WorkloadDriver
 from otel_control_gym.engine.settings import RunConfig
@@ -84,13 +86,17 @@ class Episode:
         self._collectors: tuple[Collector, ...] = ()
         self._actuators: Actuators | None = None
         self._driver: WorkloadDriver | None = None
+        self._touched: dict[str, None] = {}  # UIDs of pods that our own actions deleted or killed
         self._phase: Phase = "reset"
         self._control_start = 0
+        self._hands = Hands(self._perform_for_a_human)
 
     # --- the log -------------------------------------------------------------------------------------------------------
 
     async def append(self, event: Event, *, truth: bool = False) -> int:
         """Make one event durable and fold it; this is the `Append` that actuators are given."""
+        if isinstance(event, ActionApplied):
+            self._touched |= {item.uid: None for item in event.objects if item.kind == "Pod"}
         sequence = await self.log.append(event, truth=truth)
         if not truth:
             step(self.state, Recorded(seq=sequence, event=event))
@@ -181,6 +187,10 @@ class Episode:
 
         Returns: the decision's record, and the records of earlier public actions that settled meanwhile.
         """
+        async with self._hands.stepping():
+            return await self._decide_and_live(decision, duration)
+
+    async def _decide_and_live(self, decision: Decision, duration: int) -> tuple[ActionRecord, list[ActionRecord]]:
         assert self._actuators is not None
         await self._intervene()
         decision_step, self.decisions = self.decisions, self.decisions + 1
@@ -201,6 +211,21 @@ class Episode:
         settled += await self._pass(self._stand.now + duration, decision_step=decision_step)
         self._done_reason = self._judge(settled)
         return record, [item for item in settled if not item.truth and item.action_id != record.action_id]
+
+    async def act(self, action: msgspec.Struct, *, truth: bool) -> ActionRecord:
+        """Let a human act, now or (while a step is under way) at the next moment at which the episode acts; return the record.
+
+        Raises: UsageError: the episode isn't in its control phase, or is over.
+        """
+        if self._phase != "control" or self._done_reason is not None:
+            state = f"over ({self._done_reason})" if self._done_reason is not None else f"in its {self._phase}"
+            raise UsageError(f"the episode is {state}: act while it is under control")
+        return await self._hands.act(action, truth=truth)
+
+    async def _perform_for_a_human(self, action: msgspec.Struct, truth: bool) -> ActionRecord:
+        assert self._actuators is not None
+        request = Request(action=action, actor="human", truth=truth, decision_log_sequence=self.log.public_sequence)
+        return await self._actuators.perform(request, self._stand.now)
 
     def _judge(self, settled: Sequence[ActionRecord]) -> DoneReason | None:
         rules = self.config.public.episode
@@ -263,6 +288,7 @@ class Episode:
             if moment == end:
                 return settled
             await self._intervene()
+            await self._hands.serve()
 
     def _next_due(self, end: int) -> int:
         due = self._actuators.due() if self._actuators is not None else None
@@ -295,8 +321,14 @@ class Episode:
             planned = self._plan.pop(0)
             await self._actuators.perform(Request(action=planned.action, actor="scripted", truth=True), now)
 
+    def _is_ours(self, event: ActionApplied) -> bool:
+        """Return whether what a collector took for somebody else's deed was an action of this run: deletions bear no name."""
+        return any(item.uid in self._touched for item in event.objects)
+
     async def _flush(self, since: int, *, decision_step: int | None) -> None:
         now = self._stand.now
         batch = [pair for collector in self._collectors for pair in collector.flush(now)]
+        ours = [event.action_id for event, _ in batch if isinstance(event, ActionApplied) and self._is_ours(event)]
+        batch = [(event, truth) for event, truth in batch if getattr(event, "action_id", None) not in ours]
         closing = ClockAdvanced(time=now, since=since, decision_step=decision_step)
         await self._append_all([*batch, (closing, False)])

@@ -40,6 +40,7 @@ __all__ = (
     "GraphEdge",
     "GraphNode",
     "GraphObserved",
+    "InverseCall",
     "KubernetesEvent",
     "KubernetesEventsObserved",
     "LogRow",
@@ -184,6 +185,18 @@ class ActionRequested(Event, frozen=True, kw_only=True, tag="action.requested.1"
     alternatives: tuple[dict[str, Any], ...] | None = None
     policy_version: str = ""
     policy_information: Literal["public", "privileged"] = "public"
+    root_cause_kind: str = ""  #: what of the graph the target is: service, dependency, workload, edge, group, none
+    expected_symptoms: tuple[str, ...] = ()  #: `entity:symptom`, by the catalogue and the service graph
+
+
+class InverseCall(Row, frozen=True, kw_only=True):
+    """A call that takes a change back, complete: whoever finds it in the log needs to know nothing else."""
+
+    api: Literal["kubernetes", "load_generator", "flagd"]
+    method: str
+    path: str  #: without a leading slash
+    content_type: str = "application/json"
+    body: Any = None  #: a JSON document; null: none
 
 
 class ActionPrechecked(Event, frozen=True, kw_only=True, tag="action.prechecked.1"):
@@ -193,6 +206,7 @@ class ActionPrechecked(Event, frozen=True, kw_only=True, tag="action.prechecked.
     verdict: Literal["passed", "rejected"]
     reason: str = ""
     evidence: dict[str, Any] = {}
+    inverse: tuple[InverseCall, ...] = ()  #: what takes the change back, known before it is made
 
 
 class TouchedObject(Row, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import anyio
 import msgspec
+from anyio.abc import TaskStatus
 
 from otel_control_gym.engine.broker import Broker
 from otel_control_gym.engine.errors import BrokerError
@@ -166,6 +167,43 @@ class JetStream:
         session = await self._connected()
         async with session.listening(subject) as wait:
             yield wait
+
+    # --- requests and answers --------------------------------------------------------------------------------------------
+
+    async def request(self, subject: str, body: bytes, seconds: float) -> bytes:
+        """Return what somebody who serves a subject answers. Asked once: a second time might do it twice.
+
+        Raises: Unanswered: nobody serves it, or no answer came in time.
+        """
+        return await (await self._connected()).request(subject, body, seconds)
+
+    @asynccontextmanager
+    async def serving(self, subject: str, handle: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[None]:
+        """Answer requests on a subject, over whatever connection there is, until the context is left."""
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self._serve, subject, handle)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def _serve(
+        self,
+        subject: str,
+        handle: Callable[[bytes], Awaitable[bytes]],
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        begun = False
+        while True:
+            try:
+                session = await self._connected()
+                async with session.serving(subject, handle) as wait_for_the_end:
+                    if not begun:
+                        begun = True
+                        task_status.started()
+                    await wait_for_the_end()
+            except Unanswered:
+                pass  # a take-over: serve over the next connection
+            await anyio.sleep(PAUSE_SECONDS)
 
     # --- streams -------------------------------------------------------------------------------------------------------
 

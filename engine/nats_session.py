@@ -242,6 +242,52 @@ class Session:
             with anyio.CancelScope(shield=True), contextlib.suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()
 
+    async def request(self, subject: str, body: bytes, seconds: float) -> bytes:
+        """Return what somebody who serves a subject answers.
+
+        Raises: Unanswered: nobody serves it, or no answer came in time.
+        """
+        token, waiting = self._expect(many=False)
+        try:
+            await self._client.publish(subject, body, reply=f"{self._inbox}.{token}")
+            with anyio.fail_after(seconds):
+                return bytes((await waiting.answer)[0].data)
+        except (nats.errors.Error, OSError) as error:
+            raise Unanswered(f"no answer on {subject}: {error}") from error
+        finally:
+            self._waiting.pop(token, None)
+
+    @asynccontextmanager
+    async def serving(
+        self, subject: str, handle: Callable[[bytes], Awaitable[bytes]]
+    ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Answer requests on a subject, one after the other; yields a wait for the end of the connection.
+
+        Raises: Unanswered: the connection broke.
+        """
+
+        async def answer(message: Msg) -> None:
+            reply = await handle(message.data)
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await message.respond(reply)
+
+        closed = asyncio.Event()
+
+        async def wait() -> None:
+            await closed.wait()
+
+        try:
+            subscription = await self._client.subscribe(subject, cb=answer)
+        except (nats.errors.Error, OSError) as error:
+            raise Unanswered(str(error)) from error
+        self._listeners.append(closed)
+        try:
+            yield wait
+        finally:
+            self._listeners.remove(closed)
+            with anyio.CancelScope(shield=True), contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+
     def _expect(self, *, many: bool) -> tuple[str, _Waiting]:
         self._count += 1
         token = str(self._count)

@@ -9,12 +9,15 @@ What is on the disk at each moment at which a process may die, and what recovery
 |----------------------------------|-----------|---------|----------------|--------------------------------------------|
 | after taking the lock            | yes       | none    | –              | nothing: the run may be on another broker  |
 | after making the streams         | yes       | empty   | –              | drops the streams                          |
-| in the episode                   | yes       | no end  | –              | `RunAborted`, archive, dataset             |
+| in the episode                   | yes       | no end  | –              | ends of actions, `RunAborted`, archive, dataset |
 | after `RunEnded` or `RunAborted` | yes       | whole   | –              | archive, dataset                           |
 | while writing the archive        | yes       | whole   | a draft        | archive, dataset                           |
 | while writing the dataset        | yes       | whole   | archive, draft | archive, dataset                           |
 | after the dataset                | yes       | whole   | all            | nothing                                    |
 | in recovery itself               | yes       | any of these | any of these | the same again: each step can be repeated |
+
+Actions that hadn't settled get the events that their lives lack, and what they may have left on a stand that still lives is taken
+back: `settle` does both, it knows the actuators.
 
 Then the lock file is removed; not in the first row, and not for a run that can't be read: that one is left to a person.
 Two processes that recover at once don't meet: each takes a run's lock first and leaves alone what it doesn't get. A run
@@ -26,6 +29,7 @@ Upstream: `engine.env` calls this before it opens the stand. Downstream: `engine
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
@@ -38,7 +42,9 @@ from otel_control_gym.engine.locks import claimed_run, forget_run, listed_runs
 from otel_control_gym.engine.log import LogConnection, RunLog
 from otel_control_gym.engine.runs import WriteDataset, run_directory, store_run
 
-__all__ = ("REASON", "Recovered", "recover")
+__all__ = ("REASON", "Recovered", "Settle", "recover")
+
+Settle = Callable[[Iterable[tuple[Event, bool]], int], Awaitable[list[tuple[Event, bool]]]]
 
 REASON = "the process ended before it closed the run"
 
@@ -54,10 +60,13 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path | None = None
 
 
-async def recover(connection: LogConnection, data_dir: Path, write_dataset: WriteDataset) -> list[Recovered]:
+async def recover(
+    connection: LogConnection, data_dir: Path, write_dataset: WriteDataset, settle: Settle | None = None
+) -> list[Recovered]:
     """Put every crashed run of the data directory in order; return what was done, oldest run first.
 
-    `write_dataset` is called in a worker thread with an archive's events and the run's directory. A run that can't be read
+    `write_dataset` is called in a worker thread with an archive's events and the run's directory; `settle` with a crashed run's
+    events and their last moment, and returns those that its actions lack. A run that can't be read
     is reported with a warning and kept for a person to look at; it doesn't keep others from starting.
 
     Raises: BrokerError: the broker went away.
@@ -74,7 +83,7 @@ async def recover(connection: LogConnection, data_dir: Path, write_dataset: Writ
             if not claimed:
                 continue
             try:
-                recovered = await _recover_run(connection, data_dir, run_id, write_dataset)
+                recovered = await _recover_run(connection, data_dir, run_id, write_dataset, settle)
             except OtelControlGymError as error:
                 _LOGGER.warning("run %s can't be recovered: %s", run_id, error)
                 done.append(Recovered(run_id=run_id, outcome="unreadable"))
@@ -86,7 +95,7 @@ async def recover(connection: LogConnection, data_dir: Path, write_dataset: Writ
 
 
 async def _recover_run(
-    connection: LogConnection, data_dir: Path, run_id: str, write_dataset: WriteDataset
+    connection: LogConnection, data_dir: Path, run_id: str, write_dataset: WriteDataset, settle: Settle | None
 ) -> Recovered | None:
     """Recover one run, whose lock is held; None: there was nothing to do."""
     log = await connection.resume(run_id)
@@ -101,9 +110,20 @@ async def _recover_run(
     if ended and (directory / "metadata.json").exists():  # the dataset appears at once
         return None
     if not ended:
+        for event, truth in [] if settle is None else await settle(await _all_events(log), last.time):
+            await log.append(event, truth=truth)
         await log.append(RunAborted(time=last.time, reason=REASON))
     await store_run(log, directory, write_dataset)
     return Recovered(run_id=run_id, outcome="stored" if ended else "aborted", directory=directory)
+
+
+async def _all_events(log: RunLog) -> list[tuple[Event, bool]]:
+    """Return the events of both streams as (event, truth), each stream in its order."""
+    found = []
+    for truth in (False, True):
+        async with aclosing(log.read(truth=truth)) as entries:
+            found += [(entry.event, truth) async for entry in entries]
+    return found
 
 
 async def _event_at(log: RunLog, sequence: int) -> Event:

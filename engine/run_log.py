@@ -19,7 +19,8 @@ Upstream: `engine.codec`, `engine.envelope`, `engine.jetstream`; `engine.log` ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NoReturn
 
 import anyio
@@ -137,6 +138,23 @@ class RunReader:
     async def publish_view(self, subject: str, body: bytes) -> None:
         """Publish a folded view for live watching on `ocg.view.<run id>.<subject>`; it isn't stored."""
         await self._jetstream.publish(f"ocg.view.{self.run.run_id}.{subject}", body)
+
+    async def ask(self, verb: str, body: bytes, seconds: float) -> bytes:
+        """Ask the process that runs the run on `ocg.view.<run id>.<verb>`; no stream captures question or answer.
+
+        Raises: LogError: it isn't in progress, or didn't answer in time.
+        """
+        try:
+            return await self._jetstream.request(f"ocg.view.{self.run.run_id}.{verb}", body, seconds)
+        except Unanswered as error:
+            raise LogError(
+                f"run {self.run.run_id}: no process that runs it has answered: {error}\n"
+                "  only an episode in progress can be acted in: `ocg runs` says which are"
+            ) from error
+
+    def serving(self, verb: str, handle: Callable[[bytes], Awaitable[bytes]]) -> AbstractAsyncContextManager[None]:
+        """Answer what is asked on `ocg.view.<run id>.<verb>` until the context is left."""
+        return self._jetstream.serving(f"ocg.view.{self.run.run_id}.{verb}", handle)
 
 
 class RunLog(RunReader):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from otel_control_gym.engine.events import ActionRequested
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.lives import Life
 
@@ -17,11 +18,11 @@ __all__ = ("action_rows", "label_rows")
 
 Row = dict[str, Any]
 
-EXPECTED_SYMPTOMS: Mapping[str, tuple[str, ...]] = {
+_FORMER_SYMPTOMS: Mapping[str, tuple[str, ...]] = {
     "cpu_pressure": ("cpu_saturation", "latency"),
     "network_delay": ("latency",),
 }
-"""What each kind of fault shows where it has an effect."""
+"""What a fault was expected to show when requests didn't say so themselves: logs of that time fold to the labels of that time."""
 
 _SHORT_SECONDS, _MEDIUM_SECONDS = 60, 300
 
@@ -96,12 +97,18 @@ def _label(life: Life, visibility: str) -> Row:
         "actual_end": actual_end,
         "end_censored": life.applied is not None and asked.duration_ns is not None and actual_end is None,
         "intensity": None if intensity is None else str(intensity),
-        "duration_class": _duration_class(asked.duration_ns),
-        "root_cause_kind": asked.target_kind,
-        "expected_symptoms": list(EXPECTED_SYMPTOMS.get(asked.action_type, ())) if is_fault else [],
+        "duration_class": asked.parameters.get("duration_class", _duration_class(asked.duration_ns)),
+        "root_cause_kind": asked.root_cause_kind or asked.target_kind,
+        "expected_symptoms": _symptoms(asked),
         "applied": _took_effect(life),
         "visibility": visibility,
     }
+
+
+def _symptoms(asked: ActionRequested) -> list[str]:
+    if asked.root_cause_kind:
+        return list(asked.expected_symptoms)
+    return list(_FORMER_SYMPTOMS.get(asked.action_type, ())) if asked.action_class == "intervention" else []
 
 
 def _took_effect(life: Life) -> bool | None:
@@ -114,6 +121,7 @@ def _took_effect(life: Life) -> bool | None:
 
 
 def _duration_class(duration_ns: int | None) -> str:
+    """Return the class of a duration in the words of a time when requests didn't say it; `open` also now."""
     if duration_ns is None:
         return "open"
     seconds = duration_ns / 1e9

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from otel_control_gym.engine.command_line import config, rebuild, run, runs, show, tail, twin, validate
+from otel_control_gym.engine.command_line import (
+    act,
+    actions,
+    config,
+    rebuild,
+    run,
+    runs,
+    show,
+    stand,
+    tail,
+    twin,
+    validate,
+)
 
 __all__ = ("app",)
 
@@ -42,5 +54,8 @@ app.command("tail")(tail.tail)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
+app.command("act")(act.act)
+app.add_typer(actions.app, name="actions")
 app.add_typer(config.app, name="config")
+app.add_typer(stand.app, name="stand")
 app.add_typer(twin.app, name="twin")

@@ -20,7 +20,7 @@ import typer
 from otel_control_gym.engine.command_line.output import Output
 from otel_control_gym.engine.errors import OtelControlGymError
 
-__all__ = ("INTERRUPTED", "NOT_SO", "WRONG_INPUT", "Options", "command")
+__all__ = ("INTERRUPTED", "NOT_SO", "WRONG_INPUT", "Options", "command", "default_of_group")
 
 NOT_SO = 1
 WRONG_INPUT = 2
@@ -116,6 +116,22 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
     shell.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     shell.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return shell
+
+
+def default_of_group(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Return a group's callback: `function` as a command where the group is called without a sub-command, else nothing."""
+    shell = command(function)
+
+    def callback(context: typer.Context, **arguments: Any) -> None:
+        if context.invoked_subcommand is None:
+            shell(**arguments)
+
+    own = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [own, *inspect.signature(shell).parameters.values()]
+    callback.__doc__ = function.__doc__
+    callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    callback.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return callback
 
 
 def _guarded(function: Callable[[], int | None], options: Options) -> int:

@@ -20,7 +20,7 @@ from otel_control_gym.engine.errors import UsageError
 if TYPE_CHECKING:
     from otel_control_gym.engine.events import Event, Recorded
 
-__all__ = ("details", "follow", "tail")
+__all__ = ("details", "follow", "in_progress", "tail")
 
 LATEST = "latest"
 DETAIL_CHARACTERS = 120
@@ -36,7 +36,7 @@ def tail(
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.runs import open_run
 
-    run_id = _in_progress(run, options.directory)
+    run_id = in_progress(run, options.directory)
     with _Lines(options) as lines:
         if run_id is None and (options.nats is None or Path(run).is_dir()):
             for entry in read_archive(open_run(run, options.directory).path / ARCHIVE_NAME, truth=False):
@@ -73,7 +73,7 @@ async def follow(run_id: str, data_dir: Path, nats: str | None) -> AsyncGenerato
                 yield entry
 
 
-def _in_progress(reference: str, data_dir: Path) -> str | None:
+def in_progress(reference: str, data_dir: Path) -> str | None:
     """Return the id of the run in progress (or not yet put in order) that a reference names, if there is one."""
     from otel_control_gym.engine.locks import listed_runs
 

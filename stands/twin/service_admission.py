@@ -4,8 +4,8 @@ In: a body of the right shape, and what it was before. Out: the body with defaul
 
 A Service that a client makes selects pods as any does, and is what an HTTPRoute can send a share of the traffic to; nobody calls it by
 its own name, as the application's programs don't know it. The application's own Services are its topology: their labels and
-annotations may change, they themselves stay. What the simulated network doesn't have (other types, session affinity) is refused with
-that reason, as an admission policy would.
+annotations may change, and the ports that they lead to (a mistake that people make); they themselves stay. What the simulated network
+doesn't have (other types, session affinity) is refused with that reason, as an admission policy would.
 """
 
 from __future__ import annotations
@@ -82,9 +82,16 @@ def admit_service_update(services: ServiceConfiguration, before: Object, item: O
         problems.append(invalid_value("spec.clusterIPs[0]", spec["clusterIPs"], "field is immutable"))
     if problems:
         raise invalid_fields(SERVICE, name, problems)
-    if name in services.services and spec != before["spec"]:
-        raise _policy(name, "the application's Services are its topology; their labels and annotations may change")
+    if name in services.services and _lasting(spec) != _lasting(before["spec"]):
+        why = "the application's Services are its topology; their labels, annotations and target ports may change"
+        raise _policy(name, why)
     return item
+
+
+def _lasting(spec: Object) -> Object:
+    """Return what may not change of one of the application's Services."""
+    ports = [{key: value for key, value in port.items() if key != "targetPort"} for port in spec["ports"]]
+    return {**spec, "ports": ports}
 
 
 def admit_service_deletion(services: ServiceConfiguration, item: Object) -> None:

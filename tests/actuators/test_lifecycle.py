@@ -143,6 +143,7 @@ async def test_cpu_pressure_lives_its_duration_in_the_truth_stream_only(stage: S
     assert {truth for _, truth in stage.log} == {True}
     assert stage.last(ActionRequested).parameters == {
         "intensity": "severe", "workers": 4, "load_percent": 100, "persistence": "workload",
+        "duration_class": "transient",
     }  # fmt: skip
     assert stage.last(ActionReverted).verified
 

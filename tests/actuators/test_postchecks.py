@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from otel_control_gym.actuators.objects import Chaos, Pod, PodNetworkChaos
-from otel_control_gym.actuators.postchecks import Target, check_injection, missing_rules, replaced
+from otel_control_gym.actuators.chaos_objects import Chaos, PodNetworkChaos
+from otel_control_gym.actuators.injections import check_injection, missing_rules, replaced
+from otel_control_gym.actuators.objects import Pod
+from otel_control_gym.actuators.postchecks import Target
 from otel_control_gym.actuators.quantities import bytes_quantity, cores_quantity, parse_quantity
 
 TARGETS = (Target("b-1", "u1", 0), Target("b-2", "u2", 0))

@@ -14,10 +14,24 @@ import msgspec
 import nats
 import pytest
 
+from otel_control_gym.actuators.janitor import put_in_order
 from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.broker import Broker, open_broker
 from otel_control_gym.engine.errors import LogError
-from otel_control_gym.engine.events import Event, PhaseEntered, Recorded, RunAborted, RunDeclared, RunEnded
+from otel_control_gym.engine.events import (
+    ActionApplied,
+    ActionFailed,
+    ActionPostchecked,
+    ActionPrechecked,
+    ActionRequested,
+    ActionSettled,
+    Event,
+    PhaseEntered,
+    Recorded,
+    RunAborted,
+    RunDeclared,
+    RunEnded,
+)
 from otel_control_gym.engine.locks import listed_runs, run_lock
 from otel_control_gym.engine.log import LogConnection, RunLog
 from otel_control_gym.engine.recovery import REASON, Recovered, recover
@@ -231,3 +245,49 @@ async def test_after_kill_9_the_next_start_finds_the_run_with_all_that_was_ackno
     assert entries[0].event == DECLARED
     assert entries[-1].event == ABORTED
     assert len(entries) > acknowledged
+
+
+REQUESTED = ActionRequested(
+    time=7,
+    action_id="a1",
+    actor="model",
+    action_class="action",
+    action_type="scale",
+    target_kind="service",
+    target="cart",
+    parameters={"replicas": 3},
+)
+APPLIED = ActionApplied(time=7, action_id="a1", objects=())
+
+
+async def settle(events: Iterable[tuple[Event, bool]], now: int) -> list[tuple[Event, bool]]:
+    return await put_in_order(events, now, None)
+
+
+async def test_an_action_in_flight_gets_the_end_that_is_true(
+    connection: LogConnection, run_id: str, tmp_path: Path
+) -> None:
+    passed = ActionPrechecked(time=7, action_id="a1", verdict="passed")
+    log = await crash(connection, tmp_path, run_id, DECLARED, PHASE, REQUESTED, passed, APPLIED)
+    await recover(connection, tmp_path, write_dataset, settle)
+    *_, looked, settled, aborted = [entry.event async for entry in log.read()]
+    assert isinstance(looked, ActionPostchecked)
+    assert looked.verdict == "unverified"
+    assert settled == ActionSettled(time=7, action_id="a1", status="unverified")
+    assert isinstance(aborted, RunAborted)
+
+
+async def test_a_recovery_that_died_among_the_ends_of_actions_is_repeated_without_doubling_any(
+    connection: LogConnection, run_id: str, tmp_path: Path
+) -> None:
+    log = await crash(connection, tmp_path, run_id, DECLARED, PHASE, REQUESTED)
+
+    async def dies(events: Iterable[tuple[Event, bool]], now: int) -> list[tuple[Event, bool]]:
+        await log.append_all((await settle(events, now))[:1])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await recover(connection, tmp_path, write_dataset, dies)
+    await recover(connection, tmp_path, write_dataset, settle)
+    kinds = [type(entry.event) async for entry in log.read()]
+    assert kinds == [RunDeclared, PhaseEntered, ActionRequested, ActionFailed, ActionSettled, RunAborted]

@@ -36,6 +36,7 @@ class LoadGeneratorServer:
         self._simulation: Simulation | None = None
         self._statistics: LoadStatistics | None = None
         self._spawn_rate = 0.0
+        self._arrivals: float | None = None  # rate of open arrivals
         self._stopped = False
         self._host = ""
         self._readings: deque[dict[str, Any]] = deque(maxlen=_READINGS)
@@ -45,6 +46,7 @@ class LoadGeneratorServer:
         self._simulation = simulation
         self._statistics = LoadStatistics(simulation)
         self._spawn_rate = simulation.workload.spawn_rate_per_s
+        self._arrivals = simulation.workload.rate_per_s if simulation.workload.arrivals == "open" else None
         self._stopped = False
         self._readings.clear()
         entry = simulation.config.entry
@@ -103,6 +105,7 @@ class LoadGeneratorServer:
             simulation.set_users(0, max(self._spawn_rate, float(simulation.load_counters().users_active), 1.0))
         else:
             simulation.set_rate(0.0)
+            self._arrivals = 0.0
         self._stopped = True
         return json_response({"success": True, "message": "Test stopped"})
 
@@ -156,7 +159,7 @@ class LoadGeneratorServer:
             "failed": counters.failed,
             "mix": {name: weight / total for name, weight in simulation.mix.items()},
             "state": self.state(),
-        }
+        } | ({} if self._arrivals is None else {"rate_per_s": self._arrivals})
 
     async def _mix(self, request: web.Request) -> web.Response:
         simulation = self._running()
@@ -174,6 +177,7 @@ class LoadGeneratorServer:
             if not 0 <= rate < math.inf:
                 raise ValueError(f"rate_per_s = {rate}: must be at least 0, and finite")
             simulation.set_rate(rate)
+            self._arrivals = rate
         except ValueError as error:
             return json_response({"success": False, "message": str(error)}, status=400)
         if rate > 0:
