@@ -29,7 +29,7 @@ from otel_control_gym.actuators.kubernetes_client import MERGE, KubernetesClient
 from otel_control_gym.actuators.lifecycle import Lifecycle
 from otel_control_gym.actuators.transport import Refused
 from otel_control_gym.actuators.workload import LoadGenerator, open_load_generator
-from otel_control_gym.engine.clock import SECOND, wall_timer
+from otel_control_gym.engine.clock import SECOND, wall_now, wall_timer
 from otel_control_gym.engine.command_line.stand import endpoints_of
 from otel_control_gym.engine.events import ActionApplied, ActionPrechecked, ActionReverted, Event, InverseCall
 from otel_control_gym.engine.protocols import ActionRecord, Endpoints, Request
@@ -381,7 +381,7 @@ async def _open_cluster(kubeconfig: Path) -> AsyncIterator[Stand]:
     config = _config()
     with endpoints_of(kubeconfig, **urls) as endpoints:
         # Names of objects derive from the seed: another one for each test, so that a test never meets the last one's names.
-        async with _open_clients(config, endpoints, None, seed=int(wall_timer() * 1000)) as stand:
+        async with _open_clients(config, endpoints, None, seed=wall_now()) as stand:
             deployed = {_name(item) for item in await stand.deployments()}
             missing = sorted(set(config.public.services.services) - deployed)
             assert not missing, f"{kubeconfig}: namespace {endpoints.namespace} has no Deployment {', '.join(missing)}"
