@@ -31,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## print the targets
 	@echo "usage: make TARGET [ARGS=...] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-	  printf '%-15s %s\n' "  $$name" "$$text"; done
+	  printf '%-16s %s\n' "  $$name" "$$text"; done
 
 .PHONY: install
 install: $(INSTALLED)  ## create the environment and install the locked dependencies and the project
@@ -43,6 +43,14 @@ run: $(INSTALLED)  ## run an episode on the embedded twin; its dataset lands und
 .PHONY: test
 test: $(INSTALLED)  ## run the tests (ARGS='-k name' for some of them)
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The cluster's arm of the suite with two arms. The kubeconfig has to be named here, not by the environment: the suite changes what it leads to.
+.PHONY: test-cluster
+test-cluster: $(INSTALLED)  ## run the suite of every action against a cluster: KUBECONFIG=FILE [LOAD_GENERATOR=URL] [FLAGD=URL]
+	@test "$(origin KUBECONFIG)" = 'command line' || { echo 'name the cluster: make test-cluster KUBECONFIG=FILE (docs/how-to/test-a-cluster.md)' \
+	  >&2; exit 2; }
+	@OCG_TEST_KUBECONFIG='$(KUBECONFIG)' OCG_TEST_LOAD_GENERATOR='$(LOAD_GENERATOR)' OCG_TEST_FLAGD='$(FLAGD)' \
+	  $(BIN)/python -m pytest tests/actuators/on_any_stand -m cluster $(ARGS)
 
 # Every supported Python that this machine has besides the default one, by its path; `make PYTHON=path` gives each its own environment.
 OTHER_PYTHONS = default=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \

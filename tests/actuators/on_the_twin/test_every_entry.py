@@ -1,7 +1,7 @@
 """What holds for every entry of the catalogue, whatever the stand does wrong: no lie is believed, and nothing is left behind.
 
 A whole twin over HTTP, with a proxy before its interfaces. Behind the lying one every write is answered as if it had been made
-(Kubernetes is asked for a dry run) and dropped.
+(Kubernetes is asked for a dry run) and dropped. What holds on a stand that does nothing wrong, a cluster's too, is in `on_any_stand`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from aiohttp import web
 
 from otel_control_gym.actuators import ENTRIES, Entry
 from otel_control_gym.engine.events import ActionFailed, ActionPrechecked
-from otel_control_gym.stands.twin.objects import KINDS
 
 if TYPE_CHECKING:
     from tests.actuators.on_the_twin.conftest import Call, OpenTwin, Twin
@@ -139,41 +138,3 @@ async def test_the_way_back_is_in_the_log_before_the_change_is_made(entry: Entry
             if isinstance(event, ActionPrechecked) and event.action_id == record.action_id
         ]
         assert bool(precheck.inverse) == bool(entry.reverse)
-
-
-@pytest.mark.parametrize("entry", [entry for entry in ACTING if entry.timed], ids=lambda entry: entry.type)
-async def test_an_entry_leaves_the_replicas_and_no_object_of_its_own(entry: Entry, open_twin: OpenTwin) -> None:
-    async with open_twin() as twin:
-        before = state(twin)
-        example = {**entry.example, "duration_seconds": 60}
-        record = await twin.perform_and_settle(example)
-        assert (record.status, record.revert_failed) == ("applied", False), record.reason
-        assert record.reverted is not None
-        await twin.live(60)
-        assert state(twin) == before
-        objects = twin.stand.run.control_plane.context.store
-        ours = [
-            f"{kind.kind} {item['metadata']['name']}"
-            for kind in KINDS
-            for item in objects.objects(kind)
-            if "otel-control-gym/action" in item["metadata"].get("labels", {})
-        ]
-        assert ours == []
-
-
-NEEDS_PODS = [entry for entry in ACTING if entry.target_kind in ("service", "edge")]
-NEEDS_PODS = [entry for entry in NEEDS_PODS if entry.type not in ("scale", "feature_flag")]
-
-
-@pytest.mark.parametrize("entry", NEEDS_PODS, ids=lambda entry: entry.type)
-async def test_a_target_without_a_pod_is_refused_and_untouched(entry: Entry, open_twin: OpenTwin) -> None:
-    target = str(entry.example["target"])
-    place = target.partition("->")[0] if entry.type == "bad_config" else target.rpartition("->")[2]
-    async with open_twin() as twin:
-        await prepared(twin, entry)
-        await twin.kubectl("PATCH", f"deployments/{place}/scale", {"spec": {"replicas": 0}})
-        await twin.live(60)
-        twin.forget()
-        record = await twin.perform_and_settle(entry.example)
-        assert (record.status, twin.written) == ("rejected", [])
-        assert place in record.reason
