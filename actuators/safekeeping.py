@@ -35,6 +35,7 @@ from otel_control_gym.actuators.leases import (
 )
 from otel_control_gym.actuators.transport import CallError, Refused
 from otel_control_gym.engine.clock import wall_now
+from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import InverseCall
 from otel_control_gym.engine.protocols import Endpoints
 
@@ -173,10 +174,17 @@ class Safekeeper:
 async def open_safekeeping(
     kubernetes: KubernetesClient, endpoints: Endpoints, run_id: str
 ) -> AsyncIterator[Safekeeper | None]:
-    """Open the safekeeping of a run, its Lease renewed inside; None where the stand dies with the gym."""
+    """Open the safekeeping of a run, its Lease renewed inside; None where the stand dies with the gym.
+
+    Raises: StandError: the namespace is the application's own.
+    """
     if not endpoints.safekeeping:
         yield None
         return
+    if endpoints.safekeeping == endpoints.namespace:
+        raise StandError(
+            f"inverses are to be kept in namespace {endpoints.safekeeping!r}, the application's, which policies may read: name another one"
+        )
     stand = KeptStand(namespace=endpoints.namespace, load_generator=endpoints.load_generator, flagd=endpoints.flagd)
     keeper = Safekeeper(LeaseStore(kubernetes, endpoints.safekeeping), run_id, stand)
     failure: Exception | None = None

@@ -122,7 +122,12 @@ def janitor(
             return endpoints_in_pod(load_generator=load_generator, flagd=flagd)
         return endpoints_of(kubeconfig, load_generator=load_generator, flagd=flagd)
 
-    done = run_interruptibly(_look_after, find, namespace, once, tell)
+    try:
+        done = run_interruptibly(_look_after, find, namespace, once, tell)
+    except KeyboardInterrupt:
+        if once:
+            raise
+        return 0  # which is how a watch ends
     clean = all(noted.cleaned.clean for noted in done)
     options.output.answer({"clean": clean, "taken_back": msgspec.to_builtins(done)})
     return 0 if clean else NOT_SO

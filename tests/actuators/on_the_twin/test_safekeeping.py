@@ -28,6 +28,8 @@ from otel_control_gym.actuators.leases import KeptStand, LeaseStore, lease_name,
 from otel_control_gym.actuators.lifecycle import Lifecycle
 from otel_control_gym.actuators.safekeeping import MOST_BYTES, open_safekeeping
 from otel_control_gym.engine.clock import seconds
+from otel_control_gym.engine.command_line.stand import endpoints_in_pod
+from otel_control_gym.engine.errors import StandError, UsageError
 from otel_control_gym.engine.events import ActionPrechecked, ActionReverted, ActionSettled, InverseCall
 from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.stands.twin.objects import CONFIG_MAP, DEPLOYMENT, LEASE, STRESS_CHAOS
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from tests.actuators.on_the_twin.conftest import OpenTwin, Twin
 
 OCG = Path(sys.executable).with_name("ocg")
-KEPT_IN = "kube-system"  # a namespace of every cluster; the twin's can't be made
+KEPT_IN = "ocg-system"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{KEPT_IN}/leases"
 KEPT = f"/api/v1/namespaces/{KEPT_IN}/configmaps/{lease_name('RUN')}"
 SCALE = {"type": "scale", "target": "cart", "replicas": 3, "duration_seconds": 600}
@@ -123,6 +125,15 @@ class Watch:
             return await self._caretaker.make_round(LeaseStore(kubernetes, KEPT_IN), open_for)
 
 
+async def patch(twin: Twin, path: str, body: dict[str, Any]) -> None:
+    headers = {"Content-Type": "application/merge-patch+json"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.patch(twin.stand.endpoints.kubernetes + path, json=body, headers=headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+
+
 async def kill_a_gym(twin: Twin, *actions: dict[str, Any]) -> None:
     argument = json.dumps([msgspec.to_builtins(outliving(twin.stand.endpoints)), actions, twin.now])
     process = await anyio.run_process([sys.executable, "-c", GYM, argument], check=False, env=dict(os.environ))
@@ -180,6 +191,72 @@ async def test_who_comes_back_after_a_janitor_took_over_changes_nothing_more(ope
         assert replicas(twin, "quote") == 1
 
 
+async def test_a_lease_that_another_holds_means_that_this_gym_is_taken_for_dead(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin, gym(twin):
+        await twin.perform(SCALE)
+        await patch(twin, f"{LEASES}/{lease_name('RUN')}", {"spec": {"holderIdentity": "janitor-9"}})
+        record = await twin.perform({"type": "scale", "target": "quote", "replicas": 2, "duration_seconds": 600})
+        assert (record.status, replicas(twin, "quote")) == ("rejected", 1)
+        assert "was taken over by 'janitor-9'" in record.reason
+
+
+async def test_a_renewal_whose_answer_was_lost_is_recognised_as_our_own(open_twin: OpenTwin) -> None:
+    lost = 0
+
+    async def lose(call: Call) -> web.StreamResponse:
+        nonlocal lost
+        answer = await call.forward()
+        if call.writes and call.request.method == "PATCH" and call.request.path.startswith(LEASES) and not lost:
+            lost += 1
+            return web.Response(status=500)
+        return answer
+
+    async with open_twin() as twin, gym(twin):
+        await twin.perform(SCALE)
+        twin.behave(lose)
+        other = {"type": "scale", "target": "quote", "replicas": 2, "duration_seconds": 600}
+        assert (await twin.perform(other)).status == "failed"
+        assert (lost, replicas(twin, "quote")) == (1, 1)
+        assert (await twin.perform(other)).applied is not None
+
+
+async def test_a_lease_is_renewed_while_nothing_is_done(open_twin: OpenTwin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_control_gym.actuators.safekeeping.RENEW_SECONDS", 0.0)
+    renewed = anyio.Event()
+
+    async def notice(call: Call) -> web.StreamResponse:
+        if call.writes and call.request.path.startswith(LEASES):
+            renewed.set()
+        return await call.forward()
+
+    async with open_twin() as twin, gym(twin):
+        await twin.perform(SCALE)
+        twin.behave(notice)
+        with anyio.fail_after(60):
+            await renewed.wait()
+
+
+async def test_an_error_leaves_the_safekeeping_as_it_came(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+
+        async def fail() -> None:
+            async with gym(twin):
+                await twin.perform(SCALE)
+                raise LookupError("of the episode")
+
+        with pytest.raises(LookupError, match="of the episode"):
+            await fail()
+        assert leases(twin) == [""]
+
+
+async def test_inverses_are_not_kept_where_a_policy_reads(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+        readable = msgspec.structs.replace(twin.endpoints, safekeeping=twin.endpoints.namespace)
+        with pytest.raises(StandError, match="which policies may read"):
+            async with open_actuators(readable, twin.config.public, twin.append, seed=7, run_id="RUN"):
+                pass
+
+
 async def test_of_two_janitors_one_acts(open_twin: OpenTwin) -> None:
     async with open_twin() as twin:
         await kill_a_gym(twin, SCALE)
@@ -206,7 +283,8 @@ async def test_the_inverse_lies_there_before_the_change_is_made_and_goes_with_it
             record = await twin.perform({**SCALE, "duration_seconds": 30})
             change = "PATCH /apis/apps/v1/namespaces/otel-demo/deployments/cart/scale"
             written = twin.written
-            assert written[:2] == [f"POST {LEASES}", f"POST {KEPT.rpartition('/')[0]}"]
+            made = [f"POST {LEASES}", "POST /api/v1/namespaces", f"POST {LEASES}", f"POST {KEPT.rpartition('/')[0]}"]
+            assert written[:4] == made, "the namespace is made, because it is missing"
             assert written.index(f"PATCH {KEPT}") < written.index(change)
             assert set(kept(twin)) == {"stand", record.action_id}
             await twin.live(60)
@@ -277,19 +355,15 @@ async def test_what_cannot_be_taken_back_stays_kept_and_is_tried_again(open_twin
     async with open_twin() as twin:
         await kill_a_gym(twin, {"type": "scale", "target": "quote", "replicas": 2, "duration_seconds": 600}, SCALE)
         (broken,) = [key for key, text in kept(twin).items() if "/cart/" in text]
-        async with aiohttp.ClientSession() as session:
-            url = twin.stand.endpoints.kubernetes + KEPT
-            whole = kept(twin)[broken]
-            headers = {"Content-Type": "application/merge-patch+json"}
-            body = {"data": {broken: whole.replace("/cart/", "/nobody/")}}
-            await session.patch(url, json=body, headers=headers)
-            watch = Watch(twin)
-            await watch.look()
-            done = await watch.look(after=61)
-            assert {noted.action_id: noted.cleaned.clean for noted in done}[broken] is False
-            assert (replicas(twin, "quote"), replicas(twin, "cart")) == (1, 3)
-            assert {broken, f"problems.{broken}"} < set(kept(twin))
-            await session.patch(url, json={"data": {broken: whole}}, headers=headers)
+        whole = kept(twin)[broken]
+        await patch(twin, KEPT, {"data": {broken: whole.replace("/cart/", "/nobody/")}})
+        watch = Watch(twin)
+        await watch.look()
+        done = await watch.look(after=61)
+        assert {noted.action_id: noted.cleaned.clean for noted in done}[broken] is False
+        assert (replicas(twin, "quote"), replicas(twin, "cart")) == (1, 3)
+        assert {broken, f"problems.{broken}"} < set(kept(twin))
+        await patch(twin, KEPT, {"data": {broken: whole}})
         assert await watch.look(after=1) == []
         (again,) = await watch.look(after=61)
         assert (again.action_id, again.cleaned.clean, replicas(twin, "cart")) == (broken, True, 1)
@@ -321,15 +395,46 @@ async def test_recovery_appends_what_the_janitor_did_and_does_not_repeat_it(open
         assert any(isinstance(event, ActionPrechecked) for event, _ in crashed)
 
 
-async def test_the_command_makes_a_round(open_twin: OpenTwin, tmp_path: Path) -> None:
+def command(twin: Twin, folder: Path, *options: str) -> list[str]:
+    file = kubeconfig(twin.stand.endpoints.kubernetes, folder)
+    return [str(OCG), "stand", "janitor", "--kubeconfig", str(file), "--namespace", KEPT_IN, *options]
+
+
+async def test_the_command_waits_for_a_lease_to_run_out_and_cleans(open_twin: OpenTwin, tmp_path: Path) -> None:
     async with open_twin() as twin:
-        async with gym(twin):
-            await twin.perform(SCALE)
-        file = kubeconfig(twin.stand.endpoints.kubernetes, tmp_path)
-        command = [str(OCG), "stand", "janitor", "--kubeconfig", str(file), "--namespace", KEPT_IN, "--once", "--json"]
-        process = await anyio.run_process(command, check=False)
+        await kill_a_gym(twin, SCALE)
+        await patch(twin, f"{LEASES}/{lease_name('RUN')}", {"spec": {"leaseDurationSeconds": 1}})
+        process = await anyio.run_process(command(twin, tmp_path, "--once", "--json"), check=False)
         document = json.loads(process.stdout)
         assert (process.returncode, document["clean"], len(document["taken_back"])) == (0, True, 1)
         assert replicas(twin, "cart") == 1
-        process = await anyio.run_process(command, check=False)
+        process = await anyio.run_process(command(twin, tmp_path, "--once", "--json"), check=False)
         assert json.loads(process.stdout) == {"clean": True, "taken_back": []}
+
+
+def test_a_pod_finds_its_cluster_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_control_gym.engine.command_line.stand.SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
+    with pytest.raises(UsageError, match="this is no pod"), endpoints_in_pod():
+        pass
+    (tmp_path / "token").write_text("t\n")
+    (tmp_path / "namespace").write_text("ocg-system")
+    with endpoints_in_pod() as endpoints:
+        assert (endpoints.kubernetes, endpoints.kubernetes_token) == ("https://[fd00::1]:6443", "t")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    with pytest.raises(UsageError, match="KUBERNETES_SERVICE_HOST"), endpoints_in_pod():
+        pass
+
+
+async def test_the_command_watches_until_it_is_told_to_end(open_twin: OpenTwin, tmp_path: Path) -> None:
+    async with open_twin() as twin:
+        async with gym(twin):
+            await twin.perform(SCALE)
+        async with await anyio.open_process(command(twin, tmp_path)) as process:
+            assert process.stdout is not None
+            told = (await process.stdout.receive()).decode()
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        assert "run RUN" in told
+        assert replicas(twin, "cart") == 1
