@@ -257,6 +257,53 @@ async def test_inverses_are_not_kept_where_a_policy_reads(open_twin: OpenTwin) -
                 pass
 
 
+async def test_the_faults_of_a_gym_that_lives_stay_when_another_has_died(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+        await kill_a_gym(twin, {"type": "cpu_pressure", "target": "frontend", "duration_seconds": 600})
+        async with open_actuators(
+            outliving(twin.endpoints), twin.config.public, twin.append, seed=8, run_id="OTHER"
+        ) as twin.actuators:
+            watch = Watch(twin)
+            await watch.look()
+            alive = await twin.perform({"type": "cpu_pressure", "target": "cart", "duration_seconds": 600})
+            assert len(await watch.look(after=61)) == 1
+            (left,) = twin.stand.run.control_plane.context.store.objects(STRESS_CHAOS)
+            assert left["metadata"]["labels"]["otel-control-gym/action"] == alive.action_id
+
+
+async def test_a_revert_that_nobody_could_see_leaves_its_inverse_to_the_janitor(open_twin: OpenTwin) -> None:
+    async def lie(call: Call) -> web.StreamResponse:
+        changes = call.writes and call.request.path.endswith("/deployments/cart/scale")
+        return await call.forward(**({"dryRun": "All"} if changes else {}))
+
+    async with open_twin() as twin:
+        async with gym(twin):
+            record = await twin.perform({**SCALE, "duration_seconds": 30})
+            twin.behave(lie)
+            await twin.live(120)
+            assert (record.settled is not None, record.revert_failed) == (True, True)
+            assert record.action_id in kept(twin)
+        assert len(await Watch(twin).look()) == 1
+        assert replicas(twin, "cart") == 1
+
+
+async def test_a_key_that_could_not_be_removed_goes_with_the_next_write(open_twin: OpenTwin) -> None:
+    async def deny(call: Call) -> web.StreamResponse:
+        if call.writes and call.request.path == KEPT:
+            return web.json_response({"kind": "Status", "message": "not now"}, status=403)
+        return await call.forward()
+
+    async with open_twin() as twin, gym(twin):
+        first = await twin.perform({**SCALE, "duration_seconds": 30})
+        twin.behave(deny)
+        await twin.live(60)
+        assert first.reverted is not None
+        assert first.action_id in kept(twin)
+        twin.behave(honest)
+        second = await twin.perform(SCALE)
+        assert set(kept(twin)) == {"stand", second.action_id}
+
+
 async def test_of_two_janitors_one_acts(open_twin: OpenTwin) -> None:
     async with open_twin() as twin:
         await kill_a_gym(twin, SCALE)
