@@ -15,8 +15,9 @@ What a log can end with, and what is true then:
 | postchecked                   | the change            | if it was to end    | reverted, settled: what the postcheck said          |
 | reverted                      | nothing, if verified  | if it wasn't        | reverted (if it wasn't), settled: what the postcheck said |
 
-An attempt that was to last (no duration) and was applied stays on the stand, as it does when a run ends in order. `reverted` is
-appended only where somebody looked: a stand that is gone can't be seen without the change.
+An attempt that was to last (no duration) and was applied stays on the stand, as it does when a run ends in order, unless a janitor there
+has taken it back before it settled: then `reverted` is appended, too. Otherwise `reverted` is appended only where somebody looked: a stand
+that is gone can't be seen without the change.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Aftermath(msgspec.Struct, kw_only=True):
     verdict: str | None = None  #: of the postcheck
     reverted: bool = False  #: verified
     settled: bool = False
+    taken_back: bool = False  #: by a janitor on the stand's side, who noted it there
 
     @property
     def inverse(self) -> tuple[InverseCall, ...]:
@@ -139,7 +141,7 @@ def closing_events(
             evidence={"missing": _DIED},
         )
         events.append(looked)
-    if attempt.inverse and cleaned is not None:
+    if (attempt.inverse or attempt.taken_back) and cleaned is not None:
         events.append(
             ActionReverted(time=now, action_id=attempt.action_id, verified=cleaned, evidence=dict(evidence or {}))
         )

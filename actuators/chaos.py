@@ -33,11 +33,12 @@ from otel_control_gym.actuators.transport import Busy, Refused
 from otel_control_gym.engine.clock import SECOND, rfc3339
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 
-__all__ = ("FORCE_SECONDS", "GROUP", "ChaosProcedure", "Injection")
+__all__ = ("ACTION_LABEL", "FORCE_SECONDS", "GROUP", "ChaosProcedure", "Injection")
 
 SPARE_SECONDS = 60
 FORCE_SECONDS = 30  #: from the first look after the deletion to the force annotation; 10 s more: finalizers are taken
 GROUP = "chaos-mesh.org/v1alpha1"
+ACTION_LABEL = "otel-control-gym/action"  #: on every object that an action makes
 _FORCE = {"metadata": {"annotations": {"chaos-mesh.chaos-mesh.org/cleanFinalizer": "forced"}}}
 _BARE = {"metadata": {"finalizers": None}}
 _GONE = 404

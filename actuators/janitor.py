@@ -10,14 +10,14 @@ A crash may come in the middle of the janitor's own work: each of its calls can 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from otel_control_gym.actuators.aftermath import aftermath_of, closing_events
-from otel_control_gym.actuators.chaos import FORCE_SECONDS, GROUP
+from otel_control_gym.actuators.chaos import ACTION_LABEL, FORCE_SECONDS, GROUP
 from otel_control_gym.actuators.flags import FlagClient, open_flags
 from otel_control_gym.actuators.inverses import holds
 from otel_control_gym.actuators.kubernetes_client import FIELD_MANAGER, MERGE, KubernetesClient, open_kubernetes
@@ -79,8 +79,11 @@ class Janitor:
         self._namespace = namespace
         self._sleep = sleep
 
-    async def clean(self, inverses: Sequence[InverseCall]) -> Cleaned:
-        """Make the inverse calls in their order, then remove every chaos object of ours, and look until it is gone."""
+    async def clean(self, inverses: Sequence[InverseCall], *, action_id: str | None = None) -> Cleaned:
+        """Make the inverse calls in their order, then remove every chaos object of ours, and look until it is gone.
+
+        `action_id`: only those that were made for this action: others may belong to a gym that lives.
+        """
         calls: list[str] = []
         problems: list[str] = []
         for call in inverses:
@@ -95,7 +98,7 @@ class Janitor:
             if not seen:
                 problems.append(f"{name}: answered, but the stand doesn't show it")
         try:
-            removed, forced, left = await self._remove_chaos()
+            removed, forced, left = await self._remove_chaos(action_id)
         except CallError as error:
             removed, forced, left = [], [], []
             problems.append(str(error))
@@ -147,9 +150,9 @@ class Janitor:
             await self._sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
 
-    async def _remove_chaos(self) -> tuple[list[str], list[str], list[str]]:
-        """Delete every chaos object of ours; return those that are gone, those that were forced, those that are left."""
-        found = await self._chaos()
+    async def _remove_chaos(self, action_id: str | None) -> tuple[list[str], list[str], list[str]]:
+        """Delete chaos objects of ours; return those that are gone, those that were forced, those that are left."""
+        found = await self._chaos(action_id)
         removed, forced = list(found), []
         for path in found:
             await self._make(InverseCall(api="kubernetes", method="DELETE", path=path))
@@ -157,7 +160,7 @@ class Janitor:
         while found and waited < PATIENCE_SECONDS:
             await self._sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
-            found = await self._chaos()
+            found = await self._chaos(action_id)
             patch = None if waited < FORCE_SECONDS else _FORCE if waited < FORCE_SECONDS + 10 else _BARE
             for path in found if patch is not None else ():
                 await self._patch(path, patch)
@@ -173,10 +176,11 @@ class Janitor:
             if refusal.status != _NOT_FOUND:
                 raise
 
-    async def _chaos(self) -> list[str]:
+    async def _chaos(self, action_id: str | None) -> list[str]:
         """Return the paths of our chaos objects; a cluster without Chaos Mesh has none."""
         paths = []
-        query = {"labelSelector": f"app.kubernetes.io/managed-by={FIELD_MANAGER}"}
+        selector = f"app.kubernetes.io/managed-by={FIELD_MANAGER}"
+        query = {"labelSelector": selector if action_id is None else f"{selector},{ACTION_LABEL}={action_id}"}
         for kind in CHAOS_KINDS:
             collection = f"apis/{GROUP}/namespaces/{self._namespace}/{kind}"
             try:
@@ -208,7 +212,10 @@ def _told(call: InverseCall, account: dict[str, Any]) -> bool:
 
 
 async def put_in_order(
-    events: Iterable[tuple[Event, bool]], now: int, janitor: Janitor | None
+    events: Iterable[tuple[Event, bool]],
+    now: int,
+    janitor: Janitor | None,
+    taken_back: Mapping[str, Any] | None = None,
 ) -> list[tuple[Event, bool]]:
     """Take back what a crashed run's log says may be on the stand; return the events that its attempts lack, as (event, truth).
 
@@ -216,18 +223,27 @@ async def put_in_order(
         events: those of the crashed run's log, of both streams, as (event, truth).
         now: time of what is appended [ns].
         janitor: of the stand; None: the stand died with the run, so there is nothing to take back and nobody to look.
+        taken_back: what a janitor on the stand's side has taken back already and noted, by action id (`leases.taken_back`). That isn't
+            done again: since then the stand may have changed hands.
     """
     attempts = aftermath_of(events)
+    noted = taken_back or {}
     cleaned: Cleaned | None = None
     if janitor is not None:
-        cleaned = await janitor.clean([call for attempt in reversed(attempts) for call in attempt.inverse])
-    evidence = {} if cleaned is None else {"janitor": msgspec.to_builtins(cleaned)}
-    clean = None if cleaned is None else cleaned.clean
-    return [
-        (event, attempt.truth)
-        for attempt in attempts
-        for event in closing_events(attempt, now, cleaned=clean, evidence=evidence)
-    ]
+        open_still = [attempt for attempt in reversed(attempts) if attempt.action_id not in noted]
+        cleaned = await janitor.clean([call for attempt in open_still for call in attempt.inverse])
+    appended: list[tuple[Event, bool]] = []
+    clean: bool | None
+    for attempt in attempts:
+        if attempt.action_id in noted:
+            attempt.taken_back = True
+            clean = True
+            evidence = {"janitor": noted[attempt.action_id]}
+        else:
+            clean = None if cleaned is None else cleaned.clean
+            evidence = {} if cleaned is None else {"janitor": msgspec.to_builtins(cleaned)}
+        appended += [(event, attempt.truth) for event in closing_events(attempt, now, cleaned=clean, evidence=evidence)]
+    return appended
 
 
 @asynccontextmanager

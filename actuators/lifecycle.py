@@ -26,6 +26,7 @@ from otel_control_gym.actuators.entries import Entry
 from otel_control_gym.actuators.journal import FailedStage, Journal, Status
 from otel_control_gym.actuators.procedure import Check, Procedure
 from otel_control_gym.actuators.resolution import Resolved, resolve
+from otel_control_gym.actuators.safekeeping import Safekeeper
 from otel_control_gym.actuators.transport import Busy, CallError, Refused, Unreachable
 from otel_control_gym.engine.clock import SECOND, seconds
 from otel_control_gym.engine.events import TouchedObject
@@ -89,12 +90,22 @@ class Lifecycle:
         append: writes an event and returns when it is durable.
         procedure_of: makes the procedure of an action as it was logged, under its id.
         seed: action ids derive from it.
+        safekeeper: keeps the inverses on a stand that outlives the gym; None: the stand doesn't.
     """
 
-    def __init__(self, settings: RunSettings, append: Append, procedure_of: ProcedureFactory, *, seed: int) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        append: Append,
+        procedure_of: ProcedureFactory,
+        *,
+        seed: int,
+        safekeeper: Safekeeper | None = None,
+    ) -> None:
         self._settings = settings
         self._journal = Journal(append, seed=seed)
         self._procedure_of = procedure_of
+        self._safekeeper = safekeeper
         self._open: list[_Attempt] = []  # requested and not settled, in order of request
         self._lasting: dict[tuple[bool, str], _Attempt] = {}  # settled, in force until the same field is written again
 
@@ -217,12 +228,15 @@ class Lifecycle:
         """Return whether the attempt may be applied."""
         try:
             precheck = await attempt.procedure.precheck()
+            rejection = precheck.rejection
+            if not rejection and self._safekeeper is not None:
+                rejection = await self._safekeeper.keep(attempt.record.action_id, attempt.procedure.inverse())
         except CallError as error:
             await self._journal.failed(attempt.record, "precheck", str(error), now)
             await self._settle(attempt, "failed", now)
             return False
-        if precheck.rejection:
-            await self._reject(attempt, precheck.rejection, precheck.evidence, now)
+        if rejection:
+            await self._reject(attempt, rejection, precheck.evidence, now)
             return False
         await self._journal.passed(attempt.record, precheck.evidence, attempt.procedure.inverse(), now)
         return True
@@ -383,3 +397,5 @@ class Lifecycle:
             for field in attempt.fields:
                 self._lasting[attempt.truth, field] = attempt
         await self._journal.settled(attempt.record, status, now)
+        if self._safekeeper is not None and not attempt.record.revert_failed:
+            await self._safekeeper.forget(attempt.record.action_id)

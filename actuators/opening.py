@@ -21,7 +21,7 @@ from otel_control_gym.actuators.actions import (
 )
 from otel_control_gym.actuators.autoscaling import AutoscalerProcedure
 from otel_control_gym.actuators.bad_configs import BadAddressProcedure, BadImageProcedure, BadPortProcedure
-from otel_control_gym.actuators.chaos import Injection
+from otel_control_gym.actuators.chaos import ACTION_LABEL, Injection
 from otel_control_gym.actuators.deployments import DeploymentClient
 from otel_control_gym.actuators.flags import FeatureFlagProcedure, FlagClient, open_flags
 from otel_control_gym.actuators.interventions import (
@@ -46,6 +46,7 @@ from otel_control_gym.actuators.procedure import Procedure
 from otel_control_gym.actuators.resolution import Resolved, group_members
 from otel_control_gym.actuators.rollbacks import RollbackProcedure
 from otel_control_gym.actuators.rollouts import RestartProcedure, RolloutConfigProcedure, SetResourcesProcedure
+from otel_control_gym.actuators.safekeeping import open_safekeeping
 from otel_control_gym.actuators.scaling import GroupProcedure, ScaleProcedure
 from otel_control_gym.actuators.stress import CpuPressureProcedure, MemoryPressureProcedure
 from otel_control_gym.actuators.traffic import ShiftTrafficProcedure
@@ -81,7 +82,7 @@ class _Procedures:
         self._services, self._namespace, self._new_name = services, namespace, new_name
 
     def __call__(self, resolved: Resolved, action_id: str) -> Procedure:
-        labels = {"otel-control-gym/action": action_id}
+        labels = {ACTION_LABEL: action_id}
         if resolved.entry.action_class == "intervention":
             return self._intervention(resolved, labels)
         return self._action(resolved, labels)
@@ -217,11 +218,12 @@ def _ends(edge: str) -> _Ends:
 
 @asynccontextmanager
 async def open_actuators(
-    endpoints: Endpoints, settings: RunSettings, append: Append, *, seed: int
+    endpoints: Endpoints, settings: RunSettings, append: Append, *, seed: int, run_id: str
 ) -> AsyncIterator[Lifecycle]:
     """Open the actuators of a run on a stand; they write their events through `append`.
 
-    `seed` decides action ids and the names of chaos objects. Leaving the context takes nothing back: that is `Lifecycle.close`.
+    `seed` decides action ids and the names of chaos objects; on a stand that outlives the gym the run holds a Lease under `run_id`. Leaving
+    the context takes nothing back: that is `Lifecycle.close`.
     """
     names = derive_seed(seed, "actuators.objects")
     count = 0
@@ -235,6 +237,7 @@ async def open_actuators(
         open_kubernetes(endpoints) as kubernetes,
         open_load_generator(endpoints) as load_generator,
         open_flags(endpoints) as flags,
+        open_safekeeping(kubernetes, endpoints, run_id) as safekeeper,
     ):
         procedures = _Procedures(kubernetes, load_generator, flags, settings.services, endpoints.namespace, new_name)
-        yield Lifecycle(settings, append, procedures, seed=seed)
+        yield Lifecycle(settings, append, procedures, seed=seed, safekeeper=safekeeper)

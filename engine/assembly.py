@@ -73,12 +73,12 @@ class Rooms:
         return make_collectors(endpoints, settings, now, receiver)
 
     def actuators(
-        self, endpoints: Endpoints, config: RunConfig, append: Append
+        self, endpoints: Endpoints, config: RunConfig, append: Append, *, run_id: str
     ) -> AbstractAsyncContextManager[Actuators]:
         """Return the actuators of a run; they write their events through `append`."""
         from otel_control_gym.actuators import open_actuators
 
-        return open_actuators(endpoints, config.public, append, seed=config.seed)
+        return open_actuators(endpoints, config.public, append, seed=config.seed, run_id=run_id)
 
     def workload_driver(self, endpoints: Endpoints, config: RunConfig) -> AbstractAsyncContextManager[WorkloadDriver]:
         """Return what changes the load as the run's workload says."""

@@ -286,7 +286,7 @@ class Env:
         for collector in collectors:
             if collector is not receiver:
                 self._residents.append(await self._host.enter(collector.open()))
-        actuators = await self._host.enter(rooms.actuators(stand.endpoints, config, episode.append))
+        actuators = await self._host.enter(rooms.actuators(stand.endpoints, config, episode.append, run_id=run_id))
         self._residents.append(actuators)
         driver = await self._host.enter(rooms.workload_driver(stand.endpoints, config))
         self._residents.append(driver)

@@ -39,6 +39,8 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     flagd: str
     kubernetes_token: str = ""
     kubernetes_ca_file: str = ""
+    safekeeping: str = ""
+    """Namespace in which inverses are kept for a janitor, which no policy reads; empty: the stand dies with the gym and needs none."""
 
 
 class Barrier(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,11 @@
-"""`ocg stand`: what can be done about a stand that outlives the gym: clean it of what a gym that died has left."""
+"""`ocg stand`: what can be done about a stand that outlives the gym: clean it of what a gym that died has left, once or as a watch."""
 
 from __future__ import annotations
 
 import base64
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,16 +16,16 @@ from otel_control_gym.engine.command_line.options import NOT_SO, Options, comman
 from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
+    from otel_control_gym.actuators.caretaker import TakenBack
     from otel_control_gym.engine.events import InverseCall
     from otel_control_gym.engine.protocols import Endpoints
 
-__all__ = ("app", "clean", "endpoints_of")
+__all__ = ("app", "clean", "endpoints_in_pod", "endpoints_of", "janitor")
+
+LOOK_SECONDS = 10.0  #: between two rounds of the janitor
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  #: where a pod finds its credentials
 
 app = typer.Typer(help="Look after a stand that outlives the gym.", no_args_is_help=True)
-
-
-@app.callback()
-def _stand() -> None: ...  # so that `clean` stays a verb while it is the only one
 
 
 def clean(
@@ -81,6 +82,119 @@ async def _clean(endpoints: Endpoints, inverses: list[InverseCall]) -> Any:
 
     async with open_janitor(endpoints, anyio.sleep) as janitor:
         return await janitor.clean(inverses)
+
+
+def janitor(
+    options: Options,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="KUBECONFIG",
+            help="Whose current context is the stand. [default: the pod's own account]",
+        ),
+    ] = None,
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Where gyms keep Leases and inverses.")] = "ocg-system",
+    once: Annotated[
+        bool, typer.Option("--once", help="Look until every Lease was renewed or has run out, then end.")
+    ] = False,
+    load_generator: Annotated[
+        str, typer.Option(metavar="URL", help="As the janitor reaches it. [default: as the gym did]")
+    ] = "",
+    flagd: Annotated[str, typer.Option(metavar="URL", help="The same for flagd.")] = "",
+) -> int:
+    """Take back what a gym has left that no longer renews its Lease (exit code 1 with `--once`: something stayed)."""
+    import msgspec
+
+    from otel_control_gym.engine.command_line.interruption import run_interruptibly
+
+    if options.json and not once:
+        raise UsageError("--json prints one document, and a janitor that goes on has none: add --once")
+
+    def tell(done: list[TakenBack]) -> None:
+        for noted in () if options.json else done:
+            console, cleaned = options.output.console, noted.cleaned
+            told = "taken back" if cleaned.clean else "left: " + "; ".join(cleaned.problems)
+            console.print(f"{noted.time}  run {noted.run_id}  action {noted.action_id}  {told}", markup=False)
+
+    def find() -> AbstractContextManager[Endpoints]:
+        if kubeconfig is None:
+            return endpoints_in_pod(load_generator=load_generator, flagd=flagd)
+        return endpoints_of(kubeconfig, load_generator=load_generator, flagd=flagd)
+
+    try:
+        done = run_interruptibly(_look_after, find, namespace, once, tell)
+    except KeyboardInterrupt:
+        if once:
+            raise
+        return 0  # which is how a watch ends
+    clean = all(noted.cleaned.clean for noted in done)
+    options.output.answer({"clean": clean, "taken_back": msgspec.to_builtins(done)})
+    return 0 if clean else NOT_SO
+
+
+async def _look_after(
+    find: Callable[[], AbstractContextManager[Endpoints]],
+    namespace: str,
+    once: bool,
+    tell: Callable[[list[TakenBack]], None],
+) -> list[TakenBack]:
+    """Make rounds; with `once` until every Lease that the first has seen has had its time."""
+    import logging
+
+    import anyio
+
+    from otel_control_gym.actuators.caretaker import Caretaker, make_round
+    from otel_control_gym.actuators.transport import CallError
+    from otel_control_gym.engine.clock import new_run_id
+
+    caretaker = Caretaker(f"janitor-{new_run_id()}")
+    done: list[TakenBack] = []
+    rounds = 0
+    while True:
+        try:
+            with find() as endpoints:  # anew for each round: the token of a pod is exchanged under its feet
+                found = await make_round(caretaker, endpoints, namespace)
+        except CallError as error:
+            if once:
+                raise UsageError(f"the janitor's round failed: {error}") from error
+            logging.getLogger(__name__).error("the round failed, the next is in %g s: %s", LOOK_SECONDS, error)
+            found = []
+        tell(found)
+        rounds += 1
+        if once:
+            done += found
+            if caretaker.next_seconds is None or rounds > 1:
+                return done
+        await anyio.sleep(caretaker.next_seconds if once and caretaker.next_seconds is not None else LOOK_SECONDS)
+
+
+@contextmanager
+def endpoints_in_pod(*, load_generator: str = "", flagd: str = "") -> Iterator[Endpoints]:
+    """Return the API server of the cluster in whose pod this runs, with the account of the pod.
+
+    Raises: UsageError: this is no pod.
+    """
+    from otel_control_gym.engine.protocols import Endpoints
+
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    try:
+        token = (SERVICE_ACCOUNT / "token").read_text().strip()
+        namespace = (SERVICE_ACCOUNT / "namespace").read_text().strip()
+    except OSError as error:
+        raise UsageError(f"no kubeconfig is given, and this is no pod with an account: {error}") from error
+    if not host:
+        raise UsageError("no kubeconfig is given, and KUBERNETES_SERVICE_HOST isn't set: this is no pod")
+    yield Endpoints(
+        kubernetes=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        namespace=namespace,
+        prometheus="",
+        coroot="",
+        load_generator=load_generator.rstrip("/"),
+        flagd=flagd.rstrip("/"),
+        kubernetes_token=token,
+        kubernetes_ca_file=str(SERVICE_ACCOUNT / "ca.crt"),
+    )
 
 
 def endpoints_of(kubeconfig: Path, *, load_generator: str = "", flagd: str = "") -> AbstractContextManager[Endpoints]:
@@ -140,3 +254,4 @@ def _named(document: dict[str, Any], kind: str, name: str, kubeconfig: Path) -> 
 
 
 app.command("clean")(command(clean))
+app.command("janitor")(command(janitor))

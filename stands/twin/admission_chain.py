@@ -70,6 +70,8 @@ def admit_new(context: Context, kind: Kind, item: Object) -> Object:
     elif kind is SERVICE:
         taken = {one["spec"]["clusterIP"] for one in context.store.objects(SERVICE)}
         item = admit_service(context.services, item, taken)
+    elif kind is NAMESPACE:
+        item = _admit_namespace(item)
     elif kind is CONFIG_MAP:
         _check_config_map(item)
     elif kind is LEASE:
@@ -173,6 +175,14 @@ def _admit_replica_set(before: Object, item: Object) -> Object:
     if spec != before["spec"]:
         item["metadata"]["generation"] = before["metadata"]["generation"] + 1
     return item
+
+
+def _admit_namespace(item: Object) -> Object:
+    """Return a new namespace as the API server makes it: active at once, with a label of its name."""
+    metadata = item["metadata"]
+    labels = {**metadata.get("labels", {}), "kubernetes.io/metadata.name": metadata["name"]}
+    spec = {**item.get("spec", {}), "finalizers": ["kubernetes"]}
+    return {**item, "metadata": {**metadata, "labels": labels}, "spec": spec, "status": {"phase": "Active"}}
 
 
 def _check_config_map(item: Object) -> None:

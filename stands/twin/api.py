@@ -108,9 +108,10 @@ class Api:
             raise api_errors.bad_request(
                 f"the namespace of the provided object does not match the namespace sent on the request ({namespace})"
             )
-        metadata["namespace"] = namespace
-        if self._store.get(NAMESPACE, "", namespace) is None:
-            raise api_errors.not_found(NAMESPACE, namespace)
+        if kind.namespaced:
+            metadata["namespace"] = namespace
+            if self._store.get(NAMESPACE, "", namespace) is None:
+                raise api_errors.not_found(NAMESPACE, namespace)
         item = admit_new(self._context, kind, item)
         if self._store.get(kind, namespace, metadata["name"]) is not None:
             raise api_errors.already_exists(kind, metadata["name"])

@@ -114,7 +114,11 @@ POD = Kind(kind="Pod", plural="pods", generation=True, short_names=("po",), cate
 SERVICE = Kind(kind="Service", plural="services", short_names=("svc",), categories=("all",), verbs=("create", *_CHANGE))
 EVENT = Kind(kind="Event", plural="events", status=False, short_names=("ev",))
 NAMESPACE = Kind(
-    kind="Namespace", plural="namespaces", namespaced=False, short_names=("ns",), verbs=(*_READ, "patch", "update")
+    kind="Namespace",
+    plural="namespaces",
+    namespaced=False,
+    short_names=("ns",),
+    verbs=("create", *_READ, "patch", "update"),
 )
 NODE = Kind(kind="Node", plural="nodes", namespaced=False, short_names=("no",))
 CONFIG_MAP = Kind(kind="ConfigMap", plural="configmaps", status=False, short_names=("cm",), verbs=("create", *_CHANGE))

@@ -164,7 +164,7 @@ async def open_stage(settings: RunSettings) -> AsyncIterator[Stage]:
     plane.install()
     async with KubernetesServer(plane).open() as url:
         stage = Stage(plane, machines, endpoints_at(url))
-        async with open_actuators(stage.endpoints, settings, stage.append, seed=7) as stage.actuators:
+        async with open_actuators(stage.endpoints, settings, stage.append, seed=7, run_id="RUN") as stage.actuators:
             yield stage
 
 

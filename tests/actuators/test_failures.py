@@ -91,7 +91,7 @@ async def facing(answer: Handler, settings: RunSettings) -> AsyncIterator[Run]:
             kubernetes=url, namespace="otel-demo", prometheus=url, coroot=url, load_generator=url, flagd=url
         )
         run = Run(server)
-        async with open_actuators(endpoints, settings, run.append, seed=1) as run.actuators:
+        async with open_actuators(endpoints, settings, run.append, seed=1, run_id="RUN") as run.actuators:
             yield run
     finally:
         await runner.cleanup()

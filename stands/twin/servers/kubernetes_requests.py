@@ -83,7 +83,11 @@ def check_verb(found: Target, method: str) -> None:
     of_collection = ("get", "create")
     of_object = ("get", "update", "patch") if found.subresource else ("get", "update", "patch", "delete")
     fits = verb in (of_object if found.name else of_collection)
-    if not fits or verb not in found.kind.verbs or (verb == "create" and found.namespace is None):
+    if (
+        not fits
+        or verb not in found.kind.verbs
+        or (verb == "create" and found.kind.namespaced and found.namespace is None)
+    ):
         raise api_errors.method_not_allowed()
 
 

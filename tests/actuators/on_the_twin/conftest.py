@@ -206,7 +206,7 @@ async def _open_twin(config: RunConfig | None = None) -> AsyncIterator[Twin]:
         twin.proxies = tuple(proxies)
         twin.endpoints = msgspec.structs.replace(real, kubernetes=urls[0], load_generator=urls[1], flagd=urls[2])
         twin.actuators = await stack.enter_async_context(
-            open_actuators(twin.endpoints, config.public, twin.append, seed=config.seed)
+            open_actuators(twin.endpoints, config.public, twin.append, seed=config.seed, run_id="RUN")
         )
         await twin.live(20)
         yield twin

@@ -278,6 +278,20 @@ def route(*backends: Any, **more: Any) -> Any:
 STABLE, CANARY = {"name": "frontend", "port": 8080, "weight": 90}, {"name": "canary", "port": 80, "weight": 10}
 
 
+async def test_a_namespace_that_is_made_is_active_at_once_and_takes_objects(http: aiohttp.ClientSession) -> None:
+    config_maps = "/api/v1/namespaces/apart/configmaps"
+    async with http.post(config_maps, json={"metadata": {"name": "x"}}) as answer:
+        assert answer.status == 404
+    made = await post(http, "/api/v1/namespaces", "apart", {})
+    assert made["status"] == {"phase": "Active"}
+    assert made["spec"] == {"finalizers": ["kubernetes"]}
+    assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "apart"}
+    assert "namespace" not in made["metadata"]
+    async with http.post(config_maps, json={"metadata": {"name": "x"}}) as answer:
+        assert answer.status == 201
+    await post(http, "/api/v1/namespaces", "apart", {}, code=409)
+
+
 async def test_a_route_gets_the_schemas_defaults_and_counts_its_changes(http: aiohttp.ClientSession) -> None:
     made = await post(http, ROUTES, "split", route(STABLE, {"name": "canary", "port": 80}))
     (rule,) = made["spec"]["rules"]
