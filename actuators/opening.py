@@ -37,6 +37,7 @@ from otel_control_gym.actuators.interventions import (
     RestartLoop,
 )
 from otel_control_gym.actuators.kubernetes_client import KubernetesClient, open_kubernetes
+from otel_control_gym.actuators.leases import RUN_LABEL
 from otel_control_gym.actuators.lifecycle import Lifecycle
 from otel_control_gym.actuators.network_chaos import EdgeProcedure, IsolationProcedure, delay_block, loss_block
 from otel_control_gym.actuators.outages import OutageProcedure
@@ -77,12 +78,15 @@ class _Procedures:
         services: ServiceConfiguration,
         namespace: str,
         new_name: Callable[[], str],
+        run_id: str,
     ) -> None:
         self._kubernetes, self._load_generator, self._flags = kubernetes, load_generator, flags
         self._services, self._namespace, self._new_name = services, namespace, new_name
+        self._run_id = run_id
 
     def __call__(self, resolved: Resolved, action_id: str) -> Procedure:
-        labels = {ACTION_LABEL: action_id}
+        # Of the objects that are made themselves, never of pod templates: those would have another hash in each run.
+        labels = {RUN_LABEL: self._run_id, ACTION_LABEL: action_id}
         if resolved.entry.action_class == "intervention":
             return self._intervention(resolved, labels)
         return self._action(resolved, labels)
@@ -222,8 +226,8 @@ async def open_actuators(
 ) -> AsyncIterator[Lifecycle]:
     """Open the actuators of a run on a stand; they write their events through `append`.
 
-    `seed` decides action ids and the names of chaos objects; on a stand that outlives the gym the run holds a Lease under `run_id`. Leaving
-    the context takes nothing back: that is `Lifecycle.close`.
+    `seed` decides action ids and the names of chaos objects. `run_id` labels what is made for the run, and on a stand that outlives the gym
+    the run holds a Lease under it. Leaving the context takes nothing back: that is `Lifecycle.close`.
     """
     names = derive_seed(seed, "actuators.objects")
     count = 0
@@ -239,5 +243,7 @@ async def open_actuators(
         open_flags(endpoints) as flags,
         open_safekeeping(kubernetes, endpoints, run_id) as safekeeper,
     ):
-        procedures = _Procedures(kubernetes, load_generator, flags, settings.services, endpoints.namespace, new_name)
+        procedures = _Procedures(
+            kubernetes, load_generator, flags, settings.services, endpoints.namespace, new_name, run_id
+        )
         yield Lifecycle(settings, append, procedures, seed=seed, safekeeper=safekeeper)

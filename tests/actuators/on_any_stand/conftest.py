@@ -357,7 +357,7 @@ async def _open_clients(
     ):
         time: Passing = ServersTime(kubernetes, endpoints.namespace) if twin is None else VirtualTime(twin)
         stand = Stand(config, endpoints, time, kubernetes, load_generator, flags)
-        async with open_actuators(endpoints, config.public, stand.append, seed=seed) as stand.actuators:
+        async with open_actuators(endpoints, config.public, stand.append, seed=seed, run_id="SUITE") as stand.actuators:
             yield stand
 
 

@@ -268,7 +268,8 @@ async def test_the_faults_of_a_gym_that_lives_stay_when_another_has_died(open_tw
             alive = await twin.perform({"type": "cpu_pressure", "target": "cart", "duration_seconds": 600})
             assert len(await watch.look(after=61)) == 1
             (left,) = twin.stand.run.control_plane.context.store.objects(STRESS_CHAOS)
-            assert left["metadata"]["labels"]["otel-control-gym/action"] == alive.action_id
+            labels = left["metadata"]["labels"]
+            assert (labels["otel-control-gym/run"], labels["otel-control-gym/action"]) == ("OTHER", alive.action_id)
 
 
 async def test_a_revert_that_nobody_could_see_leaves_its_inverse_to_the_janitor(open_twin: OpenTwin) -> None:
