@@ -8,6 +8,7 @@ works. The postcheck looks for the rules in the pods, not at the condition.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,9 +39,9 @@ class _NetworkProcedure(ChaosProcedure):
 
     kind = "NetworkChaos"
 
+    @abstractmethod
     def _ruled(self) -> tuple[Target, ...]:
         """Return the targets whose pods must hold a rule."""
-        raise NotImplementedError
 
     def _record_ids(self) -> list[str]:
         return [f"{self._namespace}/{target.pod}" for targets in self._targets.values() for target in targets]

@@ -7,6 +7,7 @@ says so.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,9 +63,9 @@ class _KillProcedure(ChaosProcedure):
         self._renewal = None
         return touched
 
+    @abstractmethod
     async def _again(self, now: int, ready: Mapping[str, Sequence[Pod]], /) -> bool:
         """Return whether it is time for the next kill."""
-        raise NotImplementedError
 
 
 class PodKillProcedure(_KillProcedure):

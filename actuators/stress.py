@@ -6,6 +6,7 @@ the pressure follows into the container that comes back.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,8 +34,9 @@ class _StressProcedure(ChaosProcedure):
         super().__init__(injection, fields=(f"{field}:{target}",), services=(target,), nil=False)
         self._target = target
 
+    @abstractmethod
     def _stressors(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return the stressors of the object's spec."""
 
     def _spec(self) -> dict[str, Any]:
         return {
