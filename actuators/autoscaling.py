@@ -165,13 +165,17 @@ class AutoscalerProcedure:
             call = self._call("PATCH", {"spec": self._wanted()}, MERGE)
         else:
             call = self._call("POST", self._body(self._wanted()))
+        return (await self._write(call),)
+
+    async def _write(self, call: InverseCall) -> TouchedObject:
+        """Make a call that creates or changes the autoscaler; one that is there already was made by a call whose answer was lost."""
         try:
             made = await self._client.kubernetes.write(call, _Autoscaler)
         except Busy as busy:
             if busy.status != _CONFLICT or call.method != "POST":
                 raise
             made = await self._read()
-        return (made.metadata.touched("HorizontalPodAutoscaler"),)
+        return made.metadata.touched("HorizontalPodAutoscaler")
 
     async def _delete(self, body: _Object | None) -> None:
         try:
@@ -224,13 +228,7 @@ class AutoscalerProcedure:
             await self._delete(None)
             scaled = await self._client.scale(self._replicas)
             return (scaled,) if found is None else (found.metadata.touched("HorizontalPodAutoscaler"), scaled)
-        try:
-            made = await self._client.kubernetes.write(call, _Autoscaler)
-        except Busy as busy:
-            if busy.status != _CONFLICT or call.method != "POST":
-                raise
-            made = await self._read()
-        return (made.metadata.touched("HorizontalPodAutoscaler"),)
+        return (await self._write(call),)
 
     async def reverted(self, _now: int, /) -> Reversal:
         """The autoscaler is as it was, or gone again."""
