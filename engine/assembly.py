@@ -25,6 +25,7 @@ from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Event, Re
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.randomization import randomized
+from otel_control_gym.engine.randomness import derive_key
 from otel_control_gym.engine.settings import RunConfig, RunSettings
 
 if TYPE_CHECKING:
@@ -65,12 +66,17 @@ class Rooms:
         return OtlpReceiver()
 
     def collectors(
-        self, endpoints: Endpoints, settings: RunSettings, now: int, receiver: OtlpReceiver
+        self, endpoints: Endpoints, config: RunConfig, now: int, receiver: OtlpReceiver
     ) -> tuple[Collector, ...]:
-        """Return all collectors in the order in which a flush publishes them; `receiver` is among them, already open."""
-        from otel_control_gym.collectors import make_collectors
+        """Return all collectors in the order in which a flush publishes them; `receiver` is among them, already open.
 
-        return make_collectors(endpoints, settings, now, receiver)
+        What they give is degraded as the run's telemetry settings say; they get a key for it, never the seed.
+        """
+        from otel_control_gym.collectors import distorted, make_collectors
+
+        collectors = make_collectors(endpoints, config.public, now, receiver)
+        key = derive_key(config.seed, "telemetry")
+        return distorted(collectors, config.public, key=key, now=now, opened=receiver)
 
     def actuators(
         self, endpoints: Endpoints, config: RunConfig, append: Append, *, run_id: str

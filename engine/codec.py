@@ -48,7 +48,7 @@ class Encoded(msgspec.Struct, frozen=True):
 
 
 class _Samples(msgspec.Struct, array_like=True, frozen=True):
-    """Body of `SamplesCollected`: the event's time beside the packed columns."""
+    """Body of `SamplesCollected` and its clean form: the event's time beside the packed columns."""
 
     time: int
     packed: bytes
@@ -81,10 +81,10 @@ def decode(tag: str, body: bytes) -> Event:
     tag, body = upcast(tag, body)
     kind = _TYPES[tag]
     try:
-        if kind is SamplesCollected:
+        if issubclass(kind, SamplesCollected):
             samples = msgspec.msgpack.decode(body, type=_Samples)
             series, times, values = unpack_samples(samples.packed)
-            return SamplesCollected(time=samples.time, series=series, times=times, values=values)
+            return kind(time=samples.time, series=series, times=times, values=values)
         if issubclass(kind, BulkEvent):
             return _decode_rows(kind, body)
         return _json_decoder(kind).decode(decompress(body) if body.startswith(_ZSTD) else body)
@@ -149,7 +149,7 @@ def _rows_of(event: BulkEvent) -> tuple[Row, ...]:
 def _rows(event: Event, start: int, end: int) -> Event:
     """Return the event with the rows of [start, end) alone."""
     if isinstance(event, SamplesCollected):
-        return SamplesCollected(
+        return type(event)(
             time=event.time,
             series=event.series[start:end],
             times=event.times[start:end],

@@ -36,13 +36,19 @@ def check_telemetry(public: RunSettings, file: str) -> None:
 
 
 def _check_noise(distortion: Distortion, public: RunSettings, file: str) -> None:
-    noise, key = distortion.noise, "distortion.noise"
-    _not_negative(noise.gauge_factor, file, f"{key}.gauge_factor")
-    _not_negative(noise.counter_factor, file, f"{key}.counter_factor")
-    gauges = [name for name, source in public.metrics.node.items() if source.kind == "gauge"]
-    for name, deviation in noise.gauge_offset.items():
-        _known(name, gauges, file, f"{key}.gauge_offset", "no gauge of the metric map's nodes")
-        _not_negative(deviation, file, f"{key}.gauge_offset.{name}")
+    noise, quantities = distortion.noise, _quantities(public)
+    for field, deviations in (("factors", noise.factors), ("offsets", noise.offsets)):
+        key = f"distortion.noise.{field}"
+        for name, deviation in deviations.items():
+            _known(name, quantities, file, key, "the metric map has no such quantity")
+            _not_negative(deviation, file, f"{key}.{name}")
+            if field == "offsets" and quantities[name].kind != "gauge":
+                problem = f"a {quantities[name].kind}: noise on what only grows is a factor of its growth"
+                _refuse(file, f"{key}.{name}", deviation, problem, "name it in distortion.noise.factors")
+            for other, source in quantities.items():
+                if _share_series(quantities[name], source) and deviations.get(other, deviation) != deviation:
+                    problem = f"its series ({source.metric}) feed {other} too, which has another deviation"
+                    _refuse(file, f"{key}.{name}", deviation, problem, f"use {deviations[other]:g} for both")
     _not_negative(distortion.jitter_seconds, file, "distortion.jitter_seconds")
     _not_negative(distortion.clock_skew_seconds, file, "distortion.clock_skew_seconds")
     scrape = public.granularity.scrape_interval_seconds

@@ -282,7 +282,7 @@ class Env:
         self._episode = episode
         await stand.reset(config, otlp_endpoint=receiver.endpoint)
         await episode.declare(rooms.environment(stand))
-        collectors = rooms.collectors(stand.endpoints, config.public, stand.now, receiver)
+        collectors = rooms.collectors(stand.endpoints, config, stand.now, receiver)
         for collector in collectors:
             if collector is not receiver:
                 self._residents.append(await self._host.enter(collector.open()))

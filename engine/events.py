@@ -3,8 +3,9 @@
 An event is data only: its constructor invents nothing, the log stamps the envelope (`Recorded`). The tag (`action.applied.1`) is
 the contract, not the class name; a change that old bodies can't answer is a new version and an upcaster (`engine.upcasters`).
 
-Families: run, action, telemetry, truth. Events of the truth stream say what was done to the stand behind the policy's back; all
-others are public. An action's life-cycle events exist in both streams: `truth=True` when they belong to an intervention.
+Families: run, action, telemetry, truth, clean. Events of the truth stream say what was done to the stand behind the policy's back, or
+(clean) what its telemetry was before it was distorted; all others are public. An action's life-cycle events exist in both streams:
+`truth=True` when they belong to an intervention.
 
 Bulk telemetry is one event with many rows; a row's address is (seq, row). Rows are in (time, key) order, but samples: they lie
 series by series, each in time order, because a fold's cell and the packing both want a series' neighbours.
@@ -31,6 +32,16 @@ __all__ = (
     "ActionSettled",
     "Actor",
     "BulkEvent",
+    "CleanFindings",
+    "CleanGap",
+    "CleanKubernetesEvents",
+    "CleanLogs",
+    "CleanPods",
+    "CleanRollouts",
+    "CleanSamples",
+    "CleanSeries",
+    "CleanSpans",
+    "CleanWorkload",
     "ClockAdvanced",
     "CollectorGap",
     "EnvironmentRecorded",
@@ -446,6 +457,7 @@ class CollectorGap(Event, frozen=True, kw_only=True, tag="telemetry.gap.1"):
     start: int
     end: int
     reason: str
+    services: tuple[str, ...] = ()  #: whose part of the source is missing; empty: all of it
 
 
 # --- truth ----------------------------------------------------------------------------------------------------------------
@@ -458,6 +470,49 @@ class TruthDeclared(Event, frozen=True, kw_only=True, tag="truth.declared.1"):
     scenario: dict[str, Any]
     workload: dict[str, Any]
     twin: dict[str, Any]
+
+
+# --- clean: telemetry as the stand showed it, in the truth stream of a run whose public telemetry is distorted -------------------
+
+
+class CleanSeries(SeriesDeclared, frozen=True, kw_only=True, tag="clean.series.1"):
+    """`SeriesDeclared` before distortion; numbers are those of `CleanSamples`."""
+
+
+class CleanSamples(SamplesCollected, frozen=True, kw_only=True, eq=False, tag="clean.samples.1"):
+    """`SamplesCollected` before distortion."""
+
+
+class CleanSpans(SpansCollected, frozen=True, kw_only=True, tag="clean.spans.1"):
+    """`SpansCollected` before distortion."""
+
+
+class CleanLogs(LogsCollected, frozen=True, kw_only=True, tag="clean.logs.1"):
+    """`LogsCollected` before distortion."""
+
+
+class CleanKubernetesEvents(KubernetesEventsObserved, frozen=True, kw_only=True, tag="clean.events.1"):
+    """`KubernetesEventsObserved` before distortion."""
+
+
+class CleanPods(PodsTransitioned, frozen=True, kw_only=True, tag="clean.pods.1"):
+    """`PodsTransitioned` before distortion."""
+
+
+class CleanRollouts(RolloutsObserved, frozen=True, kw_only=True, tag="clean.rollouts.1"):
+    """`RolloutsObserved` before distortion."""
+
+
+class CleanFindings(FindingsObserved, frozen=True, kw_only=True, tag="clean.findings.1"):
+    """`FindingsObserved` before distortion."""
+
+
+class CleanWorkload(WorkloadObserved, frozen=True, kw_only=True, tag="clean.workload.1"):
+    """`WorkloadObserved` before distortion."""
+
+
+class CleanGap(CollectorGap, frozen=True, kw_only=True, tag="clean.gap.1"):
+    """A `CollectorGap` that wasn't made by distortion."""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -495,6 +550,16 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     WorkloadObserved,
     CollectorGap,
     TruthDeclared,
+    CleanSeries,
+    CleanSamples,
+    CleanSpans,
+    CleanLogs,
+    CleanKubernetesEvents,
+    CleanPods,
+    CleanRollouts,
+    CleanFindings,
+    CleanWorkload,
+    CleanGap,
 )
 """The closed union, in the order of the event catalogue."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ("derive_seed", "draw_bits", "draw_identifier", "draw_uniform")
+__all__ = ("derive_key", "derive_seed", "draw_bits", "draw_identifier", "draw_uniform")
 
 _MASK = (1 << 64) - 1
 
@@ -38,6 +38,11 @@ def derive_seed(seed: int, component: str) -> int:
     """Return the 64-bit seed of a named component's own stream."""
     digest = hashlib.blake2b(component.encode(), digest_size=8).digest()
     return draw_bits(seed, int.from_bytes(digest, "big"))
+
+
+def derive_key(seed: int, component: str) -> int:
+    """Return the 64-bit seed of a component whose draws show in public: unlike `derive_seed`'s, nobody can reckon back from it."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{component}".encode(), digest_size=8).digest(), "big")
 
 
 def draw_identifier(seed: int, *key: int, alphabet: str = "bcdfghjklmnpqrstvwxz2456789", length: int = 5) -> str:

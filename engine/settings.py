@@ -417,11 +417,15 @@ TelemetrySource = Literal["metrics", "spans", "logs", "kubernetes", "findings", 
 
 
 class Noise(_Record, frozen=True, kw_only=True):
-    """Measurement noise on metrics. Factors are log-normal around 1; a counter's noise is on its growth, so it never falls."""
+    """Measurement noise, by quantity of the metric map (`node.memory_bytes`, `edge.latency`).
 
-    gauge_factor: float = 0.0  #: standard deviation of the logarithm of each gauge sample's factor
-    gauge_offset: dict[str, float] = {}  #: node quantity -> standard deviation of what is added, in the contract's unit
-    counter_factor: float = 0.0  #: as gauge_factor, of each growth between two samples of a counter or histogram
+    Factors are log-normal with mean 1: of each value of a gauge, of each growth of a counter or histogram, which so never falls.
+    """
+
+    factors: dict[str, float] = {}  #: standard deviation of the factor's logarithm
+    offsets: dict[
+        str, float
+    ] = {}  #: gauges: standard deviation of what is added, in the contract's unit; none falls below 0
 
 
 class Losses(_Record, frozen=True, kw_only=True):

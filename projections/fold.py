@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from otel_control_gym.engine.clean_telemetry import CLEAN_FORMS, public_form
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import ConfigurationError, LogCorrupted
 from otel_control_gym.engine.events import (
@@ -71,6 +72,7 @@ class Truth:
 
     def __init__(self) -> None:
         self.sequence = 0
+        self.holds_clean = False  #: telemetry as it was before distortion
         self.declared: TruthDeclared | None = None
         self.lives = Lives()
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
@@ -81,10 +83,12 @@ class Truth:
 class RunState:
     """What a log's prefix says about its run.
 
+    A `clean` state takes telemetry as the stand showed it, which the truth stream keeps, instead of the public stream's distorted one.
     Before `RunDeclared` it holds nothing; `settings`, `origin`, `samples` and `series` exist from then on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clean: bool = False) -> None:
+        self.clean = clean
         self.sequence = 0  #: of the last public event
         self.declared: RunDeclared | None = None
         self.environment: EnvironmentRecorded | None = None
@@ -189,7 +193,8 @@ class RunState:
             _TRUTH_HANDLERS.get(type(entry.event), _refuse_truth)(self, entry.event)
         else:
             self.sequence = entry.seq
-            _HANDLERS[type(entry.event)](self, entry.event)
+            if not (self.clean and type(entry.event) in CLEAN_FORMS):
+                _HANDLERS[type(entry.event)](self, entry.event)
 
     def _declare(self, event: RunDeclared) -> None:
         if self.declared is not None:
@@ -256,6 +261,13 @@ def _take_truth(state: RunState, event: TruthDeclared) -> None:
     state.truth.declared = event
 
 
+def _take_clean(state: RunState, event: Event) -> None:
+    state.truth.holds_clean = True
+    if state.clean:
+        public = public_form(event)
+        _HANDLERS[type(public)](state, public)
+
+
 def _refuse_truth(_state: RunState, event: Event) -> None:
     raise LogCorrupted(f"{type(event).__name__} in the truth stream, where it doesn't belong")
 
@@ -293,6 +305,7 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     WorkloadObserved: lambda state, event: state.workload.extend(event.rows),
     CollectorGap: lambda state, event: state.gaps.append(event),
     TruthDeclared: _refuse_public,
+    **dict.fromkeys(CLEAN_FORMS.values(), _refuse_public),
 }
 _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _take_truth,
@@ -300,13 +313,14 @@ _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     KubernetesEventsObserved: lambda state, event: state.truth.kubernetes_events.extend(event.rows),
     SpansCollected: lambda state, event: state.truth.spans.extend(event.rows),
     LogsCollected: lambda state, event: state.truth.logs.extend(event.rows),
+    **dict.fromkeys(CLEAN_FORMS.values(), _take_clean),
 }
 assert tuple(_HANDLERS) == EVENT_TYPES, "every event has a place in the fold, in the order of the catalogue"
 
 
-def initial() -> RunState:
-    """Return the state of an empty log."""
-    return RunState()
+def initial(*, clean: bool = False) -> RunState:
+    """Return the state of an empty log; `clean`: it will take telemetry as it was before distortion."""
+    return RunState(clean=clean)
 
 
 def step(state: RunState, entry: Recorded) -> RunState:
@@ -318,9 +332,9 @@ def step(state: RunState, entry: Recorded) -> RunState:
     return state
 
 
-def fold(entries: Iterable[Recorded]) -> RunState:
-    """Return the state of a log."""
-    state = initial()
+def fold(entries: Iterable[Recorded], *, clean: bool = False) -> RunState:
+    """Return the state of a log, of its public telemetry or of the clean one that its truth stream may hold."""
+    state = initial(clean=clean)
     for entry in entries:
         step(state, entry)
     return state
