@@ -159,6 +159,8 @@ class SampleDistortion:
         values = self._with_noise(series, times, values)
         kept = self._kept(series, times)
         series, times, values = series[kept], times[kept], values[kept]
+        if series.size == 0:
+            return
         moments, place = np.unique(times, return_inverse=True)
         arrivals = self._transit.arrivals(moments)[place]
         if self._distortion.jitter_seconds or self._distortion.clock_skew_seconds:
