@@ -121,28 +121,31 @@ def rebuild(
     run: Run | str | Path,
     *,
     bucket_seconds: int | None = None,
+    clean: bool = False,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
 ) -> Path:
     """Fold a run's archived log again, with another bucket if given, and return the new dataset's directory.
 
-    The same log and granularity give the same bytes. Blocking.
+    The same log and granularity give the same bytes. `clean` folds the telemetry as it was before distortion. Blocking.
 
     Raises:
         ConfigurationError: the log can't answer that bucket.
-        UsageError: the run doesn't exist, or the target directory isn't empty.
+        UsageError: the run doesn't exist, keeps no clean telemetry, or the target directory isn't empty.
     """
     from otel_control_gym.projections import write_dataset
 
     source = run if isinstance(run, Run) else open_run(run, data_dir)
-    suffix = "rebuilt" if bucket_seconds is None else f"{bucket_seconds}s"
+    suffix = ("clean_" if clean else "") + ("rebuilt" if bucket_seconds is None else f"{bucket_seconds}s")
     target = Path(out) if out is not None else source.path.with_name(f"{suffix}_of_{source.path.name}")
     if target.exists() and any(target.iterdir()):
         raise UsageError(f"{target} isn't empty\n  name another directory with --out, or remove it")
     archive = source.path / ARCHIVE_NAME
     if not archive.is_file():
         raise UsageError(f"{source.path} has no {ARCHIVE_NAME}: there is nothing to rebuild from")
-    fold = partial(write_dataset, read_archive(archive), run_id=source.run_id, content_digest=source.content_digest)
+    fold = partial(
+        write_dataset, read_archive(archive), run_id=source.run_id, content_digest=source.content_digest, clean=clean
+    )
     try:
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(archive, target / ARCHIVE_NAME)

@@ -46,6 +46,7 @@ def write_dataset(
     run_id: str | None = None,
     content_digest: str = "",
     bucket_seconds: int | None = None,
+    clean: bool = False,
 ) -> None:
     """Fold a log and write the dataset of its run into `directory`; files of the same names are replaced, others stay.
 
@@ -55,10 +56,12 @@ def write_dataset(
         run_id: the run's id (default: what follows `run_` in the directory's name).
         content_digest: the log's, as its archive states it.
         bucket_seconds: width of the feature tables' buckets (default: the run's own).
+        clean: fold the telemetry as it was before distortion, which the truth stream keeps, instead of the public one.
 
     Raises:
         ConfigurationError: the bucket is finer than the scrape interval, or no multiple of it.
         LogCorrupted: the log contradicts itself, or doesn't begin with `RunDeclared`.
+        UsageError: the log keeps no clean telemetry.
         OSError: the files can't be written.
     """
     archive = directory / ARCHIVE
@@ -67,7 +70,13 @@ def write_dataset(
         content_digest=content_digest,
         archive_sha256=hashlib.sha256(archive.read_bytes()).hexdigest() if archive.exists() else "",
     )
-    files = dataset_files(fold(entries), identity, bucket_seconds)
+    state = fold(entries, clean=clean)
+    if clean and not state.truth.holds_clean:
+        raise UsageError(
+            f"run {identity.run_id} keeps no clean telemetry\n"
+            "  only a run with telemetry.distortion.keep_clean = true does; without distortion its tables are clean anyway"
+        )
+    files = dataset_files(state, identity, bucket_seconds)
     draft = directory.with_name(f".{directory.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

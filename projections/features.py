@@ -18,6 +18,7 @@ from otel_control_gym.projections.histograms import quantiles, share_below
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.schemas import EDGE_NUMBERS, NODE_NUMBERS
 from otel_control_gym.projections.series import SeriesIndex, Table
+from otel_control_gym.projections.unread import Unread, masked
 
 __all__ = ("Telemetry", "edge_features", "fast_share", "node_features", "node_usage")
 
@@ -32,6 +33,8 @@ class Telemetry(msgspec.Struct, frozen=True, eq=False):
     series: SeriesIndex
     instrumented_nodes: Bool  #: [N] it serves calls and sends spans
     instrumented_edges: Bool  #: [E] the caller sends spans
+    unread_nodes: tuple[Unread, ...] = ()  #: whose scrapes were lost, and when
+    unread_edges: tuple[Unread, ...] = ()
 
 
 def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
@@ -56,12 +59,13 @@ def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
         "memory_limit_bytes": memory_limit,
         "coverage": reader.coverage(),
     }
-    return {name: columns[name] for name in NODE_NUMBERS}
+    return _known({name: columns[name] for name in NODE_NUMBERS}, telemetry, "node", buckets)
 
 
 def node_usage(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
     """Return three of the columns of `node_features`, [T, N] each: cpu_usage_cores, memory_usage_bytes, restarts."""
-    return _Reader(telemetry, "node", buckets, telemetry.instrumented_nodes).usage()
+    used = _Reader(telemetry, "node", buckets, telemetry.instrumented_nodes).usage()
+    return _known(used, telemetry, "node", buckets)
 
 
 def edge_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
@@ -70,7 +74,7 @@ def edge_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
     columns = reader.traffic()
     columns["retry_rate"] = np.full_like(columns["request_rate"], np.nan)  # no source of the metric map counts retries
     columns["coverage"] = reader.coverage()
-    return {name: columns[name] for name in EDGE_NUMBERS}
+    return _known({name: columns[name] for name in EDGE_NUMBERS}, telemetry, "edge", buckets)
 
 
 def fast_share(telemetry: Telemetry, buckets: Buckets, node: int, threshold_ms: float) -> Float:
@@ -78,7 +82,16 @@ def fast_share(telemetry: Telemetry, buckets: Buckets, node: int, threshold_ms: 
     reader = _Reader(telemetry, "node", buckets, telemetry.instrumented_nodes)
     histogram, bounds, valid = reader.histogram()
     share = share_below(histogram[:, node], bounds, threshold_ms)
-    return np.where(valid[:, node], share, np.nan)
+    column = np.where(valid[:, node], share, np.nan)[:, None]
+    lost = [msgspec.structs.replace(item, entity=0) for item in telemetry.unread_nodes if item.entity == node]
+    return masked({"fast": column}, lost, buckets, telemetry.samples, 1)["fast"][:, 0]
+
+
+def _known(columns: dict[str, Float], telemetry: Telemetry, table: Table, buckets: Buckets) -> dict[str, Float]:
+    """Return the columns without the cells of which a lost scrape of the entity's own target takes the ground."""
+    lost = telemetry.unread_nodes if table == "node" else telemetry.unread_edges
+    entities = (telemetry.instrumented_nodes if table == "node" else telemetry.instrumented_edges).size
+    return masked(columns, lost, buckets, telemetry.samples, entities)
 
 
 class _Reader:

@@ -63,6 +63,8 @@ from otel_control_gym.projections.lives import Lives
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
 from otel_control_gym.projections.timelines import Timeline
+from otel_control_gym.projections.unread import unread
+from otel_control_gym.projections.visibility import Visibility
 
 __all__ = ("RunState", "Truth", "fold", "initial", "step")
 
@@ -126,6 +128,11 @@ class RunState:
         """The run's start [ns]: edge 0 of all buckets."""
         return self._declaration().time
 
+    @property
+    def visibility(self) -> Visibility:
+        """What of the application the folded telemetry shows."""
+        return Visibility(self.settings, clean=self.clean)
+
     def _declaration(self) -> RunDeclared:
         if self.declared is None:
             raise LogCorrupted("the log doesn't begin with RunDeclared")
@@ -153,9 +160,22 @@ class RunState:
         instrumented = {name for name, service in application.services.items() if service.instrumented}
         called = {application.entry, *(edge.target for edge in self.graph.edges)}
         # A caller that isn't one of the services is the load generator, which sends spans too. Who isn't called serves nobody.
-        senders = [edge.source in instrumented or edge.source not in application.services for edge in self.graph.edges]
-        receivers = [node.id in instrumented & called for node in self.graph.nodes]
-        return Telemetry(self.samples, self.series, np.array(receivers, bool), np.array(senders, bool))
+        senders = [
+            (edge.source in instrumented or edge.source not in application.services)
+            and self.visibility.shows_edge(edge.source, edge.target)
+            for edge in self.graph.edges
+        ]
+        receivers = [
+            node.id in instrumented & called and self.visibility.shows_service(node.id) for node in self.graph.nodes
+        ]
+        return Telemetry(
+            self.samples,
+            self.series,
+            np.array(receivers, bool),
+            np.array(senders, bool),
+            unread(self.gaps, [node.id for node in self.graph.nodes]),
+            unread(self.gaps, [edge.source for edge in self.graph.edges]),
+        )
 
     def buckets(self, bucket_seconds: int, *, start: int | None = None, end: int | None = None) -> Buckets:
         """Return the whole buckets of [start, end), by default of all that is known.
@@ -202,7 +222,7 @@ class RunState:
         self.declared = event
         self.known_until = event.time
         self._samples = Samples(event.time, event.settings.granularity.scrape_interval_seconds * SECOND)
-        self._series = SeriesIndex(event.settings.metrics)
+        self._series = SeriesIndex(self.visibility.metric_map())
 
     def _environment(self, event: EnvironmentRecorded) -> None:
         self.environment = event

@@ -13,6 +13,7 @@ The rules, and why they are more than a difference of neighbours:
 - Zero and unknown differ. Span metrics have no series until a first request or a first error; whoever is declared to be
   instrumented is *covered*, and read as 0 where the metric was read. Anything else is covered from its first sample on, and a bucket
   needs a sample of its own: a database that sends no spans has null requests, not zero.
+- A source that refreshes more slowly than it is scraped was read when its figures changed, not when they were shown once more.
 - A metric that has no series yet was read if anything was: a scrape brings all of them.
 
 Every rule looks only at what stood at or before the bucket's end: a cell of a log's prefix is the cell of the whole log.
@@ -76,7 +77,7 @@ def increase(
     values = samples.values[edges[:, None], feed.series]
     at = samples.origin + buckets.edges * samples.interval
     resolution = _resolution(samples, feed)
-    read = _read_times(samples, feed, edges)
+    read = _refresh_times(samples, feed, buckets.edges)
     sampled = times[1:] > at[:-1, None]
     absent = (times[:-1] != NEVER) & (at[:-1, None] - times[:-1] > resolution)
     returned = _any_by(sampled & absent, feed.entity, entities)
@@ -162,6 +163,24 @@ def _read_times(samples: Samples, feed: Feed, edges: Int) -> Int:
         return everybody
     newest = samples.times[edges[:, None], feed.metric].max(axis=1)
     return np.where(newest == NEVER, everybody, newest)
+
+
+def _refresh_times(samples: Samples, feed: Feed, edges: Int) -> Int:
+    """Return when the source's figures are from: the newest sample at which one changed, within its resolution; else as `_read_times`.
+
+    A source that is slower than the scrape shows the same figure again. Where the scrape at a refresh is lost, the one before it would
+    pass for a reading of its own, and the bucket for one without growth.
+    """
+    read = _read_times(samples, feed, _held(samples, edges))
+    steps = _resolution(samples, feed) // samples.interval
+    if steps < 2 or feed.metric.size == 0:
+        return read
+    found = np.full(edges.shape, NEVER)
+    for back in range(steps, -1, -1):
+        later, before = _held(samples, edges - back)[:, None], _held(samples, edges - back - 1)[:, None]
+        changed = samples.values[later, feed.metric] != samples.values[before, feed.metric]
+        found = np.maximum(found, np.where(changed, samples.times[later, feed.metric], NEVER).max(axis=1))
+    return np.where(found == NEVER, read, found)
 
 
 def _fresh(at: Int, read: Int, resolution: int) -> Bool:

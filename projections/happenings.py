@@ -144,6 +144,7 @@ def _run(state: RunState, start: int, end: int) -> Iterator[Happening]:
                 source="collectors",
                 type="gap",
                 reason=gap.source,
+                object=", ".join(gap.services),
                 message=f"{seconds:g} s: {gap.reason}",
             )
     if state.ended is not None and start <= state.ended.time < end:

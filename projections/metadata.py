@@ -15,6 +15,7 @@ import msgspec
 
 from otel_control_gym.engine.clock import SECOND, rfc3339
 from otel_control_gym.engine.events import RunEnded
+from otel_control_gym.engine.settings import Distortion
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.lives import Life
 from otel_control_gym.projections.schemas import CONTRACT_VERSION, TABLES
@@ -26,12 +27,14 @@ METADATA_KEYS: tuple[str, ...] = (
     "branch_step",
     "campaign_id",
     "chart_versions",
+    "clean",
     "collector_config_hash",
     "columns",
     "content_digest",
     "contract_version",
     "cpu_family",
     "data_licence",
+    "distortion",
     "done_reason",
     "effective_configuration",
     "family_id",
@@ -92,6 +95,7 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "twin": dict(truth.twin) if truth is not None else {},
         "seed": truth.seed if truth is not None else None,
     }
+    distortion = settings.telemetry.distortion
     granularity = msgspec.structs.replace(settings.granularity, observation_bucket_seconds=bucket_seconds)
     document: dict[str, Any] = {
         "contract_version": CONTRACT_VERSION,
@@ -113,6 +117,8 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
             "twin_model": _first(stand, "twin_model", "twin_model_digest"),
         },
         "streams": _streams(state),
+        "distortion": None if distortion == Distortion() else msgspec.to_builtins(distortion),
+        "clean": state.clean,
         "ground_truth": _ground_truth(),
         "columns": {table.name: {column.name: column.rule for column in table.columns} for table in TABLES},
         "data_licence": LICENCE,
@@ -224,7 +230,8 @@ def _streams(state: RunState) -> dict[str, Any]:
         "workload": len(state.workload.all()),
     }
     whole = max(1, state.known_until - state.origin)
-    missing = {source: _length([(gap.start, gap.end) for gap in state.gaps if gap.source == source]) for source in rows}
+    whole_gaps = [gap for gap in state.gaps if not gap.services]  # of single services the tables tell
+    missing = {source: _length([(gap.start, gap.end) for gap in whole_gaps if gap.source == source]) for source in rows}
     return {source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole)} for source in rows} | {
         "log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}
     }

@@ -1,7 +1,7 @@
 """Demand and latency ➜ how well users were served, and whether an episode's rules say that it is over.
 
 In: a state and a range of buckets. Out: `Service` per bucket, and the rules `reached_goal` and `reached_emergency`. All of it is public: a
-rule that knew when a fault began would tell the policy.
+rule that knew when a fault began would tell the policy. Distorted telemetry is judged as it is seen.
 
 Availability is what was answered well / what users asked for. A closed loop whose users all wait asks for nothing new, so open
 requests count as asked for, but for those that may still be answered in time (as many as arrive within the latency objective): a
@@ -10,17 +10,27 @@ system that hangs has failed its users, not rested.
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from otel_control_gym.engine.settings import Emergency, Goal
+from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.settings import Emergency, Goal, TelemetrySource
 from otel_control_gym.projections.demand import demand
 from otel_control_gym.projections.features import fast_share
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
 
-__all__ = ("ServiceLevel", "reached_emergency", "reached_goal", "service_level")
+__all__ = ("ServiceLevel", "judged_until", "reached_emergency", "reached_goal", "service_level")
+
+_JUDGED: Final[tuple[TelemetrySource, ...]] = (
+    "metrics",
+    "workload",
+    "kubernetes",
+)  #: what rewards and rules are made of
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -56,6 +66,18 @@ def service_level(state: RunState, buckets: Buckets) -> ServiceLevel:
     )
 
 
+def judged_until(state: RunState, now: int) -> int:
+    """Return up to which moment [ns] a run is judged at `now`: where telemetry is delayed, as many whole reward buckets earlier as it takes
+    to arrive. So a step is paid for what is known, if later, and not for what isn't there yet.
+    """
+    delays = state.settings.telemetry.distortion.delays
+    late = max(
+        (delays[source].seconds + delays[source].random_seconds for source in _JUDGED if source in delays), default=0
+    )
+    bucket = state.settings.granularity.reward_bucket_seconds
+    return now - math.ceil(late / bucket) * bucket * SECOND
+
+
 def reached_goal(state: RunState, goal: Goal, *, start: int, now: int) -> bool:
     """Return whether the objective has held for the goal's time up to `now`, after a breach since `start` [ns]."""
     level = service_level(state, _reward_buckets(state, start, now))
@@ -73,7 +95,8 @@ def reached_emergency(state: RunState, emergency: Emergency, *, start: int, now:
 
 
 def _reward_buckets(state: RunState, start: int, now: int) -> Buckets:
-    return state.buckets(state.settings.granularity.reward_bucket_seconds, start=start, end=now)
+    end = judged_until(state, now)
+    return state.buckets(state.settings.granularity.reward_bucket_seconds, start=start, end=end)
 
 
 def _length(state: RunState, seconds: int) -> int:

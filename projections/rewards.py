@@ -23,7 +23,7 @@ from otel_control_gym.engine.events import RolloutStatus
 from otel_control_gym.projections.features import node_usage
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
-from otel_control_gym.projections.objectives import ServiceLevel, service_level
+from otel_control_gym.projections.objectives import ServiceLevel, judged_until, service_level
 
 __all__ = ("COMPONENTS", "Component", "RewardRow", "StepReward", "reward_rows", "step_reward")
 
@@ -107,8 +107,11 @@ def reward_rows(state: RunState, *, start: int | None = None, end: int | None = 
 
 
 def step_reward(state: RunState, since: int, until: int) -> StepReward:
-    """Return the reward of the buckets that end in (since, until] [ns]; buckets without a value add nothing to it."""
-    rows = _ending_in(state, since, until)
+    """Return the reward of the buckets that end in (since, until] [ns]; buckets without a value add nothing to it.
+
+    Where telemetry is delayed it is that of as many buckets further back (`objectives.judged_until`).
+    """
+    rows = _ending_in(state, judged_until(state, since), judged_until(state, until))
     return StepReward(
         value=float(sum(row.value for row in rows if row.value is not None)),
         components={name: sum(row.components.get(name, 0.0) for row in rows) for name in COMPONENTS},
@@ -117,7 +120,7 @@ def step_reward(state: RunState, since: int, until: int) -> StepReward:
 
 def _ending_in(state: RunState, since: int, until: int) -> list[RewardRow]:
     length = state.settings.granularity.reward_bucket_seconds * SECOND
-    first = (since - state.origin) // length  # the bucket that `since` lies in ends after it
+    first = max(0, (since - state.origin) // length)  # the bucket that `since` lies in ends after it
     return reward_rows(state, start=state.origin + first * length, end=until)
 
 

@@ -25,14 +25,17 @@ def rebuild(
         Path | None,
         typer.Option(metavar="DIR", help="Where to write it. [default: beside the run, named for the bucket]"),
     ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="The telemetry as it was before distortion, of a run that keeps it.")
+    ] = False,
 ) -> None:
     """Fold a run's log into its dataset again."""
     from otel_control_gym.engine import runs
 
     chosen = runs.open_run(run, options.directory)
     width = None if bucket is None else parse_bucket(bucket)
-    directory = runs.rebuild(chosen, bucket_seconds=width, out=out)
-    options.output.answer({"run_id": chosen.run_id, "bucket_seconds": width, "path": str(directory)})
+    directory = runs.rebuild(chosen, bucket_seconds=width, clean=clean, out=out)
+    options.output.answer({"run_id": chosen.run_id, "bucket_seconds": width, "clean": clean, "path": str(directory)})
     if not options.json:
         options.output.console.print(f"rebuilt: {directory}", markup=False)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_control_gym.engine.events import Recorded
@@ -67,6 +67,7 @@ def test_cells_do_not_depend_on_how_the_log_was_cut(log_of: LogOf, scrapes: Any,
 
 
 @given(lives(), flushes)
+@settings(deadline=None)
 def test_a_cell_of_a_prefix_is_the_cell_of_the_whole_log(log_of: LogOf, scrapes: Any, cuts: Any) -> None:
     entries = log_of(scrapes, cuts)
     whole = fold(entries)
