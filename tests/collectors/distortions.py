@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 import otel_control_gym as ocg
 from otel_control_gym.collectors import DistortedCollector
@@ -65,7 +66,7 @@ Series = dict[tuple[tuple[str, str], ...], dict[int, float]]  #: labels -> time 
 class Scraped(Playback):
     """Metrics: series as functions of the number of the scrape, scraped every `SCRAPE` seconds."""
 
-    def __init__(self, series: dict[tuple[tuple[str, str], ...], Sequence[float]]) -> None:
+    def __init__(self, series: dict[tuple[tuple[str, str], ...], npt.NDArray[np.float64]]) -> None:
         super().__init__("metrics")
         self._series = list(series.items())
         self._declared: dict[int, int] = {}

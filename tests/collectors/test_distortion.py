@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,7 +89,7 @@ def shop(growth: Sequence[float], *, ad: bool = False) -> Scraped:
     """Four services whose counters grow as given; cart restarts in the middle."""
     total = np.cumsum(growth)
     restarted = np.where(np.arange(total.size) < 12, total, total - total[11])
-    series = {}
+    series: dict[tuple[tuple[str, str], ...], npt.NDArray[np.float64]] = {}
     for service in SERVICES:
         values = restarted if service == "cart" else total
         series[calls(service)] = np.floor(values)
