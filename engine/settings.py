@@ -496,6 +496,9 @@ class TwinSettings(_Record, frozen=True, kw_only=True):
     endpoint_seconds: float = 0.3  #: Ready -> traffic
     termination_seconds: float = 1.0  #: SIGTERM -> exit where the process handles it
     chaos_seconds: float = 0.4  #: chaos object made -> injected
+    scrape_phases: bool = (
+        False  #: each source of metrics is scraped off the buckets' edges by a constant of its own, as on a cluster
+    )
     chaos_refusal: float = 0.0  #: share of the pods that the chaos daemon can't reach into: injection is partial
 
 

@@ -18,6 +18,7 @@ from otel_control_gym.engine.events import RunEnded
 from otel_control_gym.engine.settings import Distortion
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.lives import Life
+from otel_control_gym.projections.samples import NEVER
 from otel_control_gym.projections.schemas import CONTRACT_VERSION, TABLES
 
 __all__ = ("METADATA_KEYS", "Identity", "graph_document", "metadata_document")
@@ -232,9 +233,27 @@ def _streams(state: RunState) -> dict[str, Any]:
     whole = max(1, state.known_until - state.origin)
     whole_gaps = [gap for gap in state.gaps if not gap.services]  # of single services the tables tell
     missing = {source: _length([(gap.start, gap.end) for gap in whole_gaps if gap.source == source]) for source in rows}
-    return {source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole)} for source in rows} | {
-        "log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}
+    found: dict[str, Any] = {
+        source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole)} for source in rows
     }
+    found["metrics"]["phase_s"] = _phases(state)
+    return found | {"log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}}
+
+
+def _phases(state: RunState) -> dict[str, float]:
+    """Return how far before the run's last edge the sample lies that stands there [s], by quantity; what has no sample is left out."""
+    edge = (state.known_until - state.origin) // state.samples.interval
+    held = min(edge, state.samples.edges - 1)
+    found: dict[str, float] = {}
+    for table in ("node", "edge"):
+        for quantity, part in state.series.sources(table):
+            feed = state.series.feed(table, quantity, part)
+            newest = (
+                NEVER if feed is None or not feed.metric.size else int(state.samples.times[held, feed.metric].max())
+            )
+            if newest != NEVER:
+                found[f"{table}.{quantity}"] = (state.samples.edge_time(edge) - newest) / SECOND
+    return found
 
 
 def _length(intervals: list[tuple[int, int]]) -> int:

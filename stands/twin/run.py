@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.randomness import derive_seed
+from otel_control_gym.engine.randomness import derive_seed, draw_uniform
 from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.stands.twin.cluster_agent import ClusterAgent
 from otel_control_gym.stands.twin.control_plane import ControlPlane
@@ -26,7 +26,7 @@ from otel_control_gym.stands.twin.telemetry import HOUSEKEEPING_SECONDS, Telemet
 from otel_control_gym.stands.twin.topology import Table
 from otel_control_gym.stands.twin.world import World
 
-__all__ = ("TwinRun",)
+__all__ = ("TwinRun", "scrape_phases")
 
 
 class TwinRun:
@@ -78,11 +78,17 @@ class TwinRun:
         self._agent_interval = SCRAPE_SECONDS * SECOND
         self._refresh_interval = REFRESH_SECONDS * SECOND
         self._next_scrape = self.start + self._scrape_interval
+        phases = scrape_phases(config, self.telemetry.sources) if twin.scrape_phases else ()
+        self._next_of_source = [self._next_scrape + phase for phase in phases]
         self._next_housekeeping = self.start + self._housekeeping_interval
         self._next_agent_scrape = self.start + self._agent_interval
         self._next_refresh = self.start + self._refresh_interval
         self.telemetry.housekeep()
-        self.telemetry.scrape(self.start)
+        if phases:
+            for source in range(self.telemetry.sources):
+                self.telemetry.scrape_source(self.start, source)
+        else:
+            self.telemetry.scrape(self.start)
         self._agent.scrape(self.start)
 
     @property
@@ -95,6 +101,7 @@ class TwinRun:
         self.world.follow_flags()
         due = self.control_plane.due()
         moment = min(until, self._next_scrape, self._next_housekeeping, self._next_agent_scrape, self._next_refresh)
+        moment = min([moment, *self._next_of_source])
         if due is not None:
             moment = max(self.now, min(moment, due))
         if not self.simulation.run(moment):
@@ -111,9 +118,14 @@ class TwinRun:
         if moment == self._next_agent_scrape:
             self._next_agent_scrape += self._agent_interval
             self._agent.scrape(moment)
+        for source, due_at in enumerate(self._next_of_source):
+            if moment == due_at:
+                self._next_of_source[source] += self._scrape_interval
+                self.telemetry.scrape_source(moment, source)
         if moment == self._next_scrape:
             self._next_scrape += self._scrape_interval
-            self.telemetry.scrape(moment)
+            if not self._next_of_source:
+                self.telemetry.scrape(moment)
             if self.at_scrape is not None:
                 self.at_scrape()
         return moment < until
@@ -134,3 +146,12 @@ class TwinRun:
         spans = self.simulation.take_spans()
         self._kept += len(spans)
         self._spans.append(spans)
+
+
+def scrape_phases(config: RunConfig, sources: int) -> tuple[int, ...]:
+    """Return how long after the edges of buckets each source is scraped [ns]: whole milliseconds, more than 0, less than an interval."""
+    interval_ms = config.public.granularity.scrape_interval_seconds * 1000
+    seed = derive_seed(config.seed, "scrape phases")
+    return tuple(
+        (1 + int(draw_uniform(seed, source) * (interval_ms - 1))) * SECOND // 1000 for source in range(sources)
+    )

@@ -63,6 +63,17 @@ class Telemetry:
         """Let the kubelet look at its containers."""
         self._kubelet.housekeep()
 
+    @property
+    def sources(self) -> int:
+        """How many sources are scraped."""
+        return len(self._sources)
+
+    def scrape_source(self, now: int, position: int) -> None:
+        """Store what one source shows now, which is scraped at times of its own."""
+        source = self._sources[position]
+        values = source.read(now)
+        self.series.append(now, source.numbers, values, part=position + 1)
+
     def scrape(self, now: int) -> None:
         """Store what all sources show now."""
         values = np.concatenate([source.read(now) for source in self._sources])

@@ -35,6 +35,8 @@ class Window(msgspec.Struct, frozen=True, eq=False):
 
     times: npt.NDArray[np.int64]  #: [T] ns, ascending
     values: Values  #: [T, M]
+    parts: Numbers = np.empty(0, np.int64)  #: [T] which part of all series a row is a scrape of
+    part_of: Numbers = np.empty(0, np.int64)  #: [M] which part a series belongs to
 
 
 class _Block:
@@ -42,16 +44,18 @@ class _Block:
 
     def __init__(self) -> None:
         self.times: list[int] = []
+        self.parts: list[int] = []
         self.values: Values = np.full((_BLOCK_SCRAPES, 256), np.nan)
         self.width = 0
         self._columns: Numbers = np.full(256, -1, np.int64)  # number of a series -> column
         self._last: tuple[Numbers, Numbers] | None = None
 
-    def add(self, time: int, numbers: Numbers, values: Values) -> None:
+    def add(self, time: int, numbers: Numbers, values: Values, part: int) -> None:
         """Write one scrape."""
         columns = self._claim(numbers)  # may widen `values`
         self.values[len(self.times), columns] = values
         self.times.append(time)
+        self.parts.append(part)
 
     def rows(self, first: int, last: int, numbers: Numbers) -> Values:
         """Return the scrapes `first` to `last - 1` for some series."""
@@ -95,12 +99,14 @@ class TimeSeries:
         self._next = 0
         self._blocks: deque[_Block] = deque()
         self._ended: deque[tuple[int, int]] = deque()
-        self._newest: tuple[Numbers, Values] = (np.empty(0, np.int64), np.empty(0))
+        self._part_of: Numbers = np.zeros(256, np.int64)
+        self._newest: dict[int, tuple[Numbers, Values]] = {}  # by part
 
     @property
     def newest(self) -> tuple[Numbers, Values]:
-        """Return the series of the newest scrape and their values, in the order in which they were declared."""
-        numbers, values = self._newest
+        """Return the series of the newest scrape (of each part) and their values, in the order in which they were declared."""
+        numbers = np.concatenate([np.empty(0, np.int64), *(numbers for numbers, _ in self._newest.values())])
+        values = np.concatenate([np.empty(0), *(values for _, values in self._newest.values())])
         order = np.argsort(numbers)
         return numbers[order], values[order]
 
@@ -125,27 +131,38 @@ class TimeSeries:
         """Say that series had their last sample at or before `time`; they are forgotten once that is beyond the retention."""
         self._ended.extend((time, number) for number in numbers)
 
-    def append(self, time: int, numbers: Numbers, values: Values) -> None:
-        """Store one scrape; passing the same `numbers` object again saves looking the columns up."""
-        assert self.latest is None or time > self.latest, "scrapes come in order"
+    def append(self, time: int, numbers: Numbers, values: Values, part: int = 0) -> None:
+        """Store one scrape; passing the same `numbers` object again saves looking the columns up.
+
+        Where targets are scraped at different times, each is a `part` (from 1 on) with rows of its own.
+        """
+        assert self.latest is None or time >= self.latest + (part == 0), "scrapes come in order"
         if not self._blocks or len(self._blocks[-1].times) == _BLOCK_SCRAPES:
             self._blocks.append(_Block())
             self._forget(time - self._retention)
-        self._blocks[-1].add(time, numbers, values)
-        self._newest = (numbers, values)
+        self._blocks[-1].add(time, numbers, values, part)
+        self._newest[part] = (numbers, values)
+        if part:
+            if len(numbers) and (top := int(numbers.max())) >= len(self._part_of):
+                self._part_of = _widened(self._part_of, top + 1, 0)
+            self._part_of[numbers] = part
 
     def window(self, numbers: Numbers, after: int, until: int) -> Window:
         """Return the scrapes with after < time <= until, for some series in the order asked."""
         times: list[int] = []
-        parts: list[Values] = []
+        parts: list[int] = []
+        rows: list[Values] = []
         for block in self._blocks:
             first = int(np.searchsorted(block.times, after, side="right"))
             last = int(np.searchsorted(block.times, until, side="right"))
             if first < last:
                 times += block.times[first:last]
-                parts.append(block.rows(first, last, numbers))
-        values = np.concatenate(parts) if parts else np.empty((0, len(numbers)))
-        return Window(np.array(times, np.int64), values)
+                parts += block.parts[first:last]
+                rows.append(block.rows(first, last, numbers))
+        values = np.concatenate(rows) if rows else np.empty((0, len(numbers)))
+        known = numbers < len(self._part_of)
+        part_of = np.where(known, self._part_of[np.where(known, numbers, 0)], 0)
+        return Window(np.array(times, np.int64), values, np.array(parts, np.int64), part_of)
 
     def _forget(self, before: int) -> None:
         while len(self._blocks) > 1 and self._blocks[0].times[-1] < before:

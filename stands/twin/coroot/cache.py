@@ -172,11 +172,13 @@ class _Reader(Generic[K]):
         self._look_for_series()
         window = self._series.window(self._numbers, times[0] - 2 * step, times[-1])
         points = np.array([times[0] - step, *times])
-        newest = np.searchsorted(window.times, points, side="right") - 1
         found = np.full((len(points), len(self._numbers)), np.nan)
-        there = newest >= 0
-        there[there] = window.times[newest[there]] > points[there] - step
-        found[there] = window.values[newest[there]]
+        for part in np.unique(window.parts):  # what is scraped together is there, or gone, together
+            rows, own = np.flatnonzero(window.parts == part), window.part_of == part
+            newest = np.searchsorted(window.times[rows], points, side="right") - 1
+            there = newest >= 0
+            there[there] = window.times[rows[newest[there]]] > points[there] - step
+            found[np.ix_(there, own)] = window.values[np.ix_(rows[newest[there]], own)]
         growth = np.diff(found, axis=0)
         growth = np.where(growth < 0, found[1:], growth)  # after a reset the value itself has grown
         told = np.where(self._gauges, found[1:], growth).T

@@ -121,6 +121,8 @@ class Answers:
         # A scrape that finds a series gone leaves a stale marker; what came by OTLP just ages.
         aging = ~selection.scraped
         newest[:, aging] = np.maximum.accumulate(newest[:, aging], axis=0)
+        own = np.maximum.accumulate(np.where(window.parts[:, None] == window.part_of, scrapes, -1), axis=0)
+        newest = np.where(own < 0, -1, np.take_along_axis(newest, np.maximum(own, 0), axis=0))
         scrape = np.searchsorted(window.times, moments, side="right") - 1
         chosen = newest[np.maximum(scrape, 0)]
         found = np.take_along_axis(window.values, np.maximum(chosen, 0), axis=0)
