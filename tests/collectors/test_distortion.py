@@ -211,7 +211,7 @@ def test_noisy_buckets_stay_cumulative_and_no_part_exceeds_its_whole(growth: lis
 
 def test_the_noise_of_growth_has_mean_1_and_the_deviation_asked_for() -> None:
     n, deviation = 4_000, 0.2
-    exact = Scraped({cpu("cart"): np.arange(n + 1) * 100.0})
+    exact = Scraped({cpu("cart"): np.arange(n + 1, dtype=np.float64) * 100.0})
     noise = Noise(factors={"node.cpu_seconds": deviation})
     (values,) = samples(played(distort(exact, Distortion(noise=noise)), (n * SCRAPE,))).values()
     factors = np.diff(list(values.values())) / 100
@@ -370,6 +370,16 @@ def test_samples_arrive_late_by_at_least_the_constant_and_at_most_the_random_par
     assert len(set(lags)) > 1
 
 
+def test_late_samples_arrive_in_the_order_of_their_times() -> None:
+    late = Distortion(delays={"metrics": Delay(random_seconds=40.0)})
+    events = [event for event, _ in played(distort(shop([1.0] * 24), late), range(0, 200))]
+    times = [
+        time for event in events if isinstance(event, SamplesCollected) for time in np.unique(event.times).tolist()
+    ]
+    assert len(times) == 24
+    assert times == sorted(times)
+
+
 def test_a_series_is_declared_with_its_first_sample_and_not_before() -> None:
     collector = distort(shop([1.0] * 24), Distortion(delays={"metrics": Delay(seconds=20.0)}))
     assert collector.flush(at(10)) == []
@@ -388,6 +398,17 @@ def test_time_stamps_are_off_by_no_more_than_the_bounds_and_stay_in_order(growth
         times = list(values)
         assert times == sorted(times)
         assert all(abs(time - at(5 * number)) <= 3 * SECOND for number, time in enumerate(times))
+
+
+def test_no_sample_is_there_before_the_time_it_claims() -> None:
+    skewed = Distortion(jitter_seconds=1.0, clock_skew_seconds=2.0)
+    events = [event for event, _ in played(distort(shop([1.0] * 24), skewed), range(0, 131, 5))]
+    collected = [event for event in events if isinstance(event, SamplesCollected)]
+    ahead = [
+        time for event in collected for time in event.times.tolist() if 0 < (time - START) % (5 * SECOND) < 2 * SECOND
+    ]
+    assert ahead
+    assert all(event.times.max() <= event.time for event in collected)
 
 
 # --- beside the telemetry --------------------------------------------------------------------------------------------------
