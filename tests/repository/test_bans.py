@@ -22,7 +22,17 @@ SPOKEN_ONLY_IN = {
     "nats": ("engine/nats_session.py",),
     "kubernetes_asyncio": ("actuators/kubernetes_client.py", "collectors/kubernetes_client.py", "stands/cluster/"),
 }
-LANGUAGE = ("clock", "errors", "events", "metric_selectors", "plain_values", "protocols", "randomness", "settings")
+LANGUAGE = (
+    "clean_telemetry",
+    "clock",
+    "errors",
+    "events",
+    "metric_selectors",
+    "plain_values",
+    "protocols",
+    "randomness",
+    "settings",
+)
 SPEAK_THE_LANGUAGE_ONLY = ("actuators/", "collectors/", "projections/", "stands/")
 CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep")
 
