@@ -414,7 +414,10 @@ class Finding(Row, frozen=True, kw_only=True):
 
 
 class FindingsObserved(BulkEvent, frozen=True, kw_only=True, tag="telemetry.findings.1"):
-    """Findings that are new or changed since the last poll; an empty one says that a poll succeeded and found nothing new."""
+    """Findings that are new or changed since the last poll; an empty one says that a poll succeeded and found nothing new.
+
+    `time` is the poll's moment (in logs of contract version 1, that of the flush after it).
+    """
 
     rows: tuple[Finding, ...]
 

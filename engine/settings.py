@@ -130,6 +130,7 @@ class Service(_Record, frozen=True, kw_only=True):
     user_facing: bool = False
     optional_group: str | None = None
     instrumented: bool = True  #: sends spans
+    sends_logs: bool = True  #: and log records, if it is instrumented
     grpc_service: str = ""  #: e.g. oteldemo.CartService
     workers: int = 0  #: requests that hold the processor or a thread at once; 0: no bound
     holds_worker: bool = False  #: a request keeps its worker while it waits for downstream answers (thread pools)

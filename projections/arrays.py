@@ -92,7 +92,7 @@ def observation_arrays(state: RunState, end: int, *, window_seconds: int, bucket
             state.spans.between(start, end), state.origin, granularity.trace_aggregation_seconds * SECOND
         ),
         kubernetes_events=tuple(state.kubernetes_events.between(start, end)),
-        findings=tuple(state.findings.between(start, end)),
+        findings=tuple(told.finding for told in state.findings.between(start, end)),
         graph=state.graph,
     )
 

@@ -18,6 +18,7 @@ from otel_control_gym.projections.histograms import quantiles, share_below
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.schemas import EDGE_NUMBERS, NODE_NUMBERS
 from otel_control_gym.projections.series import SeriesIndex, Table
+from otel_control_gym.projections.signals import Signals
 
 __all__ = ("Telemetry", "edge_features", "fast_share", "node_features", "node_usage")
 
@@ -26,12 +27,13 @@ Bool = npt.NDArray[np.bool_]
 
 
 class Telemetry(msgspec.Struct, frozen=True, eq=False):
-    """What the columns are computed of: samples, series, and who is declared to send spans."""
+    """What the columns are computed of: samples, series, who is declared to send spans, and what has no samples."""
 
     samples: Samples
     series: SeriesIndex
     instrumented_nodes: Bool  #: [N] it serves calls and sends spans
     instrumented_edges: Bool  #: [E] the caller sends spans
+    signals: Signals  #: log records and findings
 
 
 def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
@@ -54,6 +56,7 @@ def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
         "replicas_desired": reader.level("replicas_desired"),
         "cpu_limit_cores": cpu_limit,
         "memory_limit_bytes": memory_limit,
+        **telemetry.signals.columns(buckets),
         "coverage": reader.coverage(),
     }
     return {name: columns[name] for name in NODE_NUMBERS}

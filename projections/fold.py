@@ -31,7 +31,6 @@ from otel_control_gym.engine.events import (
     CollectorGap,
     EnvironmentRecorded,
     Event,
-    Finding,
     FindingsObserved,
     GraphObserved,
     KubernetesEvent,
@@ -59,8 +58,11 @@ from otel_control_gym.engine.settings import RunSettings
 from otel_control_gym.projections.features import Telemetry
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.lives import Lives
+from otel_control_gym.projections.log_counts import LogCounts
+from otel_control_gym.projections.polls import FindingPolls
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
+from otel_control_gym.projections.signals import Signals
 from otel_control_gym.projections.timelines import Timeline
 
 __all__ = ("RunState", "Truth", "fold", "initial", "step")
@@ -98,7 +100,7 @@ class RunState:
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.pods: Timeline[PodTransition] = Timeline(lambda row: (row.service, row.pod))
         self.rollouts: Timeline[RolloutStatus] = Timeline(_rollout_key)
-        self.findings: Timeline[Finding] = Timeline(lambda row: (row.key,))
+        self.findings = FindingPolls()
         self.workload: Timeline[WorkloadState] = Timeline(lambda row: (row.state,))
         self.gaps: list[CollectorGap] = []
         self.owners: dict[str, str] = {}  #: UID ➜ UID of its owner
@@ -106,6 +108,7 @@ class RunState:
         self._deployments: dict[str, RolloutStatus] = {}
         self._samples: Samples | None = None
         self._series: SeriesIndex | None = None
+        self._log_counts: LogCounts | None = None
 
     # --- what was declared -----------------------------------------------------------------------------------------------
 
@@ -151,7 +154,23 @@ class RunState:
         # A caller that isn't one of the services is the load generator, which sends spans too. Who isn't called serves nobody.
         senders = [edge.source in instrumented or edge.source not in application.services for edge in self.graph.edges]
         receivers = [node.id in instrumented & called for node in self.graph.nodes]
-        return Telemetry(self.samples, self.series, np.array(receivers, bool), np.array(senders, bool))
+        return Telemetry(self.samples, self.series, np.array(receivers, bool), np.array(senders, bool), self._signals())
+
+    def _signals(self) -> Signals:
+        application = self.settings.services
+        logging = {
+            name for name, service in application.services.items() if service.instrumented and service.sends_logs
+        }
+        assert self._log_counts is not None
+        return Signals(
+            origin=self.origin,
+            interval=self.samples.interval,
+            nodes=tuple(node.id for node in self.graph.nodes),
+            logs=self._log_counts,
+            logging=np.array([node.id in logging for node in self.graph.nodes], bool),
+            polls=self.findings,
+            gaps=self.gaps,
+        )
 
     def buckets(self, bucket_seconds: int, *, start: int | None = None, end: int | None = None) -> Buckets:
         """Return the whole buckets of [start, end), by default of all that is known.
@@ -198,6 +217,7 @@ class RunState:
         self.known_until = event.time
         self._samples = Samples(event.time, event.settings.granularity.scrape_interval_seconds * SECOND)
         self._series = SeriesIndex(event.settings.metrics)
+        self._log_counts = LogCounts(event.time, self._samples.interval)
 
     def _environment(self, event: EnvironmentRecorded) -> None:
         self.environment = event
@@ -205,6 +225,8 @@ class RunState:
     def _graph(self, event: GraphObserved) -> None:
         self.graph = event
         self.series.place(event.nodes, event.edges)
+        assert self._log_counts is not None, "a graph is observed after its run was declared"
+        self._log_counts.place(node.id for node in event.nodes)
 
     def _phase(self, event: PhaseEntered) -> None:
         self.phases.append(event)
@@ -228,6 +250,16 @@ class RunState:
                 self._deployments.pop(row.name, None)
             elif row.kind == "Deployment":
                 self._deployments[row.name] = row
+
+    def _logs(self, event: LogsCollected) -> None:
+        self.logs.extend(event.rows)
+        assert self._log_counts is not None
+        self._log_counts.add(event.rows)
+
+    def _gap(self, event: CollectorGap) -> None:
+        self.gaps.append(event)
+        if event.source == "findings":
+            self.findings.fail(event)
 
     def _pods(self, event: PodsTransitioned) -> None:
         self.pods.extend(event.rows)
@@ -285,13 +317,13 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     SeriesDeclared: RunState._declare_series,
     SamplesCollected: lambda state, event: state.samples.add(event),
     SpansCollected: lambda state, event: state.spans.extend(event.rows),
-    LogsCollected: lambda state, event: state.logs.extend(event.rows),
+    LogsCollected: RunState._logs,
     KubernetesEventsObserved: lambda state, event: state.kubernetes_events.extend(event.rows),
     PodsTransitioned: RunState._pods,
     RolloutsObserved: RunState._rollouts,
-    FindingsObserved: lambda state, event: state.findings.extend(event.rows),
+    FindingsObserved: lambda state, event: state.findings.take(event),
     WorkloadObserved: lambda state, event: state.workload.extend(event.rows),
-    CollectorGap: lambda state, event: state.gaps.append(event),
+    CollectorGap: RunState._gap,
     TruthDeclared: _refuse_public,
 }
 _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {

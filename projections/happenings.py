@@ -12,9 +12,11 @@ from typing import Literal
 
 import msgspec
 
-from otel_control_gym.engine.events import Finding, KubernetesEvent, PodTransition, RolloutStatus, WorkloadState
+from otel_control_gym.engine.clock import rfc3339
+from otel_control_gym.engine.events import KubernetesEvent, PodTransition, RolloutStatus, WorkloadState
 from otel_control_gym.projections.causes import Causes
 from otel_control_gym.projections.fold import RunState
+from otel_control_gym.projections.polls import Told
 
 __all__ = ("Happening", "happenings")
 
@@ -46,7 +48,7 @@ def happenings(state: RunState, start: int, end: int, *, truth: bool) -> list[Ha
             (_kubernetes(row, causes) for row in state.kubernetes_events.between(start, end)),
             (_pod(row, causes) for row in state.pods.between(start, end)),
             (_rollout(row, causes) for row in state.rollouts.between(start, end)),
-            (_finding(row) for row in state.findings.between(start, end)),
+            (_finding(told) for told in state.findings.between(start, end)),
             _workload(state, start, end),
             _run(state, start, end),
         )
@@ -102,14 +104,18 @@ def _rollout(row: RolloutStatus, causes: Causes) -> Happening:
     )
 
 
-def _finding(row: Finding) -> Happening:
+def _finding(told: Told) -> Happening:
+    """Return what a poll told, at the moment of the poll: when it began, and ended, by Coroot's account is in the text."""
+    row = told.finding
+    until = "" if row.resolved is None else f" until {rfc3339(row.resolved)}"
+    cause = f" cause={row.suggested_cause}" if row.suggested_cause else ""
     return Happening(
-        time=row.time,
+        time=told.time,
         source="findings",
-        type=row.source,
+        type=told.change,
         reason=row.symptom,
-        object=",".join((*row.services, *row.edges)),
-        message=row.text,
+        object=f"{row.source}/{','.join((*row.services, *row.edges))}",
+        message=f"{row.severity}: {row.text} (since {rfc3339(row.time)}{until}, confidence={row.confidence:.2g}{cause})",
     )
 
 

@@ -220,7 +220,7 @@ def _streams(state: RunState) -> dict[str, Any]:
         "spans": len(state.spans.all()),
         "logs": len(state.logs.all()),
         "kubernetes": len(state.kubernetes_events.all()) + len(state.pods.all()) + len(state.rollouts.all()),
-        "findings": len(state.findings.all()),
+        "findings": len(state.findings.told()),
         "workload": len(state.workload.all()),
     }
     whole = max(1, state.known_until - state.origin)

@@ -25,7 +25,7 @@ __all__ = (
     "data_dictionary",
 )
 
-CONTRACT_VERSION = 1  #: of the files of a run; raised when a reader of the old one would misread the new one
+CONTRACT_VERSION = 2  #: of the files of a run; raised when a reader of the old one would misread the new one
 
 Standing = Literal["key", "measured", "derived", "logged", "truth", "weak"]
 ColumnType = Literal[
@@ -106,6 +106,8 @@ _UNREAD = "null where the source wasn't read at either edge of the bucket"
 _GROWTH = f"growth of cumulative counters between the bucket's edges, summed over series; {_UNREAD}"
 _RATE = f"growth / time between the samples used; {_UNREAD}"
 _GAUGE = "last value in the bucket, summed over pods; null without a sample within the source's resolution"
+_RECORDS = "records whose own time is in the bucket, however late they came; null where the stream has a gap, or the service sends none"
+_POLLED = "as the newest poll at or before the bucket's end told it; null before the first, after a failed one, and 120 s after the newest"
 _QUANTILE = "linear within the buckets of the histogram's growth; null below 20 observations"
 
 _TRAFFIC = (
@@ -137,8 +139,8 @@ _COVERAGE = Column(
     "coverage",
     "number",
     "1",
-    "share of the expected readings that arrived",
-    "arrived / expected, at each source's own resolution, over the sources that cover the row",
+    "share of the expected readings of metrics that arrived",
+    "arrived / expected, at each source's own resolution, over the metrics that cover the row; of logs and findings, null tells it",
 )
 
 NODE_FEATURES = TableSchema(
@@ -166,6 +168,18 @@ NODE_FEATURES = TableSchema(
         Column("replicas_desired", "number", "1", "replicas asked for", _GAUGE),
         Column("cpu_limit_cores", "number", "cores", "CPU limit, all pods", _GAUGE),
         Column("memory_limit_bytes", "number", "bytes", "memory limit, all pods", _GAUGE),
+        Column("log_count", "number", "1", "log records", _RECORDS),
+        Column("log_warning_count", "number", "1", "log records that are warnings", _RECORDS),
+        Column("log_error_count", "number", "1", "log records that are errors or worse", _RECORDS),
+        Column("findings_open", "number", "1", "findings of Coroot that name the service", _POLLED, "weak"),
+        Column(
+            "finding_severity",
+            "number",
+            "1",
+            "the worst of them: 0 none (or information only), 1 warning, 2 critical",
+            _POLLED,
+            "weak",
+        ),
         _COVERAGE,
     ),
     ("time", "service"),
@@ -512,10 +526,34 @@ WEAK_LABELS = TableSchema(
     "what Coroot suspected of a service in a bucket",
     (
         *_bucket_keys(_SERVICE),
-        Column("findings", "count", "1", "findings in force that name the service", "no row without any", "weak"),
+        Column(
+            "findings",
+            "count",
+            "1",
+            "findings that name the service and were in force in the bucket",
+            "by Coroot's own times, also those told later: a label, never an input; no row without any",
+            "weak",
+        ),
         Column("severity", "id", "", "highest severity among them", "critical over warning over the rest", "weak"),
         Column("symptoms", "texts", "", "their symptom classes", "sorted, each once", "weak"),
-        Column("confidence", "number", "1", "highest confidence among them", "as Coroot gave it", "weak"),
+        Column(
+            "confidence",
+            "number",
+            "1",
+            "highest confidence among them",
+            "of an incident: burn rate / threshold / 4, at most 1; else by severity",
+            "weak",
+        ),
+        Column("sources", "texts", "", "what they are", "incident, alert, check, edge; sorted, each once", "weak"),
+        Column(
+            "suggested_causes",
+            "texts",
+            "",
+            "services (or Coroot's own words) that they suggest as the cause",
+            "sorted, each once; empty where none suggests any",
+            "weak",
+        ),
+        Column("edges", "texts", "", "edges that they name, `source->target`", "sorted, each once", "weak"),
     ),
     ("time", "service"),
 )
