@@ -30,6 +30,8 @@ __all__ = (
     "ActionReverted",
     "ActionSettled",
     "Actor",
+    "AutoscalerStatus",
+    "AutoscalersObserved",
     "BulkEvent",
     "ClockAdvanced",
     "CollectorGap",
@@ -51,6 +53,8 @@ __all__ = (
     "Recorded",
     "RolloutStatus",
     "RolloutsObserved",
+    "RouteStatus",
+    "RoutesObserved",
     "RunAborted",
     "RunDeclared",
     "RunEnded",
@@ -358,8 +362,10 @@ class PodTransition(Row, frozen=True, kw_only=True):
     phase: str
     ready: bool
     restart_count: int
-    reason: str = ""  #: of a waiting or terminated container, e.g. OOMKilled
+    reason: str = ""  #: of a waiting or terminated container, or of a running one's end before, e.g. OOMKilled
     terminating: bool = False
+    node: str = ""  #: that it is scheduled to; empty: none yet (in logs of contract version 1: not told)
+    running: bool | None = None  #: all its containers run; null: not told
 
 
 class PodsTransitioned(BulkEvent, frozen=True, kw_only=True, tag="kubernetes.pods.1"):
@@ -389,12 +395,53 @@ class RolloutStatus(Row, frozen=True, kw_only=True):
     cpu_limit_cores: float | None = None
     memory_request_bytes: int | None = None
     memory_limit_bytes: int | None = None
+    images: tuple[str, ...] = ()  #: of the template's containers
+    stalled: str = ""  #: why a Deployment doesn't progress (ProgressDeadlineExceeded), or that it is paused
 
 
 class RolloutsObserved(BulkEvent, frozen=True, kw_only=True, tag="kubernetes.rollouts.1"):
     """Deployment and ReplicaSet changes since the last flush."""
 
     rows: tuple[RolloutStatus, ...]
+
+
+class AutoscalerStatus(Row, frozen=True, kw_only=True):
+    """A HorizontalPodAutoscaler's state after a change that the watch delivered and that shows in these fields."""
+
+    time: int
+    change: Literal["added", "modified", "deleted"]
+    name: str
+    uid: str
+    deployment: str  #: that it scales
+    replicas_min: int
+    replicas_max: int
+    cpu_utilization_percent: int | None  #: aimed at, of the request; null: it scales by something else
+    replicas_current: int
+    replicas_wanted: int  #: its latest decision
+    active: bool  #: it can read what it scales by
+
+
+class AutoscalersObserved(BulkEvent, frozen=True, kw_only=True, tag="kubernetes.autoscalers.1"):
+    """Changes of autoscalers since the last flush."""
+
+    rows: tuple[AutoscalerStatus, ...]
+
+
+class RouteStatus(Row, frozen=True, kw_only=True):
+    """An HTTPRoute's state after a change that the watch delivered and that shows in these fields."""
+
+    time: int
+    change: Literal["added", "modified", "deleted"]
+    name: str
+    uid: str
+    parent: str  #: Service (or Gateway) whose traffic it splits
+    weights: dict[str, float]  #: backend Service -> share of the traffic
+
+
+class RoutesObserved(BulkEvent, frozen=True, kw_only=True, tag="kubernetes.routes.1"):
+    """Changes of routes since the last flush."""
+
+    rows: tuple[RouteStatus, ...]
 
 
 class Finding(Row, frozen=True, kw_only=True):
@@ -434,6 +481,7 @@ class WorkloadState(Row, frozen=True, kw_only=True):
     failed: int  #: of those served: answered with an error or refused
     state: str
     mix: dict[str, float] = {}  #: flow -> share of tasks
+    rate_per_s: float | None = None  #: tasks per second of open arrivals; null: a closed loop of users, or not told
 
 
 class WorkloadObserved(BulkEvent, frozen=True, kw_only=True, tag="telemetry.workload.1"):
@@ -494,6 +542,8 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     KubernetesEventsObserved,
     PodsTransitioned,
     RolloutsObserved,
+    AutoscalersObserved,
+    RoutesObserved,
     FindingsObserved,
     WorkloadObserved,
     CollectorGap,

@@ -27,6 +27,8 @@ from otel_control_gym.engine.events import (
     ActionRequested,
     ActionReverted,
     ActionSettled,
+    AutoscalersObserved,
+    AutoscalerStatus,
     ClockAdvanced,
     CollectorGap,
     EnvironmentRecorded,
@@ -43,6 +45,8 @@ from otel_control_gym.engine.events import (
     Recorded,
     RolloutsObserved,
     RolloutStatus,
+    RoutesObserved,
+    RouteStatus,
     RunAborted,
     RunDeclared,
     RunEnded,
@@ -100,6 +104,8 @@ class RunState:
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.pods: Timeline[PodTransition] = Timeline(lambda row: (row.service, row.pod))
         self.rollouts: Timeline[RolloutStatus] = Timeline(_rollout_key)
+        self.autoscalers: Timeline[AutoscalerStatus] = Timeline(lambda row: (row.name,))
+        self.routes: Timeline[RouteStatus] = Timeline(lambda row: (row.name,))
         self.findings = FindingPolls()
         self.workload: Timeline[WorkloadState] = Timeline(lambda row: (row.state,))
         self.gaps: list[CollectorGap] = []
@@ -321,6 +327,8 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     KubernetesEventsObserved: lambda state, event: state.kubernetes_events.extend(event.rows),
     PodsTransitioned: RunState._pods,
     RolloutsObserved: RunState._rollouts,
+    AutoscalersObserved: lambda state, event: state.autoscalers.extend(event.rows),
+    RoutesObserved: lambda state, event: state.routes.extend(event.rows),
     FindingsObserved: lambda state, event: state.findings.take(event),
     WorkloadObserved: lambda state, event: state.workload.extend(event.rows),
     CollectorGap: RunState._gap,

@@ -335,11 +335,23 @@ EVENTS = TableSchema(
             "source",
             "id",
             "",
-            "kubernetes, pods, rollouts, findings, workload, run, collectors",
+            "kubernetes, pods, rollouts, autoscalers, routes, findings, workload, run, collectors",
             "the event's kind",
             "logged",
         ),
-        Column("type", "id", "", "kind of event within its source", "see `source`", "logged"),
+        Column(
+            "type",
+            "id",
+            "",
+            "what happened. kubernetes: Normal, Warning; pods: found, created, scheduled, waiting, started, ready, unready, killed, "
+            "restarted, backing_off, terminating, ended, changed, deleted; rollouts: found, created, scaled, new_revision, respecified, "
+            "progressing, degraded, stalled, complete, deleted; autoscalers: found, created, respecified, decided, followed, active, "
+            "inactive, deleted; routes: created, found, shifted, deleted; findings: opened, changed, resolved; workload: first, "
+            "users_changed, rate_changed, mix_changed, state_changed, scheduled (a point of its curve: truth); run: phase, ended, aborted; "
+            "collectors: gap",
+            "of two states of an object, one after the other, the weightiest change",
+            "derived",
+        ),
         Column("reason", "id", "", "reason in the source's words", "empty where it gives none", "logged"),
         Column("object", "text", "", "what it is about, `Kind/name`", "empty for the run itself", "logged"),
         Column("message", "text", "", "text of the source, or its figures", "as the source gave it", "logged"),
@@ -354,7 +366,11 @@ EVENTS = TableSchema(
             "derived",
         ),
     ),
-    ("time", "source", "type", "object", "reason", "message"),
+    (
+        "time",
+        "source",
+        "object",
+    ),  # of one object at one moment in the order in which it happened: Kubernetes' stamps have a second
     unique=False,
 )
 

@@ -18,6 +18,8 @@ from otel_control_gym.engine.events import (
     ActionRequested,
     ActionReverted,
     ActionSettled,
+    AutoscalersObserved,
+    AutoscalerStatus,
     ClockAdvanced,
     CollectorGap,
     EnvironmentRecorded,
@@ -37,6 +39,8 @@ from otel_control_gym.engine.events import (
     Recorded,
     RolloutsObserved,
     RolloutStatus,
+    RoutesObserved,
+    RouteStatus,
     RunDeclared,
     RunEnded,
     SamplesCollected,
@@ -258,6 +262,22 @@ def eventful() -> list[Recorded]:
         )
     )
     log.add(PodsTransitioned(time=moment(60), rows=(_pod(33.0, "cart-1-bbbbb"),)))
+    log.add(AutoscalersObserved(time=moment(60), rows=(_autoscaler(31.0), _autoscaler(46.0, wanted=3))))
+    log.add(
+        RoutesObserved(
+            time=moment(60),
+            rows=(
+                RouteStatus(
+                    time=moment(40),
+                    change="added",
+                    name="cart-split",
+                    uid="route-cart",
+                    parent="cart",
+                    weights={"cart-stable": 0.75, "cart-canary": 0.25},
+                ),
+            ),
+        )
+    )
     log.add(
         KubernetesEventsObserved(
             time=moment(60), rows=(_event(32.0, "deployment-cart"), _event(34.0, "pod-b", kind="Pod"))
@@ -404,6 +424,22 @@ def _deployment(seconds: float, *, replicas: int, generation: int) -> RolloutSta
         cpu_limit_cores=1.0,
         memory_request_bytes=2**30,
         memory_limit_bytes=2**30,
+    )
+
+
+def _autoscaler(seconds: float, *, wanted: int = 2) -> AutoscalerStatus:
+    return AutoscalerStatus(
+        time=moment(seconds),
+        change="modified" if wanted > 2 else "added",
+        name="cart",
+        uid="autoscaler-cart",
+        deployment="cart",
+        replicas_min=2,
+        replicas_max=4,
+        cpu_utilization_percent=60,
+        replicas_current=2,
+        replicas_wanted=wanted,
+        active=True,
     )
 
 
