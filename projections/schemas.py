@@ -506,14 +506,23 @@ CONTROL_INPUTS = TableSchema(
     (
         _TIME,
         _RUN,
-        Column("target", "id", "", "service, flow, or empty for the workload", "see `name`", "key"),
+        Column(
+            "target",
+            "id",
+            "",
+            "service, `service/deployment` (a second version of it), flow, flag, or empty for the workload",
+            "see `name`",
+            "key",
+        ),
         Column(
             "name",
             "id",
             "",
-            "offered_rate, served_rate, users_target, users_active, mix_share, replicas, cpu_request, cpu_limit, memory_request, "
-            "memory_limit",
-            "per pod where Kubernetes means it per pod",
+            "of the workload: offered_rate (of a closed loop it follows the answers, too), served_rate, failed_rate, users_target, "
+            "users_active, rate_target (open arrivals); of a flow: mix_share; of a service: replicas, cpu_request, cpu_limit, "
+            "memory_request, memory_limit (per pod), revision, autoscaler_min, autoscaler_max, autoscaler_cpu_target (of the request), "
+            "autoscaler_wanted; of a version: traffic_share (where the traffic is split); of a flag that the run sets: flag",
+            "no row where the source wasn't read, or there is no such thing",
             "key",
         ),
         Column(
@@ -521,7 +530,7 @@ CONTROL_INPUTS = TableSchema(
             "number",
             "in `unit`",
             "the input",
-            "last reading in the bucket; rates: growth / time between readings",
+            "last reading in the bucket, rates: growth / time between readings; else as it was just before the bucket's end",
         ),
         Column("unit", "id", "", "unit of the value", "by name", "logged"),
         Column(
