@@ -38,7 +38,7 @@ def spans_of(service: str, *spans: dict[str, Any]) -> ExportTraceServiceRequest:
     scope = resource.scope_spans.add()
     for number, wanted in enumerate(spans):
         span = scope.spans.add(name="op", kind=wanted.get("kind", 2), trace_id=wanted.get("trace", bytes([1] * 16)))
-        span.span_id = wanted.get("id", bytes([number + 1] * 8))
+        span.span_id = wanted.get("id", (number + 1).to_bytes(8))
         span.start_time_unix_nano, span.end_time_unix_nano = 1_000, wanted.get("end", 5_000)
         span.status.code = wanted.get("status", 0)
         put(span.attributes, **wanted.get("attributes", {}))
