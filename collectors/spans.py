@@ -85,7 +85,7 @@ def keeps(trace_id: bytes, ratio: float) -> bool:
     if ratio >= 1:
         return True
     digest = hashlib.blake2b(trace_id, digest_size=_HASH_BYTES).digest()
-    return int.from_bytes(digest) < ratio * 256**_HASH_BYTES
+    return int.from_bytes(digest) < ratio * (1 << 8 * _HASH_BYTES)
 
 
 def span_rows(resource_spans: Any, directory: Directory, ratio: float = 1.0) -> tuple[list[Span], list[Span]]:
@@ -151,5 +151,5 @@ def _threshold_probability(trace_state: str) -> float:
         for field in value.split(";"):
             key, _, digits = field.partition(":")
             if key == "th" and 0 < len(digits) <= _THRESHOLD_DIGITS and set(digits) <= set("0123456789abcdef"):
-                return 1 - int(digits.ljust(_THRESHOLD_DIGITS, "0"), 16) / 16**_THRESHOLD_DIGITS
+                return 1 - int(digits.ljust(_THRESHOLD_DIGITS, "0"), 16) / (1 << 4 * _THRESHOLD_DIGITS)
     return 1.0
