@@ -148,7 +148,7 @@ async def test_a_share_of_the_traces_is_kept_whole_with_its_probability(settings
     receiver = OtlpReceiver()
     receiver.know(msgspec.structs.replace(settings, telemetry=telemetry))
     ids = [number.to_bytes(16) for number in range(1, traces + 1)]
-    spans = [
+    spans: list[dict[str, Any]] = [
         {"trace": trace, "id": bytes([part] * 8), "attributes": {"sampling__probability": str(sent)}}
         for part in (1, 2)
         for trace in ids

@@ -58,7 +58,7 @@ def spans() -> Sequence[ReadableSpan]:
 
 @pytest.fixture
 def records() -> Sequence[ReadableLogRecord]:
-    memory = InMemoryLogRecordExporter()
+    memory = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
     provider = LoggerProvider(resource=RESOURCE, shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(memory))
     provider.get_logger("test").emit(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +62,13 @@ def test_texts_that_have_little_in_common_stay_apart() -> None:
         "failed to charge card": 1,
         "failed to write message": 1,
     }
+
+
+@pytest.mark.parametrize("order", permutations(("one two three four", "one two tres quatro", "uno dos tres quatro")))
+def test_texts_that_drain_would_group_by_who_came_first_are_grouped_the_same(order: tuple[str, ...]) -> None:
+    """The middle one has half of its words in common with either other; with the ends alike it could go with both."""
+    ends = tuple(f"begin {text} end" for text in order)
+    assert templates(*ends) == {"begin one two <*> <*> end": 2, "begin uno dos tres quatro end": 1}
 
 
 def test_the_id_of_a_pattern_hangs_on_its_template_alone() -> None:

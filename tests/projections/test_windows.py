@@ -109,7 +109,8 @@ def test_a_window_that_is_over_is_seen_live_as_the_table_has_it(
 
 
 def _nanoseconds(moment: Any) -> int:
-    return round(moment.timestamp()) * SECOND
+    seconds: int = round(moment.timestamp())
+    return seconds * SECOND
 
 
 def _place(row: dict[str, Any]) -> tuple[str, ...]:
