@@ -116,7 +116,7 @@ async def test_logs_that_speak_of_flags_are_truth() -> None:
 
 async def test_what_cant_become_a_row_is_rejected_alone() -> None:
     good = {"id": b"12345678"}
-    bad = [{"trace": bytes(16)}, {"id": b"short"}, {"end": 0}, {"end": 500}]
+    bad: list[dict[str, Any]] = [{"trace": bytes(16)}, {"id": b"short"}, {"end": 0}, {"end": 500}]
     receiver = OtlpReceiver()
     async with receiver.open():
         status, answer = await push(receiver, "/v1/traces", spans_of("cart", *bad, good).SerializeToString())
