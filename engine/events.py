@@ -317,11 +317,15 @@ class LogRow(Row, frozen=True, kw_only=True):
 
     time: int
     service: str
-    severity: str
+    severity: (
+        str  #: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or UNSPECIFIED; logs of contract 1 have the sender's own spelling
+    )
     body: str
     trace_id: str = ""
     span_id: str = ""
     attributes: dict[str, str] = {}
+    severity_number: int = 0  #: as OpenTelemetry numbers it, 1..24; 0: unspecified
+    sampling_probability: float = 1.0  #: with which it was kept: counts are weighted by its inverse
 
 
 class LogsCollected(BulkEvent, frozen=True, kw_only=True, tag="telemetry.logs.1"):

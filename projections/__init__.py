@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otel_control_gym.projections.arrays import ObservationArrays, observation_arrays
 from otel_control_gym.projections.fold import RunState, fold, initial, step
 from otel_control_gym.projections.happenings import Happening
+from otel_control_gym.projections.log_patterns import LogPattern
 from otel_control_gym.projections.objectives import reached_emergency, reached_goal
 from otel_control_gym.projections.rewards import (
     COMPONENTS,
@@ -19,7 +20,7 @@ from otel_control_gym.projections.rewards import (
     step_reward,
 )
 from otel_control_gym.projections.schemas import CONTRACT_VERSION, data_dictionary
-from otel_control_gym.projections.summaries import LogPattern, TraceSummary
+from otel_control_gym.projections.trace_summaries import TraceSummary
 
 if TYPE_CHECKING:
     from otel_control_gym.projections.dataset import write_dataset

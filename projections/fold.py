@@ -63,11 +63,14 @@ from otel_control_gym.projections.features import Telemetry
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.lives import Lives
 from otel_control_gym.projections.log_counts import LogCounts
+from otel_control_gym.projections.log_patterns import summarize_logs
 from otel_control_gym.projections.polls import FindingPolls
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
 from otel_control_gym.projections.signals import Signals
 from otel_control_gym.projections.timelines import Timeline
+from otel_control_gym.projections.trace_summaries import summarize_spans
+from otel_control_gym.projections.windows import Windows
 
 __all__ = ("RunState", "Truth", "fold", "initial", "step")
 
@@ -100,7 +103,9 @@ class RunState:
         self.ended: RunEnded | RunAborted | None = None
         self.lives = Lives()
         self.spans: Timeline[Span] = Timeline(_span_key)
+        self.trace_windows = Windows(self.spans, summarize_spans)
         self.logs: Timeline[LogRow] = Timeline(_log_key)
+        self.log_windows = Windows(self.logs, summarize_logs)
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.pods: Timeline[PodTransition] = Timeline(lambda row: (row.service, row.pod))
         self.rollouts: Timeline[RolloutStatus] = Timeline(_rollout_key)

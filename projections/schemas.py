@@ -472,7 +472,7 @@ REWARDS = TableSchema(
 
 SPANS = TableSchema(
     "spans.parquet",
-    "a sampled span; an example, not a count",
+    "a sampled span; an example, not a count; none if the run's `traces` is aggregated",
     (
         Column("time", "time", "UTC", "end of the span", "spans count by their end", "key"),
         _RUN,
@@ -598,6 +598,67 @@ ERROR_SUMMARIES = TableSchema(
     ("time", "service", "operation", "status"),
 )
 
+_WINDOW_OF = "aligned to the run's start; from the run's start to its end"
+_WEIGHTED = "sum of 1 / sampling probability"
+_FEW = "duration at which the weight of faster spans reaches the share; null below {} sampled spans"
+TRACE_SUMMARIES = TableSchema(
+    "trace_summaries.parquet",
+    "the public spans of an operation, by who called it, that ended in a trace window; none if the run's `traces` is raw",
+    (
+        Column("time", "time", "UTC", "start of the trace window", _WINDOW_OF, "key"),
+        _RUN,
+        Column("service", "id", "", "service that sent the spans", "as sent", "key"),
+        Column("operation", "id", "", "span name", "as sent", "key"),
+        Column(
+            "parent_service",
+            "id",
+            "",
+            "service of the parent span",
+            "empty: a root; null: the parent isn't among the sampled spans of the window",
+        ),
+        Column("kind", "id", "", "server, client, internal, producer, consumer", "as sent", "key"),
+        Column("protocol", "id", "", "http, grpc, sql, resp, kafka", "from the attributes", "key"),
+        Column("count", "number", "1", "estimate of how many spans there were", _WEIGHTED),
+        Column("error_count", "number", "1", "estimate of how many of them failed", _WEIGHTED),
+        Column("sampled_count", "count", "1", "sampled spans behind the estimates", "not weighted"),
+        Column("latency_mean_ms", "number", "ms", "mean duration", "weighted by 1 / sampling probability"),
+        Column("latency_p50_ms", "number", "ms", "median duration", _FEW.format(2)),
+        Column("latency_p95_ms", "number", "ms", "95th percentile of the duration", _FEW.format(20)),
+        Column("latency_p99_ms", "number", "ms", "99th percentile of the duration", _FEW.format(100)),
+        Column("slow_trace_id", "text", "", "trace of the longest span", "32 hex digits", "logged"),
+        Column("failed_trace_id", "text", "", "trace of the first failed span", "null without", "logged"),
+    ),
+    ("time", "service", "operation", "parent_service", "kind", "protocol"),
+)
+
+LOG_PATTERNS = TableSchema(
+    "log_patterns.parquet",
+    "the public log records of a service, severity and template in a log window",
+    (
+        Column("time", "time", "UTC", "start of the log window", _WINDOW_OF, "key"),
+        _RUN,
+        Column("service", "id", "", "service that sent the records", "as sent", "key"),
+        Column(
+            "severity", "id", "", "TRACE, DEBUG, INFO, WARN, ERROR, FATAL, UNSPECIFIED", "by severity number", "key"
+        ),
+        Column(
+            "pattern_id", "id", "", "the template's, 16 hex digits", "hash of the template, the same in all runs", "key"
+        ),
+        Column(
+            "template",
+            "text",
+            "",
+            "what the records have in common",
+            "first lines; ids, addresses, numbers masked; words that differ are <*>, as Drain finds in the service's texts of the window",
+            "derived",
+        ),
+        Column("count", "number", "1", "estimate of how many records there were", _WEIGHTED),
+        Column("sampled_count", "count", "1", "records behind the estimate", "not weighted"),
+        Column("example", "text", "", "first of the records", "at most 1000 characters", "logged"),
+    ),
+    ("time", "service", "severity", "pattern_id"),
+)
+
 CERTIFICATES = TableSchema(
     "certificates.parquet",
     "an effect certificate: what an action did, against its sibling without it; empty until branches were run",
@@ -634,6 +695,8 @@ TABLES: tuple[TableSchema, ...] = (
     CONTROL_INPUTS,
     WEAK_LABELS,
     ERROR_SUMMARIES,
+    TRACE_SUMMARIES,
+    LOG_PATTERNS,
     CERTIFICATES,
 )
 JSON_FILES: dict[str, str] = {

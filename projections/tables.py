@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -79,10 +80,12 @@ def make_tables(state: RunState, run_id: str, bucket_seconds: int) -> dict[str, 
         schemas.EVENTS: lambda: _events(state),
         schemas.LABELS: lambda: label_rows(state),
         schemas.REWARDS: lambda: _rewards(state),
-        schemas.SPANS: lambda: _spans(state),
+        schemas.SPANS: lambda: _spans(state) if state.settings.telemetry.traces != "aggregated" else [],
         schemas.CONTROL_INPUTS: lambda: control_input_rows(state, buckets),
         schemas.WEAK_LABELS: lambda: weak_label_rows(state, buckets),
         schemas.ERROR_SUMMARIES: lambda: _errors(state),
+        schemas.TRACE_SUMMARIES: lambda: _traces(state) if state.settings.telemetry.traces != "raw" else [],
+        schemas.LOG_PATTERNS: lambda: _patterns(state),
         schemas.CERTIFICATES: list,
     }
     return {table.file: _table(table, makers[table](), run_id) for table in schemas.TABLES}
@@ -234,3 +237,15 @@ def _errors(state: RunState) -> Rows:
         }
         for row in error_summaries(state.spans.all(), state.logs.all(), state.origin, length)
     ]
+
+
+def _traces(state: RunState) -> Rows:
+    length = state.settings.granularity.trace_aggregation_seconds * SECOND
+    found = state.trace_windows.between(state.origin, state.known_until, state.origin, length, cut=False)
+    return [msgspec.structs.asdict(row) for row in found]
+
+
+def _patterns(state: RunState) -> Rows:
+    length = state.settings.granularity.log_pattern_window_seconds * SECOND
+    found = state.log_windows.between(state.origin, state.known_until, state.origin, length, cut=False)
+    return [msgspec.structs.asdict(row) for row in found]
