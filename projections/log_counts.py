@@ -1,7 +1,9 @@
 """Log records ➜ how many a service sent, per bucket and severity.
 
 In: `LogRow`s in any order. Out: counts on the run's finest grid, summed to buckets of any width. A record counts in the bucket that holds
-its own time, [start, end), however late it arrived.
+its own time, [start, end), however late it arrived, for 1 / its sampling probability: what was left out is made up for.
+
+Weights are added as whole millionths (of 2^20), because sums of floats would hang on the order in which records arrive.
 
 Severities are texts, and every SDK has its own (`WARN`, `Warning`, `warning`): they are told by how they begin.
 """
@@ -22,6 +24,7 @@ __all__ = ("LogCounts", "SeverityClass", "severity_class")
 Float = npt.NDArray[np.float64]
 SeverityClass: TypeAlias = Literal["other", "warning", "error"]
 _CLASSES: tuple[SeverityClass, ...] = ("other", "warning", "error")
+_WHOLE = 1 << 20  #: weight of one record
 _ERRORS = ("ERR", "FATAL", "CRIT", "SEVERE", "EMERG", "ALERT", "PANIC")
 
 
@@ -34,7 +37,7 @@ def severity_class(severity: str) -> SeverityClass:
 
 
 class LogCounts:
-    """Counts of log records per interval of `interval` ns from `origin` on, by service and class of severity."""
+    """Weights of log records per interval of `interval` ns from `origin` on, by service and class of severity."""
 
     def __init__(self, origin: int, interval: int) -> None:
         self._origin = origin
@@ -57,7 +60,8 @@ class LogCounts:
                 longer = np.zeros((max(2 * len(self._counts), interval + 1), *self._counts.shape[1:]), np.int64)
                 longer[: len(self._counts)] = self._counts
                 self._counts = longer
-            self._counts[interval, node, _CLASSES.index(severity_class(row.severity))] += 1
+            weight = round(_WHOLE / row.sampling_probability)
+            self._counts[interval, node, _CLASSES.index(severity_class(row.severity))] += weight
 
     def per_bucket(self, buckets: Buckets) -> dict[str, Float]:
         """Return log_count, log_warning_count and log_error_count, each [T, N]."""
@@ -66,7 +70,7 @@ class LogCounts:
         held = self._counts[first:last]
         found[: len(held)] = held
         shape = (buckets.count, buckets.width, *self._counts.shape[1:])
-        summed = found.reshape(shape).sum(axis=1).astype(np.float64)
+        summed = found.reshape(shape).sum(axis=1) / _WHOLE
         return {
             "log_count": summed.sum(axis=-1),
             "log_warning_count": summed[..., _CLASSES.index("warning")],

@@ -106,7 +106,10 @@ _UNREAD = "null where the source wasn't read at either edge of the bucket"
 _GROWTH = f"growth of cumulative counters between the bucket's edges, summed over series; {_UNREAD}"
 _RATE = f"growth / time between the samples used; {_UNREAD}"
 _GAUGE = "last value in the bucket, summed over pods; null without a sample within the source's resolution"
-_RECORDS = "records whose own time is in the bucket, however late they came; null where the stream has a gap, or the service sends none"
+_RECORDS = (
+    "each record whose own time is in the bucket, however late it came, counts 1 / its sampling probability; null where the stream has a "
+    "gap, or the service sends none"
+)
 _POLLED = "as the newest poll at or before the bucket's end told it; null before the first, after a failed one, and 120 s after the newest"
 _QUANTILE = "linear within the buckets of the histogram's growth; null below 20 observations"
 
@@ -591,11 +594,43 @@ ERROR_SUMMARIES = TableSchema(
         _RUN,
         _SERVICE,
         Column("operation", "id", "", "operation of the spans; `log` for log records", "as sent", "key"),
-        Column("status", "id", "", "error, or the severity of log records", "as sent", "key"),
-        Column("top_message", "text", "", "most frequent message", "the first in order among equals", "logged"),
-        Column("count", "count", "1", "sampled spans or log records", "not weighted by the sampling probability"),
+        Column(
+            "peer",
+            "id",
+            "",
+            "service that was called: the row tells of the edge to it",
+            "peer of client spans; empty for what the service did itself",
+            "key",
+        ),
+        Column(
+            "status",
+            "id",
+            "",
+            "`grpc N`, `http N`, or error; the severity of log records",
+            "the protocol's code, where the span has one; warnings and worse",
+            "key",
+        ),
+        Column(
+            "top_message",
+            "text",
+            "",
+            "most frequent message",
+            "of spans exception.message, status text, or error.type; of records the first line; the first in order among equals",
+            "logged",
+        ),
+        Column(
+            "trace_id", "text", "", "an example", "trace of the first that has the message; empty without one", "logged"
+        ),
+        Column("count", "count", "1", "sampled spans or log records", "as they lie in the files"),
+        Column(
+            "weighted_count",
+            "number",
+            "1",
+            "estimate of how many there were",
+            "sum of 1 / sampling probability",
+        ),
     ),
-    ("time", "service", "operation", "status"),
+    ("time", "service", "operation", "peer", "status"),
 )
 
 _WINDOW_OF = "aligned to the run's start; from the run's start to its end"

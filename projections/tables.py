@@ -231,9 +231,12 @@ def _errors(state: RunState) -> Rows:
             "time": row.time,
             "service": row.service,
             "operation": row.operation,
+            "peer": row.peer,
             "status": row.status,
             "top_message": row.top_message,
+            "trace_id": row.trace_id,
             "count": row.count,
+            "weighted_count": row.weighted_count,
         }
         for row in error_summaries(state.spans.all(), state.logs.all(), state.origin, length)
     ]

@@ -189,6 +189,8 @@ class SpanExporter:
         span = Span(
             name=name, kind=_KINDS[kind], attributes=_attributes(attributes | {"sampling.probability": probability})
         )
+        if log is not None:  # it comes with its span or not at all
+            log.attributes.extend(_attributes({"sampling.probability": probability}))
         if failed:
             span.status.code = Status.STATUS_CODE_ERROR
         template = self._templates[key] = _Template(span, log)

@@ -93,3 +93,12 @@ def test_however_they_are_cut_counts_of_wide_buckets_are_sums_of_narrow_ones(
     for name, values in wide.items():
         assert values[:, 0].tolist() == narrow[name][:, 0].reshape(60, width).sum(axis=1).tolist()
     assert wide["log_count"].sum() == sum(0 <= stamp < 300 * width for stamp, _ in stamps)
+
+
+def test_a_sampled_record_counts_for_those_that_were_left_out(scribe: Any, at: Any) -> None:
+    log = scribe()
+    rows = (record(at(1)), msgspec.structs.replace(record(at(2), "ERROR"), sampling_probability=0.25))
+    log.add(LogsCollected(time=at(10), rows=rows))
+    log.flush(10)
+    assert columns(log)["log_count"].tolist() == [5]
+    assert columns(log)["log_error_count"].tolist() == [4]
