@@ -2,22 +2,24 @@
 
 In: key-value lists of decoded OTLP messages. Out: dictionaries of texts, in the order of their keys. Pure.
 
-**Flags leak.** The demo's SDKs write evaluated feature flags into spans and logs, and a flag *is* the fault. What is named like one belongs
-to the truth stream, and so does everything that flagd itself sends. Next: `collectors.spans`, `collectors.log_records`.
+**Flags leak.** The demo's SDKs write evaluated feature flags into spans and logs, its code into messages and statuses ("Product Catalog
+Fail Feature Flag Enabled"), and a flag *is* the fault. What is named like one, or speaks of one, belongs to the truth stream, and so does
+everything that flagd itself sends. Next: `collectors.spans`, `collectors.log_records`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ("FLAG_SERVICES", "SAMPLING", "attributes", "is_flag", "sent_probability")
+__all__ = ("FLAG_SERVICES", "SAMPLING", "attributes", "is_flag", "sent_probability", "speaks_of_flags")
 
 FLAG_SERVICES = ("flagd", "flagd-ui")
 SAMPLING = (
     "sampling.probability"  #: attribute of our overlay: with which probability this span, or log record, was kept
 )
 _FLAG = "feature_flag"
+_FLAG_WORDS = ("feature flag", "feature_flag", "featureflag")
 
 
 def attributes(items: Iterable[Any]) -> dict[str, str]:
@@ -46,6 +48,12 @@ def text(value: Any) -> str:
 def is_flag(name: str) -> bool:
     """Return whether an attribute of this name tells of a feature flag."""
     return name.startswith(_FLAG)
+
+
+def speaks_of_flags(text: str, names: Sequence[str]) -> bool:
+    """Return whether a text speaks of feature flags, or names one of the application's."""
+    lowered = text.lower()
+    return any(word in lowered for word in _FLAG_WORDS) or any(name.lower() in lowered for name in names)
 
 
 def sent_probability(found: Mapping[str, str]) -> float | None:

@@ -86,6 +86,7 @@ _OTHERS: tuple[tuple[str, str, type[Any]], ...] = (
     ("StressChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/stresschaos", ManagedObject),
 )
 _NOT_FOUND = 404
+_CHAOS_MARKS = ("chaos-mesh", "-normal-image")  #: of annotations that chaos daemons leave
 _Row: TypeAlias = PodTransition | RolloutStatus | AutoscalerStatus | RouteStatus
 RowT = TypeVar("RowT", PodTransition, RolloutStatus, AutoscalerStatus, RouteStatus)
 
@@ -267,7 +268,8 @@ class KubernetesCollector:
             service=metadata.service,
             time=time,
         )
-        self._external += [(event, kind.endswith("Chaos")) for event in events]
+        hidden = kind.endswith("Chaos") or any(mark in field for field in foreign.fields for mark in _CHAOS_MARKS)
+        self._external += [(event, hidden) for event in events]
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return rollouts, pods, autoscalers, routes, Events; rows in the order of their resourceVersions, which is that of their times."""

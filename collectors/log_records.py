@@ -4,19 +4,27 @@ In: a decoded ResourceLogs. Out: `LogRow` in two lots, public and truth. Pure.
 
 - **Severity.** SDKs spell it as their language does (`Information`, `info`, `WARNING`); its number is the specification's. The number
   decides, and the row has one of six names; where no number was sent the text is read. A text that says it otherwise is kept.
-- **Flags leak**: see `collectors.attributes`. Lines that speak of a flag go to the truth stream whole.
+- **Flags leak**: see `collectors.attributes`. Records that speak of a flag go to the truth stream whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from otel_control_gym.collectors.attributes import FLAG_SERVICES, SAMPLING, attributes, is_flag, sent_probability, text
+from otel_control_gym.collectors.attributes import (
+    FLAG_SERVICES,
+    SAMPLING,
+    attributes,
+    is_flag,
+    sent_probability,
+    speaks_of_flags,
+    text,
+)
 from otel_control_gym.engine.events import LogRow
 
 __all__ = ("log_rows", "severity")
 
-_FLAG_WORDS = ("feature flag", "feature_flag", "featureflag")
 _NAMES = ("UNSPECIFIED", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")  #: four numbers each, from 1
 _HIGHEST = 24
 #: Severity texts of the languages and of syslog ➜ number, as the log data model maps them.
@@ -50,8 +58,8 @@ def severity(number: int, name: str) -> tuple[str, int]:
     return _NAMES[(number + 3) // 4], number
 
 
-def log_rows(resource_logs: Any) -> tuple[list[LogRow], list[LogRow]]:
-    """Return the public rows of one ResourceLogs, and the rows of the truth stream."""
+def log_rows(resource_logs: Any, flags: Sequence[str] = ()) -> tuple[list[LogRow], list[LogRow]]:
+    """Return the public rows of one ResourceLogs, and the rows of the truth stream; `flags` are the names of the application's flags."""
     resource = attributes(resource_logs.resource.attributes)
     service, pod = resource.get("service.name", ""), resource.get("k8s.pod.name", "")
     public: list[LogRow] = []
@@ -59,7 +67,7 @@ def log_rows(resource_logs: Any) -> tuple[list[LogRow], list[LogRow]]:
     for scope in resource_logs.scope_logs:
         for record in scope.log_records:
             row = _log_row(record, service, pod)
-            (truth if _speaks_of_flags(row) else public).append(row)
+            (truth if _tells_of_flags(row, flags) else public).append(row)
     return public, truth
 
 
@@ -87,10 +95,9 @@ def _log_row(record: Any, service: str, pod: str) -> LogRow:
     )
 
 
-def _speaks_of_flags(row: LogRow) -> bool:
-    body = row.body.lower()
+def _tells_of_flags(row: LogRow, flags: Sequence[str]) -> bool:
     return (
         row.service in FLAG_SERVICES
         or any(is_flag(name) for name in row.attributes)
-        or any(word in body for word in _FLAG_WORDS)
+        or any(speaks_of_flags(text, flags) for text in (row.body, *row.attributes.values()))
     )

@@ -96,7 +96,7 @@ class OtlpReceiver:
                 self._spans[truth] += found
             await anyio.lowlevel.checkpoint()
         for resource in logs:
-            for truth, lines in zip((False, True), log_rows(resource), strict=True):
+            for truth, lines in zip((False, True), log_rows(resource, self._directory.flags), strict=True):
                 self._logs[truth] += lines
             await anyio.lowlevel.checkpoint()
 

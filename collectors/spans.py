@@ -4,7 +4,8 @@ In: a decoded ResourceSpans and the application's configuration. Out: `Span` row
 
 - **Peers.** Spans name the other end in many ways, and some wrongly: Go's gRPC client writes the resolved IP into `server.address`.
   So the RPC service decides first, then a host name, never an address.
-- **Flags leak**: see `collectors.attributes`. Such attributes and flagd's own spans go to the truth stream, the rest stays public.
+- **Flags leak**: see `collectors.attributes`. Such attributes, statuses' texts among them, and flagd's own spans go to the truth stream,
+  the rest stays public.
 - **Sampling.** A share of the *traces* is kept, whichever spans of one arrive when and where, so that what is kept hangs together: a trace
   is kept if a hash of its id falls below the share. The hash has nothing to do with the digits by which samplers before us may have
   chosen, so the probabilities multiply; theirs is in our overlay's attribute or, as OpenTelemetry writes it, in the trace state.
@@ -20,7 +21,14 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from otel_control_gym.collectors.attributes import FLAG_SERVICES, SAMPLING, attributes, is_flag, sent_probability
+from otel_control_gym.collectors.attributes import (
+    FLAG_SERVICES,
+    SAMPLING,
+    attributes,
+    is_flag,
+    sent_probability,
+    speaks_of_flags,
+)
 from otel_control_gym.engine.events import Span
 from otel_control_gym.engine.settings import ServiceConfiguration
 
@@ -43,6 +51,7 @@ class Directory:
     def __init__(self, services: ServiceConfiguration | None) -> None:
         known = services.services if services is not None else {}
         self._protocols = {name: service.protocol for name, service in known.items()}
+        self.flags = tuple(services.flags) if services is not None else ()  #: names of the application's feature flags
         self._by_rpc = {service.grpc_service: name for name, service in known.items() if service.grpc_service}
 
     def peer(self, attributes: Mapping[str, str]) -> str:
@@ -110,14 +119,16 @@ def span_rows(resource_spans: Any, directory: Directory, ratio: float = 1.0) -> 
 
 def _span_row(span: Any, service: str, pod: str, directory: Directory, ratio: float) -> tuple[Span, dict[str, str]]:
     everything = attributes(span.attributes)
-    flags = {name: value for name, value in everything.items() if is_flag(name)}
+    if span.status.message:
+        everything["otel.status_description"] = span.status.message
+    flags = {
+        name: value for name, value in everything.items() if is_flag(name) or speaks_of_flags(value, directory.flags)
+    }
+    kept = {name: value for name, value in everything.items() if name != SAMPLING and name not in flags}
     for event in span.events:
         flags |= {name: value for name, value in attributes(event.attributes).items() if is_flag(name)}
-    kept = {name: value for name, value in everything.items() if name != SAMPLING and not is_flag(name)}
     if pod:
         kept["k8s.pod.name"] = pod
-    if span.status.message:
-        kept["otel.status_description"] = span.status.message
     kind: _Kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else "internal"
     peer = directory.peer(kept) if kind in ("client", "producer") else ""
     before = sent_probability(everything)

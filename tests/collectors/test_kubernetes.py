@@ -14,6 +14,7 @@ from otel_control_gym.collectors.kubernetes_rows import EventObject, Metadata, i
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import (
+    ActionRequested,
     AutoscalersObserved,
     BulkEvent,
     KubernetesEventsObserved,
@@ -169,6 +170,27 @@ async def test_a_write_that_shows_in_no_row_is_not_told_and_what_a_kubelet_says_
 def test_what_a_kubelet_says_of_a_pause_image_is_truth(message: str, truth: bool) -> None:
     metadata = Metadata(name="cart.1", uid="1", resource_version="1")
     assert is_truth(EventObject(metadata=metadata, message=message)) is truth
+
+
+async def test_secrets_of_an_object_never_get_as_far_as_the_log_nor_what_a_daemon_noted_on_it_into_the_open(
+    plane: ControlPlane,
+) -> None:
+    async with watching(plane) as watched:
+        await watched.live(0)
+        environment = [{"name": "DB_CONNECTION_STRING", "value": "planted-secret"}]
+        template = {"spec": {"containers": [{"name": "cart", "env": environment}]}}
+        notes = {"kubectl.kubernetes.io/last-applied-configuration": "planted-secret"}
+        strategic = {"Content-Type": "application/strategic-merge-patch+json"}
+        body: dict[str, Any] = {"metadata": {"annotations": notes}, "spec": {"template": template}}
+        await watched.call("PATCH", f"{DEPLOYMENTS}/cart", body, **strategic)
+        found = await watched.live(60)
+        assert "planted-secret" not in repr(found)
+        assert found[ActionRequested, False].parameters["operation"] == "changed", "somebody did change it"
+        body = {"metadata": {"annotations": {"chaos-mesh-x-pod-failure-cart-normal-image": "planted"}}}
+        await watched.call("PATCH", f"{DEPLOYMENTS}/cart", body, **strategic)
+        found = await watched.live(60)
+    assert "planted" not in repr(found)
+    assert [kind for kind, truth in found if not truth and not issubclass(kind, BulkEvent)] == []
 
 
 async def test_an_autoscaler_is_told_with_its_bounds_and_decisions_and_not_with_every_look(plane: ControlPlane) -> None:

@@ -21,7 +21,7 @@ from otel_control_gym.collectors.spans import Directory, span_rows
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import LogsCollected, SpansCollected
 from otel_control_gym.engine.protocols import Barrier
-from otel_control_gym.engine.settings import RunSettings, ServiceConfiguration
+from otel_control_gym.engine.settings import Flag, RunSettings, ServiceConfiguration
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
@@ -97,21 +97,56 @@ async def test_feature_flags_go_to_the_truth_stream() -> None:
     assert "flagd" in flags
 
 
-async def test_logs_that_speak_of_flags_are_truth() -> None:
+@pytest.mark.parametrize(
+    ("planted", "attributes"),
+    [
+        ("Feature Flag enabled", {}),
+        ("FeatureFlag 'x' is activated, overloading queue now", {}),
+        ("evaluated", {"feature_flag__key": "x"}),
+        ("adFailure is on", {}),  # by its name alone, which the configuration knows
+        ("evaluated", {"app__setting": "adfailure=on"}),
+    ],
+)
+async def test_log_records_that_speak_of_flags_are_truth(
+    planted: str, attributes: dict[str, str], settings: RunSettings
+) -> None:
     request = ExportLogsServiceRequest()
     resource = request.resource_logs.add()
     put(resource.resource.attributes, service__name="ad")
-    for number, body in enumerate(("order placed", "Feature Flag adFailure enabled")):
+    for number, (body, extra) in enumerate((("order placed", {}), (planted, attributes))):
         record = resource.scope_logs.add().log_records.add(time_unix_nano=number + 1, severity_number=9)
         record.body.string_value = body
+        put(record.attributes, **extra)
     receiver = OtlpReceiver()
+    receiver.know(with_flag(settings, "adFailure"))
     async with receiver.open():
         await push(receiver, "/v1/logs", request.SerializeToString())
         found = await collected(receiver)
     (public,) = found[LogsCollected, False]
     (truth,) = found[LogsCollected, True]
     assert (public.body, public.severity, public.service) == ("order placed", "INFO", "ad")
-    assert "adFailure" in truth.body
+    assert truth.body == planted
+
+
+async def test_a_span_s_status_that_speaks_of_a_flag_is_truth_and_the_span_is_public(settings: RunSettings) -> None:
+    request = spans_of("product-catalog", {"status": 2, "attributes": {"exception__message": "ADFAILURE", "a": "b"}})
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    span.status.message = "Error: Product Catalog Fail Feature Flag Enabled"
+    receiver = OtlpReceiver()
+    receiver.know(with_flag(settings, "adFailure"))
+    async with receiver.open():
+        await push(receiver, "/v1/traces", request.SerializeToString())
+        found = await collected(receiver)
+    (public,) = found[SpansCollected, False]
+    assert (public.status, public.attributes) == ("error", {"a": "b", "k8s.pod.name": "product-catalog-1"})
+    (truth,) = found[SpansCollected, True]
+    assert sorted(truth.attributes) == ["exception.message", "otel.status_description"]
+
+
+def with_flag(settings: RunSettings, name: str) -> RunSettings:
+    flag = Flag(variants={"off": False, "on": True})
+    services = msgspec.structs.replace(settings.services, flags={name: flag})
+    return msgspec.structs.replace(settings, services=services)
 
 
 async def test_what_cant_become_a_row_is_rejected_alone() -> None:
