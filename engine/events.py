@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from otel_control_gym.engine.settings import RunSettings
+from otel_control_gym.engine.settings import RunIdentity, RunSettings
 
 __all__ = (
     "EVENT_TYPES",
@@ -58,6 +58,7 @@ __all__ = (
     "RunAborted",
     "RunDeclared",
     "RunEnded",
+    "RunIdentified",
     "SamplesCollected",
     "SeriesDeclaration",
     "SeriesDeclared",
@@ -515,6 +516,12 @@ class TruthDeclared(Event, frozen=True, kw_only=True, tag="truth.declared.1"):
     twin: dict[str, Any]
 
 
+class RunIdentified(Event, frozen=True, kw_only=True, tag="truth.identified.1"):
+    """Which place the run has among others. Not part of what happened in it: the content digest leaves it out, as `EnvironmentRecorded`."""
+
+    identity: RunIdentity
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """An event with its envelope: where it stands in which stream."""
 
@@ -552,6 +559,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     WorkloadObserved,
     CollectorGap,
     TruthDeclared,
+    RunIdentified,
 )
 """The closed union, in the order of the event catalogue."""
 

@@ -37,6 +37,7 @@ __all__ = (
     "Randomization",
     "RewardSettings",
     "RunConfig",
+    "RunIdentity",
     "RunSettings",
     "Scenario",
     "Service",
@@ -511,6 +512,25 @@ class RunSettings(_Record, frozen=True, kw_only=True):
     reveal_truth: bool = False  #: observations show the interventions in force: for oracles and debugging
 
 
+class RunIdentity(_Record, frozen=True, kw_only=True):
+    """Which place a run has among others: set by who plans many of them, null where nobody does.
+
+    It tells of faults (a stratum is named for them), so it goes to the truth stream; and it says where a run comes from, not what
+    happened in it, so the content digest leaves it out.
+    """
+
+    scenario_id: str | None = None  #: null: the scenario's name
+    stratum: str | None = None  #: of the campaign's plan
+    family_id: str | None = None  #: (scenario template, root seed); null: of this scenario and seed
+    parent_run_id: str | None = None  #: that this run is a branch of
+    branch_step: int | None = None  #: first decision step that is the branch's own
+    randomness: Literal["same", "fresh"] | None = None  #: of the draws from there on; null: the run is no branch
+    pair_id: str | None = None  #: runs that are compared with each other
+    retry_of: str | None = None  #: run that was void, or lost its stand, and is run again
+    split_ids: dict[str, str] = {}  #: split -> part, e.g. heldout_target -> test
+    data_licence: str | None = None  #: null: the project's
+
+
 class RunConfig(_Record, frozen=True, kw_only=True):
     """The effective configuration of a run, in full."""
 
@@ -519,3 +539,4 @@ class RunConfig(_Record, frozen=True, kw_only=True):
     workload: Workload
     twin: TwinSettings = TwinSettings()
     seed: int = 0
+    identity: RunIdentity = RunIdentity()

@@ -50,6 +50,7 @@ from otel_control_gym.engine.events import (
     RunAborted,
     RunDeclared,
     RunEnded,
+    RunIdentified,
     SamplesCollected,
     SeriesDeclared,
     Span,
@@ -58,7 +59,7 @@ from otel_control_gym.engine.events import (
     WorkloadObserved,
     WorkloadState,
 )
-from otel_control_gym.engine.settings import RunSettings
+from otel_control_gym.engine.settings import RunIdentity, RunSettings
 from otel_control_gym.projections.features import Telemetry
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.lives import Lives
@@ -81,6 +82,7 @@ class Truth:
     def __init__(self) -> None:
         self.sequence = 0
         self.declared: TruthDeclared | None = None
+        self.identity = RunIdentity()
         self.lives = Lives()
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.spans: Timeline[Span] = Timeline(_span_key)
@@ -299,6 +301,10 @@ def _take_truth(state: RunState, event: TruthDeclared) -> None:
     state.truth.declared = event
 
 
+def _identify(state: RunState, event: RunIdentified) -> None:
+    state.truth.identity = event.identity
+
+
 def _refuse_truth(_state: RunState, event: Event) -> None:
     raise LogCorrupted(f"{type(event).__name__} in the truth stream, where it doesn't belong")
 
@@ -338,9 +344,11 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     WorkloadObserved: lambda state, event: state.workload.extend(event.rows),
     CollectorGap: RunState._gap,
     TruthDeclared: _refuse_public,
+    RunIdentified: _refuse_public,
 }
 _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _take_truth,
+    RunIdentified: _identify,
     **{kind: lambda state, event: state.truth.lives.take(event) for kind in _LIFE_CYCLE},
     KubernetesEventsObserved: lambda state, event: state.truth.kubernetes_events.extend(event.rows),
     SpansCollected: lambda state, event: state.truth.spans.extend(event.rows),

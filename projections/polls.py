@@ -53,6 +53,11 @@ class FindingPolls:
         self._failures.append(gap.end)
         self._told = None
 
+    @property
+    def polled(self) -> bool:
+        """Whether any poll succeeded."""
+        return bool(self._rows)
+
     def told(self) -> Sequence[Told]:
         """Return everything that was told, by poll, then by the finding's own time and key."""
         if self._told is None:

@@ -43,6 +43,7 @@ from otel_control_gym.engine.events import (
     RouteStatus,
     RunDeclared,
     RunEnded,
+    RunIdentified,
     SamplesCollected,
     SeriesDeclaration,
     SeriesDeclared,
@@ -60,6 +61,7 @@ from otel_control_gym.engine.settings import (
     MetricMap,
     Objective,
     RewardSettings,
+    RunIdentity,
     RunSettings,
     Service,
     ServiceConfiguration,
@@ -250,6 +252,7 @@ def log_of() -> Callable[..., list[Recorded]]:
 def eventful() -> list[Recorded]:
     """A run of two minutes in which a scaling, a rejected action and an intervention happen, with all telemetry."""
     log = Scribe()
+    log.add(RunIdentified(time=moment(0), identity=RunIdentity(stratum="single-fault")), truth=True)
     log.workload([(5 * i, 50 * i, 50 * i, 0) for i in range(1, 7)])
     _steady(log, 0, 30)
     log.add(PhaseEntered(time=moment(30), phase="control"))
