@@ -8,7 +8,7 @@ Deployment that scales): `kubernetes` puts those in the order of their resourceV
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -45,6 +45,11 @@ _SUFFIXES = {
 
 class _Part(msgspec.Struct, rename="camel"):
     """Base of all parts."""
+
+
+def service_of(labels: Mapping[str, str] | None) -> str:
+    """Return the service that labels name, or an empty text."""
+    return next((labels[name] for name in _SERVICE_LABELS if name in labels), "") if labels else ""
 
 
 class FieldManager(_Part):
@@ -101,8 +106,7 @@ class Metadata(_Part):
     @property
     def service(self) -> str:
         """Return the service that the object belongs to, or an empty text."""
-        labels = self.labels or {}
-        return next((labels[name] for name in _SERVICE_LABELS if name in labels), "")
+        return service_of(self.labels)
 
     @property
     def owner_uid(self) -> str:
@@ -207,9 +211,16 @@ class PodSpec(_Part):
     containers: list[Container] = []
 
 
+class Labels(_Part):
+    """What a template says of its pods."""
+
+    labels: dict[str, str] | None = None
+
+
 class Template(_Part):
     """A pod template."""
 
+    metadata: Labels = msgspec.field(default_factory=Labels)
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
 
 
@@ -355,7 +366,7 @@ def rollout_row(
         time=time,
         change=change,
         kind=kind,
-        service=metadata.service,
+        service=metadata.service or service_of(item.spec.template.metadata.labels),  # a canary's pods bear it alone
         name=metadata.name,
         uid=metadata.uid,
         owner_uid=metadata.owner_uid,

@@ -114,6 +114,21 @@ async def test_a_scale_up_is_told_from_desire_to_readiness(plane: ControlPlane) 
             assert start <= times[0] <= times[-1] < start + 10 * SECOND
 
 
+async def test_a_second_version_belongs_to_the_service_that_its_pods_are_labelled_with(plane: ControlPlane) -> None:
+    async with watching(plane) as watched:
+        await watched.live(0)
+        labels = {"opentelemetry.io/name": "cart", "track": "canary"}
+        containers = [{"name": "cart", "image": "ghcr.io/open-telemetry/demo:2.2.0-cart"}]
+        spec = {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}},
+        }
+        kind = {"apiVersion": "apps/v1", "kind": "Deployment"}
+        await watched.call("POST", DEPLOYMENTS, {**kind, "metadata": {"name": "cart-canary"}, "spec": spec})
+        rows = [row for row in (await watched.live(30))[RolloutsObserved, False] if row.name == "cart-canary"]
+    assert {(row.service, row.images) for row in rows} == {("cart", (containers[0]["image"],))}
+
+
 async def test_nothing_is_told_twice(plane: ControlPlane) -> None:
     async with watching(plane) as watched:
         await watched.live(0)
