@@ -225,7 +225,11 @@ def _streams(state: RunState) -> dict[str, Any]:
     }
     whole = max(1, state.known_until - state.origin)
     missing = {source: _length([(gap.start, gap.end) for gap in state.gaps if gap.source == source]) for source in rows}
-    return {source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole)} for source in rows} | {
+    late = {source: sum(each.count for each in state.lateness.left_out if each.source == source) for source in rows}
+    return {
+        source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole), "late": late[source]}
+        for source in rows
+    } | {
         "log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}
     }
 

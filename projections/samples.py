@@ -33,6 +33,7 @@ __all__ = ("NEVER", "Samples")
 
 NEVER = np.iinfo(np.int64).min  #: time of a sample that doesn't exist
 FEWEST_EDGES = 64  #: room for edges is made for so many at least
+SKEW = 8  #: rows of a power of two lie in each other's way in the processor's caches: a write then costs five times as much
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -305,7 +306,7 @@ class Samples:
         kept, wanted = self._edges - self._first, edges - self._first
         width, capacity = self._times.shape
         if wanted > capacity:
-            longer = max(2 * capacity, wanted)
+            longer = max(2 * capacity, wanted) + SKEW
             values, times, newest = np.empty((width, longer)), np.empty((width, longer), np.int64), np.empty(longer, np.int64)
             values[:, :kept], times[:, :kept] = self._values[:, :kept], self._times[:, :kept]
             newest[:kept] = self._newest[:kept]
