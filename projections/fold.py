@@ -58,13 +58,13 @@ from otel_control_gym.engine.events import (
     SpansCollected,
     TruthDeclared,
     WorkloadObserved,
-    WorkloadState,
 )
 from otel_control_gym.engine.settings import Granularity, RunSettings
 from otel_control_gym.projections.features import Telemetry
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.lateness import Lateness
 from otel_control_gym.projections.lives import Lives
+from otel_control_gym.projections.readings import Readings
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
 from otel_control_gym.projections.timelines import Timeline
@@ -105,7 +105,7 @@ class RunState:
         self.pods: Timeline[PodTransition] = Timeline(lambda row: (row.service, row.pod))
         self.rollouts: Timeline[RolloutStatus] = Timeline(_rollout_key)
         self.findings: Timeline[Finding] = Timeline(lambda row: (row.key,))
-        self.workload: Timeline[WorkloadState] = Timeline(lambda row: (row.state,))
+        self.workload = Readings()
         self.gaps: list[CollectorGap] = []
         self.lateness = Lateness()
         self.owners: dict[str, str] = {}  #: UID ➜ UID of its owner
@@ -311,7 +311,9 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     SamplesCollected: RunState._add_samples,
     SpansCollected: lambda state, event: state.spans.extend(state.lateness.in_time("spans", event)),
     LogsCollected: lambda state, event: state.logs.extend(state.lateness.in_time("logs", event)),
-    KubernetesEventsObserved: lambda state, event: state.kubernetes_events.extend(state.lateness.in_time("kubernetes", event)),
+    KubernetesEventsObserved: lambda state, event: state.kubernetes_events.extend(
+        state.lateness.in_time("kubernetes", event)
+    ),
     PodsTransitioned: RunState._pods,
     RolloutsObserved: RunState._rollouts,
     FindingsObserved: lambda state, event: state.findings.extend(event.rows),

@@ -37,6 +37,7 @@ METADATA_KEYS: tuple[str, ...] = (
     "family_id",
     "git_shas",
     "granularity_config",
+    "granularity_of_run",
     "ground_truth",
     "gym_api_version",
     "hashes",
@@ -79,9 +80,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     archive_sha256: str = ""  #: of `event_log.zst`, empty without one
 
 
-def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) -> dict[str, Any]:
-    """Return the metadata of a run whose feature tables have buckets of `bucket_seconds`."""
-    settings, environment = state.settings, state.environment
+def metadata_document(state: RunState, identity: Identity) -> dict[str, Any]:
+    """Return the metadata of a run whose tables have the state's granularity, which may be another than the run's own."""
+    settings, environment = state.declaration.settings, state.environment
     truth = state.truth.declared
     stand = dict(environment.stand) if environment is not None else {}
     scenario: Mapping[str, Any] = truth.scenario if truth is not None else {}
@@ -92,7 +93,6 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "twin": dict(truth.twin) if truth is not None else {},
         "seed": truth.seed if truth is not None else None,
     }
-    granularity = msgspec.structs.replace(settings.granularity, observation_bucket_seconds=bucket_seconds)
     document: dict[str, Any] = {
         "contract_version": CONTRACT_VERSION,
         "run_id": identity.run_id,
@@ -103,7 +103,8 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "stand": settings.stand,
         "service_config": settings.services.name,
         "workload_profile": workload.get("name", ""),
-        "granularity_config": msgspec.to_builtins(granularity),
+        "granularity_config": msgspec.to_builtins(state.settings.granularity),
+        "granularity_of_run": msgspec.to_builtins(settings.granularity),
         "effective_configuration": configuration,
         "hashes": {
             "event_log": identity.archive_sha256,
@@ -229,9 +230,7 @@ def _streams(state: RunState) -> dict[str, Any]:
     return {
         source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole), "late": late[source]}
         for source in rows
-    } | {
-        "log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}
-    }
+    } | {"log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}}
 
 
 def _length(intervals: list[tuple[int, int]]) -> int:

@@ -80,7 +80,9 @@ class Samples:
         self._is_counter = np.zeros(0, bool)
         self._standing = _Standing(np.zeros(0), np.zeros(0, np.int64), np.zeros(0))
         self._settled = int(NEVER)
-        self._unsettled: list[tuple[_Standing, Batch]] = []  # each with the standing before it; the first one's is settled
+        self._unsettled: list[
+            tuple[_Standing, Batch]
+        ] = []  # each with the standing before it; the first one's is settled
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
@@ -211,7 +213,9 @@ class Samples:
         last_at_edge = np.append(edges[1:] != edges[:-1], True)
         at = edges[last_at_edge] - self._first
         columns = _as_slice(at)
-        place = np.ix_(numbers, at) if isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray) else (rows, columns)
+        place = (
+            np.ix_(numbers, at) if isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray) else (rows, columns)
+        )
         shown = table if last_at_edge.all() else table[:, last_at_edge]
         self._values[place] = shown + offsets[:, None]
         self._times[place] = samples.moments[last_at_edge]
@@ -307,7 +311,11 @@ class Samples:
         width, capacity = self._times.shape
         if wanted > capacity:
             longer = max(2 * capacity, wanted) + SKEW
-            values, times, newest = np.empty((width, longer)), np.empty((width, longer), np.int64), np.empty(longer, np.int64)
+            values, times, newest = (
+                np.empty((width, longer)),
+                np.empty((width, longer), np.int64),
+                np.empty(longer, np.int64),
+            )
             values[:, :kept], times[:, :kept] = self._values[:, :kept], self._times[:, :kept]
             newest[:kept] = self._newest[:kept]
             self._values, self._times, self._newest = values, times, newest
