@@ -173,7 +173,7 @@ def _unpack_times(packed: _Packed, lengths: npt.NDArray[np.intp]) -> Ints:
     if runs > 2 and length:
         grid = planes.reshape(len(planes), runs, length)
         if np.array_equal(grid[:, 2:], np.broadcast_to(grid[:, 1:2], grid[:, 2:].shape)):
-            first_two = _sums(_unplane(np.ascontiguousarray(grid[:, :2].reshape(len(planes), -1)))).reshape(2, length)
+            first_two = _sums(_unplane(np.ascontiguousarray(grid[:, :2].reshape(len(planes), 2 * length)))).reshape(2, length)
             times = np.empty((runs, length), np.int64)
             times[0] = first_two[0]
             drift = first_two[1, -1] - first_two[0, -1]  # from a run to the next
@@ -209,11 +209,11 @@ def _unpack_group(kind: int, firsts: bytes, steps: bytes, lengths: npt.NDArray[n
     growth = _unplane(_as_planes(steps, rows - len(lengths)))
     length = _common(lengths)
     if length:
-        integers = np.empty((len(lengths), length), dtype=np.int64)
-        integers[:, 0] = heads
-        integers[:, 1:] = growth.reshape(len(lengths), length - 1)
-        np.cumsum(integers, axis=1, out=integers)
-        return _to_floats(integers.reshape(-1), kind)
+        table = np.empty((len(lengths), length), dtype=np.int64)
+        table[:, 0] = heads
+        table[:, 1:] = growth.reshape(len(lengths), length - 1)
+        np.cumsum(table, axis=1, out=table)
+        return _to_floats(table.reshape(-1), kind)
     # One cumulative sum over all runs, from which each run's own offset is then taken.
     starts = np.cumsum(lengths) - lengths
     within = np.ones(rows, dtype=np.bool_)

@@ -22,7 +22,7 @@ from otel_control_gym.projections.schemas import CONTRACT_VERSION, data_dictiona
 from otel_control_gym.projections.summaries import LogPattern, TraceSummary
 
 if TYPE_CHECKING:
-    from otel_control_gym.projections.dataset import write_dataset
+    from otel_control_gym.projections.dataset import Target, write_dataset, write_datasets
     from otel_control_gym.projections.validation import Violation, validate
 
 __all__ = (
@@ -34,6 +34,7 @@ __all__ = (
     "RewardRow",
     "RunState",
     "StepReward",
+    "Target",
     "TraceSummary",
     "Violation",
     "data_dictionary",
@@ -47,14 +48,15 @@ __all__ = (
     "step_reward",
     "validate",
     "write_dataset",
+    "write_datasets",
 )
 
 
 def __getattr__(name: str) -> Any:
-    if name == "write_dataset":
+    if name in ("Target", "write_dataset", "write_datasets"):
         from otel_control_gym.projections import dataset
 
-        return dataset.write_dataset
+        return getattr(dataset, name)
     if name in ("Violation", "validate"):
         from otel_control_gym.projections import validation
 

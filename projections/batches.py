@@ -1,7 +1,7 @@
 """The samples of an event as columns, and what is known of their shape.
 
-In: three columns, sorted by (series, time). Out: a `Batch`, which knows where each series begins and whether all of them were sampled at the
-same moments. Then its values are a table [series, moments], which is placed, compared and continued in one piece.
+In: three columns, sorted by (series, time). Out: a `Batch`, which knows where each series begins and whether all of them were sampled at
+the same moments. Then its values are a table [series, moments], which is placed, compared and continued in one piece.
 
 Upstream: `engine.packing` unpacks the columns. Downstream: `projections.samples`.
 """

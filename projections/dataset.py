@@ -1,9 +1,9 @@
 """A log ➜ the files of a run's directory, at one granularity or several.
 
-In: the entries of a log and directories, which may hold the log's archive already. Out: every file of the data contract in each of them. The log
-is read once, and never held: while it is folded, rows are made of stretches in which nothing changes any more, and the samples
-before them are let go. So memory follows the number of series and not the length of the run; that the bytes don't depend on the stretches
-is a law with a test.
+In: the entries of a log and directories, which may hold the log's archive already. Out: every file of the data contract in each of them.
+The log is read once, and never held: while it is folded, rows are made of stretches in which nothing changes any more, and the samples
+before them are let go. So memory follows the number of series and not the length of the run; that the bytes don't depend on the
+stretches is a law with a test.
 
 Blocking; callers put it into a worker thread. Upstream: `engine.archive` reads the log. Downstream: `projections.drafts`.
 """

@@ -1,8 +1,9 @@
 """One dataset that is being written, at one granularity.
 
-In: a state that grows. Out: every file of the data contract, first in a draft beside the run's directory. Rows of buckets in which nothing changes any
-more are written while the log is folded; the rest when it is at its end. `publish` moves the files in, `metadata.json` at the end: a run is
-there when that file is. Same log and same granularity give the same bytes: the writers' settings are fixed, and no clock is read.
+In: a state that grows. Out: every file of the data contract, first in a draft beside the run's directory. Rows of buckets in which
+nothing changes any more are written while the log is folded; the rest when it is at its end. `publish` moves the files in,
+`metadata.json` at the end: a run is there when that file is. Same log and same granularity give the same bytes: the writers' settings
+are fixed, and no clock is read.
 
 Upstream: `projections.dataset` folds the log. Downstream: `projections.tables` makes rows, `projections.table_files` writes them.
 """
@@ -77,12 +78,12 @@ class DatasetDraft:
     def next_edge(self, state: RunState) -> int:
         """Return the oldest edge that the rows to come are made of: the start of the next bucket of any table, less what is looked back."""
         granularity, scrape = self._seen(state).settings.granularity, state.settings.granularity.scrape_interval_seconds
-        seconds = min(
+        seconds: int = min(
             written * getattr(granularity, BUCKET_TABLES[table].width) for table, written in self._written.items()
         )
         maps = state.settings.metrics
         look_back = max((source.resolution_seconds for source in (*maps.node.values(), *maps.edge.values())), default=0)
-        return max(0, (seconds - look_back) // scrape)
+        return max(0, seconds - look_back) // scrape
 
     def finish(self, state: RunState) -> None:
         """Write all that isn't written yet: the log is at its end.

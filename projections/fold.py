@@ -6,8 +6,8 @@ steps it with a log from disk. Both then ask the same functions.
 What is public and what is truth never meet: events of the truth stream go to `state.truth`, which no observation, reward or ending
 looks at. The state is changed in place, because it holds the run's samples; for the same entries it is the same, however they were cut.
 
-Telemetry may come late by the configured lag, and lands where it belongs; what is later changes nothing that is settled (`projections.lateness`).
-An entry that a broker delivers once more is passed over.
+Telemetry may come late by the configured lag, and lands where it belongs; what is later changes nothing that is settled
+(`projections.lateness`). An entry that a broker delivers once more is passed over.
 
 Next: `projections.arrays` (observation), `projections.rewards`, `projections.tables`.
 """
@@ -70,6 +70,8 @@ from otel_control_gym.projections.series import SeriesIndex
 from otel_control_gym.projections.timelines import Timeline
 
 __all__ = ("RunState", "Truth", "fold", "initial", "step")
+
+_UNDECLARED = "the log doesn't begin with RunDeclared"
 
 
 class Truth:
@@ -138,19 +140,21 @@ class RunState:
         Raises: LogCorrupted: the log doesn't begin with `RunDeclared`.
         """
         if self.declared is None:
-            raise LogCorrupted("the log doesn't begin with RunDeclared")
+            raise LogCorrupted(_UNDECLARED)
         return self.declared
 
     @property
     def samples(self) -> Samples:
         """The run's samples on the finest grid."""
-        assert self.declaration is not None and self._samples is not None
+        if self._samples is None:
+            raise LogCorrupted(_UNDECLARED)
         return self._samples
 
     @property
     def series(self) -> SeriesIndex:
         """The run's series."""
-        assert self.declaration is not None and self._series is not None
+        if self._series is None:
+            raise LogCorrupted(_UNDECLARED)
         return self._series
 
     # --- what is computed ------------------------------------------------------------------------------------------------

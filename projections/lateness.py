@@ -1,8 +1,8 @@
 """Rows that come late ➜ which of them still count, and what was left out.
 
-In: rows with their times, and how far the run is settled. A row that isn't older than that lands where it belongs in time; an older one would
-change buckets that were judged long ago (in a long run they are on disk already), so it is left out and counted: it is seen as a gap.
-That depends on the log alone, not on when somebody folds it.
+In: rows with their times, and how far the run is settled. A row that isn't older than that lands where it belongs in time; an older one
+would change buckets that were judged long ago (in a long run they are on disk already), so it is left out and counted: it is seen as a
+gap. That depends on the log alone, not on when somebody folds it.
 
 A *state* (a pod, a rollout) can't be left out, since it holds from then on: it counts from the moment up to which all is settled.
 

@@ -157,7 +157,8 @@ class Samples:
         elif fresh.any():
             self._take(chosen(samples, fresh))
         # The newest sample of a series once more is a repetition, not a late one.
-        return samples.times[~in_time & (samples.times != last_times)]
+        late: npt.NDArray[np.int64] = samples.times[~in_time & (samples.times != last_times)]
+        return late
 
     def settle(self, moment: int) -> None:
         """Take note that samples at or before a moment [ns] come no more: from now on they are too late."""

@@ -1,7 +1,8 @@
 """Tables ➜ Parquet files, row group by row group.
 
-In: the rows of a table, stretch by stretch, in the table's order. Out: a file whose bytes depend on the rows alone: row groups have a fixed number of
-rows, however many came at once, and each row group its own dictionaries. So a long table is written with the memory of one row group.
+In: the rows of a table, stretch by stretch, in the table's order. Out: a file whose bytes depend on the rows alone: row groups have a
+fixed number of rows, however many came at once, and each row group its own dictionaries. So a long table is written with the memory of
+one row group.
 
 Reading by time skips row groups: the first column is the time, and each row group's metadata has its least and greatest.
 Upstream: `projections.tables`. Downstream: `projections.dataset`.
