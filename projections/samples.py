@@ -33,7 +33,6 @@ __all__ = ("NEVER", "Samples")
 
 NEVER = np.iinfo(np.int64).min  #: time of a sample that doesn't exist
 FEWEST_EDGES = 64  #: room for edges is made for so many at least
-SKEW = 8  #: rows of a power of two lie in each other's way in the processor's caches: a write then costs five times as much
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -73,9 +72,8 @@ class Samples:
         self._first = 0  # the oldest edge that is kept
         self._edges = 1  # the edge after the newest one
         self._series = 0
-        # Series by series in memory: what an event brings of one lies together there, too.
-        self._values = np.zeros((0, FEWEST_EDGES))
-        self._times = np.full((0, FEWEST_EDGES), NEVER, np.int64)
+        self._values = np.zeros((FEWEST_EDGES, 0))
+        self._times = np.full((FEWEST_EDGES, 0), NEVER, np.int64)
         self._newest = np.full(FEWEST_EDGES, NEVER, np.int64)
         self._is_counter = np.zeros(0, bool)
         self._standing = _Standing(np.zeros(0), np.zeros(0, np.int64), np.zeros(0))
@@ -87,12 +85,14 @@ class Samples:
     @property
     def values(self) -> npt.NDArray[np.float64]:
         """Values at the edges, counters continued over restarts; 0 where there is no sample yet."""
-        return self._values[: self._series, : self._edges - self._first].T
+        self._widen()
+        return self._values[: self._edges - self._first, : self._series]
 
     @property
     def times(self) -> npt.NDArray[np.int64]:
         """Times [ns] of the samples that stand at the edges."""
-        return self._times[: self._series, : self._edges - self._first].T
+        self._widen()
+        return self._times[: self._edges - self._first, : self._series]
 
     @property
     def newest(self) -> npt.NDArray[np.int64]:
@@ -127,7 +127,8 @@ class Samples:
                 f"series {series} was declared where {self._series} was due: numbers are dense and ascending"
             )
         if series == self._is_counter.size:
-            self._widen(max(64, 2 * series))
+            self._is_counter = np.append(self._is_counter, np.zeros(max(64, series), bool))
+            self._standing = self._standing.widened(self._is_counter.size)
         self._is_counter[series] = counter
         self._series += 1
 
@@ -142,6 +143,7 @@ class Samples:
         if event.series.size == 0:
             return nothing
         samples = batch(event.series, event.times, event.values)
+        self._widen()
         numbers = samples.numbers
         if int(numbers[0]) < 0 or int(numbers[-1]) >= self._series:
             raise LogCorrupted(f"samples of series {numbers[-1]}, but only {self._series} series were declared")
@@ -178,9 +180,8 @@ class Samples:
         kept = self._edges - self._first - gone
         if gone < max(kept, FEWEST_EDGES):
             return  # moving what stays is worth it when more goes
-        for grid in (self._values, self._times):
-            grid[:, :kept] = grid[:, gone : gone + kept]
-        self._newest[:kept] = self._newest[gone : gone + kept]
+        for grid in (self._values, self._times, self._newest):
+            grid[:kept] = grid[gone : gone + kept]
         self._first += gone
 
     # --- samples in the order of time ------------------------------------------------------------------------------------
@@ -214,17 +215,19 @@ class Samples:
         last_at_edge = np.append(edges[1:] != edges[:-1], True)
         at = edges[last_at_edge] - self._first
         columns = _as_slice(at)
-        place = (
-            np.ix_(numbers, at) if isinstance(rows, np.ndarray) and isinstance(columns, np.ndarray) else (rows, columns)
-        )
         shown = table if last_at_edge.all() else table[:, last_at_edge]
-        self._values[place] = shown + offsets[:, None]
-        self._times[place] = samples.moments[last_at_edge]
+        if isinstance(rows, slice) and isinstance(columns, slice):
+            np.add(shown.T, offsets, out=self._values[columns, rows])
+            self._times[columns, rows] = samples.moments[last_at_edge, None]
+        else:
+            place = np.ix_(at, numbers)
+            self._values[place] = shown.T + offsets
+            self._times[place] = samples.moments[last_at_edge, None]
         standing.last_raw[rows] = table[:, -1]
         standing.last_time[rows] = samples.moments[-1]
         for row in restarted:
             continued, counted = _continued(table[row], float(previous[row]), float(offsets[row]))
-            self._values[numbers[row], columns] = continued[last_at_edge]
+            self._values[columns, numbers[row]] = continued[last_at_edge]
             standing.restarted_from[numbers[row]] = counted
 
     def _place_singly(self, samples: Batch, edges: Ints) -> None:
@@ -244,7 +247,7 @@ class Samples:
         standing.last_time[numbers] = samples.times[last]
         last_at_edge = np.append(edges[1:] != edges[:-1], True)
         last_at_edge[last] = True
-        place = samples.series[last_at_edge], edges[last_at_edge] - self._first
+        place = edges[last_at_edge] - self._first, samples.series[last_at_edge]
         self._values[place] = continued[last_at_edge]
         self._times[place] = samples.times[last_at_edge]
 
@@ -259,16 +262,16 @@ class Samples:
         """Let edges without a sample of their own show what stood at the edge before; from edge `first` to the newest."""
         first = max(first, self._first + 1)
         low, high = first - 1 - self._first, self._edges - self._first
-        times, values = self._times[: self._series, low:high], self._values[: self._series, low:high]
-        own = times > self.edge_time(first - 2) + self.interval * np.arange(high - low)
-        own[:, 0] = True
-        lacking = np.flatnonzero(~own.all(axis=1))
+        times, values = self._times[low:high, : self._series], self._values[low:high, : self._series]
+        own = times > (self.edge_time(first - 2) + self.interval * np.arange(high - low))[:, None]
+        own[0] = True
+        lacking = np.flatnonzero(~own.all(axis=0))
         if lacking.size:
-            held = np.where(own[lacking], np.arange(high - low), 0)
-            np.maximum.accumulate(held, axis=1, out=held)
-            times[lacking] = np.take_along_axis(times[lacking], held, axis=1)
-            values[lacking] = np.take_along_axis(values[lacking], held, axis=1)
-        self._newest[low:high] = times.max(axis=0, initial=NEVER)
+            held = np.where(own[:, lacking], np.arange(high - low)[:, None], 0)
+            np.maximum.accumulate(held, axis=0, out=held)
+            times[:, lacking] = np.take_along_axis(times[:, lacking], held, axis=0)
+            values[:, lacking] = np.take_along_axis(values[:, lacking], held, axis=0)
+        self._newest[low:high] = times.max(axis=1, initial=NEVER)
 
     # --- late samples ----------------------------------------------------------------------------------------------------
 
@@ -293,11 +296,11 @@ class Samples:
     def _stand_from(self, first: int) -> None:
         """Let the edges from `first` on show the standing, each series from its last sample on."""
         low, high, standing = first - self._first, self._edges - self._first, self._standing
-        last_time = standing.last_time[: self._series, None]
-        since = self.edge_time(first) + self.interval * np.arange(high - low) >= last_time
-        continued = (standing.last_raw + standing.restarted_from)[: self._series, None]
-        np.copyto(self._times[: self._series, low:high], last_time, where=since)
-        np.copyto(self._values[: self._series, low:high], continued, where=since)
+        last_time = standing.last_time[: self._series]
+        since = (self.edge_time(first) + self.interval * np.arange(high - low))[:, None] >= last_time
+        continued = (standing.last_raw + standing.restarted_from)[: self._series]
+        np.copyto(self._times[low:high, : self._series], last_time, where=since)
+        np.copyto(self._values[low:high, : self._series], continued, where=since)
 
     def _is_settled(self, standing: _Standing) -> bool:
         return bool((standing.last_time <= self._settled).all())
@@ -309,28 +312,29 @@ class Samples:
         if edges <= self._edges:
             return
         kept, wanted = self._edges - self._first, edges - self._first
-        width, capacity = self._times.shape
+        capacity, width = self._times.shape
         if wanted > capacity:
-            longer = max(2 * capacity, wanted) + SKEW
+            longer = max(2 * capacity, wanted)
             values, times, newest = (
-                np.empty((width, longer)),
-                np.empty((width, longer), np.int64),
+                np.empty((longer, width)),
+                np.empty((longer, width), np.int64),
                 np.empty(longer, np.int64),
             )
-            values[:, :kept], times[:, :kept] = self._values[:, :kept], self._times[:, :kept]
-            newest[:kept] = self._newest[:kept]
+            values[:kept], times[:kept], newest[:kept] = self._values[:kept], self._times[:kept], self._newest[:kept]
             self._values, self._times, self._newest = values, times, newest
-        self._times[:, kept:wanted] = NEVER
+        self._times[kept:wanted] = NEVER
         self._edges = edges
 
-    def _widen(self, width: int) -> None:
-        before, capacity = self._times.shape
-        values, times = np.empty((width, capacity)), np.empty((width, capacity), np.int64)
-        values[:before], times[:before] = self._values, self._times
-        values[before:], times[before:] = 0.0, NEVER
+    def _widen(self) -> None:
+        """Give every series a column; new ones come in crowds, and a column costs memory at every edge."""
+        capacity, before = self._times.shape
+        if self._series <= before:
+            return
+        width = self._series + before // 8
+        values, times = np.empty((capacity, width)), np.empty((capacity, width), np.int64)
+        values[:, :before], times[:, :before] = self._values, self._times
+        values[:, before:], times[:, before:] = 0.0, NEVER
         self._values, self._times = values, times
-        self._is_counter = np.append(self._is_counter, np.zeros(width - before, bool))
-        self._standing = self._standing.widened(width)
 
 
 def _continued(values: Floats, previous: float, counted: float) -> tuple[Floats, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from otel_control_gym import configs
 from otel_control_gym.engine.clock import SECOND
@@ -61,6 +62,9 @@ from otel_control_gym.engine.settings import (
     ServiceConfiguration,
     TelemetrySettings,
 )
+
+settings.register_profile("without timings", deadline=None)
+settings.load_profile("without timings")
 
 ORIGIN = 1_767_571_200 * SECOND
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_control_gym.engine.events import Recorded
@@ -66,7 +66,6 @@ def test_cells_do_not_depend_on_how_the_log_was_cut(log_of: LogOf, scrapes: Any,
             assert first[name].tobytes() == second[name].tobytes(), name
 
 
-@settings(deadline=None)
 @given(lives(), flushes)
 def test_a_cell_of_a_prefix_is_the_cell_of_the_whole_log(log_of: LogOf, scrapes: Any, cuts: Any) -> None:
     entries = log_of(scrapes, cuts)

@@ -156,7 +156,7 @@ def rows_of(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name: content for name, content in files.items() if name != "metadata.json"}
 
 
-property_of_files = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+property_of_files = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 
 @property_of_files
