@@ -477,7 +477,9 @@ class TelemetrySettings(_Record, frozen=True, kw_only=True):
     description: str = ""
     traces: Literal["raw", "aggregated", "both"] = "raw"
     span_sampling_ratio: float = 1.0  #: share of the traces that are kept
-    lag_seconds: int = 0  #: how late a row may arrive and still land in its bucket
+    lag_seconds: int = (
+        60  #: how late a row may arrive and still land in its bucket; later ones are left out, and counted
+    )
     distortion: Distortion = Distortion()
 
 

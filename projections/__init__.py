@@ -23,7 +23,7 @@ from otel_control_gym.projections.schemas import CONTRACT_VERSION, data_dictiona
 from otel_control_gym.projections.trace_summaries import TraceSummary
 
 if TYPE_CHECKING:
-    from otel_control_gym.projections.dataset import write_dataset
+    from otel_control_gym.projections.dataset import Target, write_dataset, write_datasets
     from otel_control_gym.projections.validation import Violation, validate
 
 __all__ = (
@@ -35,6 +35,7 @@ __all__ = (
     "RewardRow",
     "RunState",
     "StepReward",
+    "Target",
     "TraceSummary",
     "Violation",
     "data_dictionary",
@@ -48,14 +49,15 @@ __all__ = (
     "step_reward",
     "validate",
     "write_dataset",
+    "write_datasets",
 )
 
 
 def __getattr__(name: str) -> Any:
-    if name == "write_dataset":
+    if name in ("Target", "write_dataset", "write_datasets"):
         from otel_control_gym.projections import dataset
 
-        return dataset.write_dataset
+        return getattr(dataset, name)
     if name in ("Violation", "validate"):
         from otel_control_gym.projections import validation
 

@@ -160,7 +160,7 @@ class _Reader:
         feed = self._series.feed(self._table, "latency", "bucket")
         if feed is None or feed.series.size == 0:
             return np.zeros((*self._shape, 1)), np.array([np.inf]), counted.valid
-        samples, edges = self._samples, np.clip(self._buckets.edges, 0, self._samples.edges - 1)
+        samples, edges = self._samples, self._samples.positions(self._buckets.edges)
         values = samples.values[edges[:, None], feed.series]
         cells = sum_by(
             values[1:] - values[:-1],

@@ -6,15 +6,20 @@ steps it with a log from disk. Both then ask the same functions.
 What is public and what is truth never meet: events of the truth stream go to `state.truth`, which no observation, reward or ending
 looks at. The state is changed in place, because it holds the run's samples; for the same entries it is the same, however they were cut.
 
+Telemetry may come late by the configured lag, and lands where it belongs; what is later changes nothing that is settled
+(`projections.lateness`). An entry that a broker delivers once more is passed over.
+
 Next: `projections.arrays` (observation), `projections.rewards`, `projections.tables`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import ConfigurationError, LogCorrupted
@@ -57,15 +62,16 @@ from otel_control_gym.engine.events import (
     SpansCollected,
     TruthDeclared,
     WorkloadObserved,
-    WorkloadState,
 )
-from otel_control_gym.engine.settings import RunIdentity, RunSettings
+from otel_control_gym.engine.settings import Granularity, RunIdentity, RunSettings
 from otel_control_gym.projections.features import Telemetry
 from otel_control_gym.projections.growth import Buckets
+from otel_control_gym.projections.lateness import Lateness
 from otel_control_gym.projections.lives import Lives
 from otel_control_gym.projections.log_counts import LogCounts
 from otel_control_gym.projections.log_patterns import summarize_logs
 from otel_control_gym.projections.polls import FindingPolls
+from otel_control_gym.projections.readings import Readings
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
 from otel_control_gym.projections.signals import Signals
@@ -74,6 +80,8 @@ from otel_control_gym.projections.trace_summaries import summarize_spans
 from otel_control_gym.projections.windows import Windows
 
 __all__ = ("RunState", "Truth", "fold", "initial", "step")
+
+_UNDECLARED = "the log doesn't begin with RunDeclared"
 
 
 class Truth:
@@ -114,47 +122,55 @@ class RunState:
         self.autoscalers: Timeline[AutoscalerStatus] = Timeline(lambda row: (row.name,))
         self.routes: Timeline[RouteStatus] = Timeline(lambda row: (row.name,))
         self.findings = FindingPolls()
-        self.workload: Timeline[WorkloadState] = Timeline(lambda row: (row.state,))
+        self.workload = Readings()
         self.gaps: list[CollectorGap] = []
+        self.lateness = Lateness()
         self.owners: dict[str, str] = {}  #: UID ➜ UID of its owner
         self.truth = Truth()
         self._deployments: dict[str, RolloutStatus] = {}
         self._samples: Samples | None = None
         self._series: SeriesIndex | None = None
         self._log_counts: LogCounts | None = None
+        self._granularity: Granularity | None = None
 
     # --- what was declared -----------------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> RunSettings:
-        """The run's public settings.
+        """The run's public settings; of a state that `at` returned, with the other granularity.
 
         Raises: LogCorrupted: the log doesn't begin with `RunDeclared`.
         """
-        return self._declaration().settings
+        declared = self.declaration.settings
+        return declared if self._granularity is None else replace(declared, granularity=self._granularity)
 
     @property
     def origin(self) -> int:
         """The run's start [ns]: edge 0 of all buckets."""
-        return self._declaration().time
+        return self.declaration.time
 
-    def _declaration(self) -> RunDeclared:
+    @property
+    def declaration(self) -> RunDeclared:
+        """What the run declared about itself.
+
+        Raises: LogCorrupted: the log doesn't begin with `RunDeclared`.
+        """
         if self.declared is None:
-            raise LogCorrupted("the log doesn't begin with RunDeclared")
+            raise LogCorrupted(_UNDECLARED)
         return self.declared
 
     @property
     def samples(self) -> Samples:
         """The run's samples on the finest grid."""
-        self._declaration()
-        assert self._samples is not None
+        if self._samples is None:
+            raise LogCorrupted(_UNDECLARED)
         return self._samples
 
     @property
     def series(self) -> SeriesIndex:
         """The run's series."""
-        self._declaration()
-        assert self._series is not None
+        if self._series is None:
+            raise LogCorrupted(_UNDECLARED)
         return self._series
 
     # --- what is computed ------------------------------------------------------------------------------------------------
@@ -208,6 +224,12 @@ class RunState:
             remedy=f"use {scrape} or a multiple of it: the log holds no samples in between",
         )
 
+    def at(self, granularity: Granularity) -> RunState:
+        """Return this state as tables of another granularity are made of it; everything that was folded is shared."""
+        view = copy(self)
+        view._granularity = granularity
+        return view
+
     def deployments(self) -> tuple[RolloutStatus, ...]:
         """Return the latest status of every Deployment that exists, by name."""
         return tuple(self._deployments[name] for name in sorted(self._deployments))
@@ -216,11 +238,13 @@ class RunState:
 
     def take(self, entry: Recorded) -> None:
         """Take in the next entry of the log; see `step`."""
+        stream: RunState | Truth = self.truth if entry.truth else self
+        if entry.seq <= stream.sequence:
+            return  # delivered once more
+        stream.sequence = entry.seq
         if entry.truth:
-            self.truth.sequence = entry.seq
             _TRUTH_HANDLERS.get(type(entry.event), _refuse_truth)(self, entry.event)
         else:
-            self.sequence = entry.seq
             _HANDLERS[type(entry.event)](self, entry.event)
 
     def _declare(self, event: RunDeclared) -> None:
@@ -246,6 +270,8 @@ class RunState:
 
     def _clock(self, event: ClockAdvanced) -> None:
         self.known_until = max(self.known_until, event.time)
+        self.lateness.settle(self.known_until - self.settings.telemetry.lag_seconds * SECOND)
+        self.samples.settle(self.lateness.settled)
 
     def _end(self, event: RunEnded | RunAborted) -> None:
         self.ended = event
@@ -254,8 +280,11 @@ class RunState:
         for row in event.rows:
             self.samples.declare(row.series, counter=self.series.declare(row))
 
+    def _add_samples(self, event: SamplesCollected) -> None:
+        self.lateness.note("metrics", event.time, self.samples.add(event).tolist())
+
     def _rollouts(self, event: RolloutsObserved) -> None:
-        self.rollouts.extend(event.rows)
+        self.rollouts.extend(self.lateness.put_off(event.rows))
         for row in event.rows:
             if row.owner_uid:
                 self.owners[row.uid] = row.owner_uid
@@ -265,17 +294,21 @@ class RunState:
                 self._deployments[row.name] = row
 
     def _logs(self, event: LogsCollected) -> None:
-        self.logs.extend(event.rows)
+        rows = self.lateness.in_time("logs", event)
+        self.logs.extend(rows)
         assert self._log_counts is not None
-        self._log_counts.add(event.rows)
+        self._log_counts.add(rows)
+
+    def _poll(self, event: FindingsObserved) -> None:
+        self.findings.take(event.rows, max(event.time, self.lateness.settled))
 
     def _gap(self, event: CollectorGap) -> None:
         self.gaps.append(event)
         if event.source == "findings":
-            self.findings.fail(event)
+            self.findings.fail(max(event.end, self.lateness.settled))
 
     def _pods(self, event: PodsTransitioned) -> None:
-        self.pods.extend(event.rows)
+        self.pods.extend(self.lateness.put_off(event.rows))
         for row in event.rows:
             if row.owner_uid:
                 self.owners[row.uid] = row.owner_uid
@@ -294,7 +327,7 @@ def _kubernetes_key(row: KubernetesEvent) -> tuple[str, ...]:
 
 
 def _rollout_key(row: RolloutStatus) -> tuple[str, ...]:
-    return (row.kind, row.name, f"{row.generation:09d}", f"{row.observed_generation:09d}", row.change)
+    return (row.kind, row.name)  # of one object at one moment in the order of the log, which is that of its versions
 
 
 def _take_truth(state: RunState, event: TruthDeclared) -> None:
@@ -332,16 +365,18 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     RunAborted: RunState._end,
     **{kind: lambda state, event: state.lives.take(event) for kind in _LIFE_CYCLE},
     SeriesDeclared: RunState._declare_series,
-    SamplesCollected: lambda state, event: state.samples.add(event),
-    SpansCollected: lambda state, event: state.spans.extend(event.rows),
+    SamplesCollected: RunState._add_samples,
+    SpansCollected: lambda state, event: state.spans.extend(state.lateness.in_time("spans", event)),
     LogsCollected: RunState._logs,
-    KubernetesEventsObserved: lambda state, event: state.kubernetes_events.extend(event.rows),
+    KubernetesEventsObserved: lambda state, event: state.kubernetes_events.extend(
+        state.lateness.in_time("kubernetes", event)
+    ),
     PodsTransitioned: RunState._pods,
     RolloutsObserved: RunState._rollouts,
-    AutoscalersObserved: lambda state, event: state.autoscalers.extend(event.rows),
-    RoutesObserved: lambda state, event: state.routes.extend(event.rows),
-    FindingsObserved: lambda state, event: state.findings.take(event),
-    WorkloadObserved: lambda state, event: state.workload.extend(event.rows),
+    AutoscalersObserved: lambda state, event: state.autoscalers.extend(state.lateness.put_off(event.rows)),
+    RoutesObserved: lambda state, event: state.routes.extend(state.lateness.put_off(event.rows)),
+    FindingsObserved: RunState._poll,
+    WorkloadObserved: lambda state, event: state.workload.extend(state.lateness.in_time("workload", event)),
     CollectorGap: RunState._gap,
     TruthDeclared: _refuse_public,
     RunIdentified: _refuse_public,

@@ -218,6 +218,16 @@ def _run(state: RunState, start: int, end: int) -> Iterator[Happening]:
                 reason=gap.source,
                 message=f"{seconds:g} s: {gap.reason}",
             )
+    for late in state.lateness.left_out:
+        if start <= late.time < end:
+            yield Happening(
+                time=late.time,
+                source="collectors",
+                type="late",
+                reason=late.source,
+                message=f"of {(late.time - late.end) / 1e9:g} to {(late.time - late.start) / 1e9:g} s before: left out",
+                count=late.count,
+            )
     if state.ended is not None and start <= state.ended.time < end:
         kind = type(state.ended).__name__
         yield Happening(

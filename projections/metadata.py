@@ -38,6 +38,7 @@ METADATA_KEYS: tuple[str, ...] = (
     "family_id",
     "git_shas",
     "granularity_config",
+    "granularity_of_run",
     "ground_truth",
     "gym_api_version",
     "hashes",
@@ -99,9 +100,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     archive_sha256: str = ""  #: of `event_log.zst`, empty without one
 
 
-def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) -> dict[str, Any]:
-    """Return the metadata of a run whose feature tables have buckets of `bucket_seconds`."""
-    settings, environment = state.settings, state.environment
+def metadata_document(state: RunState, identity: Identity) -> dict[str, Any]:
+    """Return the metadata of a run whose tables have the state's granularity, which may be another than the run's own."""
+    settings, environment = state.declaration.settings, state.environment
     truth = state.truth.declared
     stand = dict(environment.stand) if environment is not None else {}
     scenario: Mapping[str, Any] = truth.scenario if truth is not None else {}
@@ -112,7 +113,6 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "twin": dict(truth.twin) if truth is not None else {},
         "seed": truth.seed if truth is not None else None,
     }
-    granularity = msgspec.structs.replace(settings.granularity, observation_bucket_seconds=bucket_seconds)
     document: dict[str, Any] = {
         "contract_version": CONTRACT_VERSION,
         "run_id": identity.run_id,
@@ -124,7 +124,8 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "service_config": settings.services.name,
         "workload_profile": workload.get("name", ""),
         "workload_schedule": _workload_schedule(workload),
-        "granularity_config": msgspec.to_builtins(granularity),
+        "granularity_config": msgspec.to_builtins(state.settings.granularity),
+        "granularity_of_run": msgspec.to_builtins(settings.granularity),
         "effective_configuration": configuration,
         "hashes": {
             "event_log": identity.archive_sha256,
@@ -266,6 +267,7 @@ def _streams(state: RunState) -> dict[str, Any]:
             "present": rows[source] > 0 or (source == "findings" and state.findings.polled),
             "rows": rows[source],
             "coverage": 1.0 - missing_share(state, source, state.origin, state.known_until),
+            "late": sum(each.count for each in state.lateness.left_out if each.source == source),
         }
         for source in rows
     }

@@ -1,6 +1,6 @@
 """Polls of Coroot ➜ which findings stood when, as far as anybody could know.
 
-In: `FindingsObserved`, each with the findings that were new or changed at its poll, and the polls that failed. Out: what was told when
+In: the findings that were new or changed at each poll, and the polls that failed. Out: what was told when
 (opened, changed, resolved), and for any moment the findings that stood by the newest poll before it.
 
 - **When it was known** is what counts here, not when Coroot says that it began: an incident is told up to a minute after it opened, and
@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.events import CollectorGap, Finding, FindingsObserved
+from otel_control_gym.engine.events import Finding
 
 __all__ = ("STANDS_FOR", "Change", "FindingPolls", "Told")
 
@@ -43,14 +43,14 @@ class FindingPolls:
         self._moments: list[int] = []
         self._standing: list[tuple[Finding, ...] | None] = []  # after the poll of that moment; null: it failed
 
-    def take(self, event: FindingsObserved) -> None:
-        """Add a poll, in any order."""
-        self._rows[event.time] = self._rows.get(event.time, ()) + event.rows
+    def take(self, rows: tuple[Finding, ...], moment: int) -> None:
+        """Add what the poll of a moment [ns] told, in any order."""
+        self._rows[moment] = self._rows.get(moment, ()) + rows
         self._told = None
 
-    def fail(self, gap: CollectorGap) -> None:
-        """Add a poll that failed at the gap's end."""
-        self._failures.append(gap.end)
+    def fail(self, moment: int) -> None:
+        """Add a poll that failed, in any order."""
+        self._failures.append(moment)
         self._told = None
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from otel_control_gym import configs
 from otel_control_gym.engine.clock import SECOND
@@ -65,7 +66,11 @@ from otel_control_gym.engine.settings import (
     RunSettings,
     Service,
     ServiceConfiguration,
+    TelemetrySettings,
 )
+
+settings.register_profile("without timings", deadline=None)
+settings.load_profile("without timings")
 
 ORIGIN = 1_767_571_200 * SECOND
 
@@ -76,7 +81,7 @@ def _read(name: str, kind: type[Any]) -> Any:
     return msgspec.yaml.decode(files(configs).joinpath(name).read_bytes(), type=kind)
 
 
-def run_settings(callers: Sequence[str] = (), **granularity: int) -> RunSettings:
+def run_settings(callers: Sequence[str] = (), *, lag_seconds: int = 60, **granularity: int) -> RunSettings:
     """A frontend that calls a cart, which calls a cache that sends no spans; `callers` are further services, called by nobody."""
     return RunSettings(
         services=ServiceConfiguration(
@@ -101,14 +106,15 @@ def run_settings(callers: Sequence[str] = (), **granularity: int) -> RunSettings
             _read("rewards/default.yaml", RewardSettings), objective=Objective(service="frontend")
         ),
         episode=_read("episodes/default.yaml", EpisodeSettings),
+        telemetry=TelemetrySettings(lag_seconds=lag_seconds),
     )
 
 
 class Scribe:
     """Writes a log. Times are seconds after the run's start; samples wait until `flush`, as a collector's do."""
 
-    def __init__(self, callers: Sequence[str] = (), **granularity: int) -> None:
-        self.settings = run_settings(callers, **granularity)
+    def __init__(self, callers: Sequence[str] = (), *, lag_seconds: int = 60, **granularity: int) -> None:
+        self.settings = run_settings(callers, lag_seconds=lag_seconds, **granularity)
         self.entries: list[Recorded] = []
         self._series: dict[tuple[tuple[str, str], ...], int] = {}
         self._new: list[SeriesDeclaration] = []

@@ -56,7 +56,7 @@ def test_telemetry_is_refused_in_the_truth_stream(eventful: list[Recorded], at: 
 def test_a_second_declaration_is_refused(eventful: list[Recorded]) -> None:
     assert isinstance(eventful[0].event, RunDeclared)
     with pytest.raises(LogCorrupted, match="twice"):
-        step(fold(eventful), eventful[0])
+        step(fold(eventful), Recorded(seq=99, event=eventful[0].event))
 
 
 def test_the_end_of_an_action_that_nobody_requested_is_refused(eventful: list[Recorded], at: Any) -> None:

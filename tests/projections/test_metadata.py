@@ -13,7 +13,7 @@ from otel_control_gym.projections.metadata import Identity, metadata_document
 
 
 def document(entries: list[Recorded]) -> dict[str, Any]:
-    return metadata_document(fold(entries), Identity(run_id="01TEST"), 10)
+    return metadata_document(fold(entries), Identity(run_id="01TEST"))
 
 
 def test_a_run_that_nobody_placed_heads_a_family_of_its_own(scribe: Any) -> None:
@@ -74,4 +74,4 @@ def test_images_and_streams_are_told(eventful: list[Recorded]) -> None:
     assert found["image_digests"] == {"cart": "demo@sha256:ab"}
     assert found["versions"]["stand:coroot"] == "1.24"
     assert found["streams"]["metrics"]["coverage"] == 1 - 15 / 120
-    assert found["streams"]["findings"] == {"present": True, "rows": 1, "coverage": 1.0}
+    assert found["streams"]["findings"] == {"present": True, "rows": 1, "coverage": 1.0, "late": 0}

@@ -11,6 +11,7 @@ from otel_control_gym.engine.events import CollectorGap, Finding, FindingsObserv
 from otel_control_gym.projections import fold, observation_arrays
 from otel_control_gym.projections.features import node_features
 from otel_control_gym.projections.happenings import happenings
+from otel_control_gym.projections.polls import FindingPolls
 from otel_control_gym.projections.suspicions import weak_label_rows
 
 
@@ -89,8 +90,22 @@ def test_a_weak_label_is_where_coroot_says_that_the_finding_was_and_names_its_ca
     assert (rows[-1]["findings"], rows[-1]["sources"], rows[-1]["edges"]) == (1, ["alert"], ["frontend->cart"])
 
 
-def test_polls_that_come_in_another_order_tell_the_same(log: Any) -> None:
-    before = column(log, "findings_open")
-    polls = [entry for entry in log.entries if isinstance(entry.event, FindingsObserved)]
-    log.entries = [entry for entry in log.entries if entry not in polls] + polls[::-1]
-    assert column(log, "findings_open") == before
+def test_polls_that_come_in_another_order_tell_the_same(at: Any) -> None:
+    told = {20: (finding(at(5)),), 40: (finding(at(5), confidence=0.9),), 60: (finding(at(5), resolved=at(50)),)}
+    forward, backward = FindingPolls(), FindingPolls()
+    for polls, order in ((forward, sorted(told)), (backward, sorted(told, reverse=True))):
+        for seconds in order:
+            polls.take(told[seconds], at(seconds))
+    assert [row.change for row in forward.told()] == ["opened", "changed", "resolved"]
+    assert forward.told() == backward.told()
+    for seconds in range(0, 80, 10):
+        assert forward.standing(at(seconds)) == backward.standing(at(seconds))
+
+
+def test_a_poll_that_comes_too_late_counts_from_the_moment_up_to_which_all_is_settled(scribe: Any, at: Any) -> None:
+    log = scribe()
+    lag = log.settings.telemetry.lag_seconds
+    log.flush(lag + 30)
+    poll(log, 10, finding(at(10)))
+    log.flush(lag + 50)
+    assert np.isnan(column(log, "findings_open")[:5]).tolist() == [True, True, False, False, False]
