@@ -79,6 +79,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     archive_sha256: str = ""  #: of `event_log.zst`, empty without one
 
 
+#: Which tables hold the spans of a run's log; the others are empty.
+_TRACE_TABLES = {
+    "raw": ["spans"],
+    "aggregated": ["trace_summaries"],
+    "both": ["spans", "trace_summaries"],
+}
+
+
 def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) -> dict[str, Any]:
     """Return the metadata of a run whose feature tables have buckets of `bucket_seconds`."""
     settings, environment = state.settings, state.environment
@@ -225,9 +233,12 @@ def _streams(state: RunState) -> dict[str, Any]:
     }
     whole = max(1, state.known_until - state.origin)
     missing = {source: _length([(gap.start, gap.end) for gap in state.gaps if gap.source == source]) for source in rows}
-    return {source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole)} for source in rows} | {
-        "log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}
+    found: dict[str, Any] = {
+        source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole)} for source in rows
     }
+    telemetry = state.settings.telemetry
+    found["spans"] |= {"tables": _TRACE_TABLES[telemetry.traces], "sampling_ratio": telemetry.span_sampling_ratio}
+    return found | {"log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}}
 
 
 def _length(intervals: list[tuple[int, int]]) -> int:
