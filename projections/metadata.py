@@ -100,6 +100,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     archive_sha256: str = ""  #: of `event_log.zst`, empty without one
 
 
+#: Which tables hold the spans of a run's log; the others are empty.
+_TRACE_TABLES = {
+    "raw": ["spans"],
+    "aggregated": ["trace_summaries"],
+    "both": ["spans", "trace_summaries"],
+}
+
+
 def metadata_document(state: RunState, identity: Identity) -> dict[str, Any]:
     """Return the metadata of a run whose tables have the state's granularity, which may be another than the run's own."""
     settings, environment = state.declaration.settings, state.environment
@@ -271,6 +279,8 @@ def _streams(state: RunState) -> dict[str, Any]:
         }
         for source in rows
     }
+    telemetry = state.settings.telemetry
+    streams["spans"] |= {"tables": _TRACE_TABLES[telemetry.traces], "sampling_ratio": telemetry.span_sampling_ratio}
     return streams | {"log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}}
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import LogRow, LogsCollected, RunDeclared, Span, SpansCollected
 from otel_control_gym.projections import fold, initial, observation_arrays, step
+from otel_control_gym.projections.metadata import Identity, metadata_document
 from otel_control_gym.projections.tables import make_tables
 from otel_control_gym.projections.timelines import Timeline
 from otel_control_gym.projections.windows import Windows
@@ -123,6 +124,10 @@ def test_raw_traces_have_no_summaries_and_aggregated_ones_no_spans(scribe: Any, 
     for traces, counts in expected.items():
         entries = written(scribe, at, arrivals, 30, traces=traces)
         assert (len(rows_of(entries, "spans")), len(rows_of(entries, "trace_summaries"))) == counts
+        told = metadata_document(fold(entries), Identity(run_id="R"), 10)["streams"]["spans"]
+        filled = zip(("spans", "trace_summaries"), counts, strict=True)
+        assert told["tables"] == [name for name, count in filled if count]
+        assert told["rows"] == 2
 
 
 def test_a_stretch_is_summed_up_once_while_nothing_new_lies_in_it() -> None:
