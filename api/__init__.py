@@ -51,7 +51,8 @@ if TYPE_CHECKING:
         WriteConflict,
     )
     from otel_control_gym.engine.observation import Observation
-    from otel_control_gym.engine.runs import Run, find_runs, open_run, rebuild
+    from otel_control_gym.engine.rebuild import rebuild, rebuild_all
+    from otel_control_gym.engine.runs import Run, find_runs, open_run
     from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario
     from otel_control_gym.engine.synchronous import SynchronousEnv, synchronous
     from otel_control_gym.projections import validate
@@ -103,6 +104,7 @@ __all__ = (
     "open_run",
     "parse_action",
     "rebuild",
+    "rebuild_all",
     "resolve",
     "serve_twin",
     "synchronous",
@@ -152,7 +154,8 @@ _HOMES = {
         "WriteConflict",
     ),
     "engine.observation": ("Observation",),
-    "engine.runs": ("Run", "find_runs", "open_run", "rebuild"),
+    "engine.rebuild": ("rebuild", "rebuild_all"),
+    "engine.runs": ("Run", "find_runs", "open_run"),
     "engine.settings": ("PlannedAction", "RunConfig", "Scenario"),
     "engine.synchronous": ("SynchronousEnv", "synchronous"),
     "projections": ("validate",),

@@ -86,7 +86,7 @@ class CorootCollector:
         self._gaps = Gaps(self.source, now)
         self._next_poll = now
         self._book = FindingBook()
-        self._events: list[tuple[Finding, ...]] = []
+        self._events: list[tuple[int, tuple[Finding, ...]]] = []
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> AbstractAsyncContextManager[None]:
@@ -112,7 +112,7 @@ class CorootCollector:
             self._gaps.read_up_to(barrier.time, f"answer can't be read ({error})")
         else:
             self._gaps.read_up_to(barrier.time)
-            self._events.append(self._book.news(findings, barrier.time))
+            self._events.append((barrier.time, self._book.news(findings, barrier.time)))
 
     async def _poll(self, now: int) -> list[Finding]:
         user = await self._get("user", _User)
@@ -141,8 +141,8 @@ class CorootCollector:
             return msgspec.json.decode(await response.read(), type=answer)
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
-        """Return one event per poll since the last flush."""
-        events: list[Event] = [FindingsObserved(time=now, rows=rows) for rows in self._events]
+        """Return one event per poll since the last flush; its time is the poll's."""
+        events: list[Event] = [FindingsObserved(time=polled, rows=rows) for polled, rows in self._events]
         self._events = []
         events += self._gaps.flush(now)
         return [(event, False) for event in events]

@@ -1,13 +1,15 @@
-"""Kubernetes ➜ pod transitions, rollouts, Events.
+"""Kubernetes ➜ pod transitions, rollouts, autoscalers, routes, Events.
 
-In: lists and watches of pods, Deployments, ReplicaSets and Events. Out: rows in the order in which the API server wrote them.
+In: lists and watches of pods, Deployments, ReplicaSets, HorizontalPodAutoscalers, HTTPRoutes and Events. Out: rows in the order in which
+the API server wrote them.
 
 What makes this hard:
 - **Draining exactly.** A barrier names a resourceVersion; each watch has to have seen it, by a change or a bookmark. Where that can't
   be (a cluster gives bookmarks once a minute, a server may be gone), the wait is bounded, and the rest is a gap.
 - **Times.** Watches carry none. An object shows when it changed last, in whole seconds, or not at all. All four watches share one sequence
   of versions, so a row's time is the newest that was shown up to its version, within the barriers before and after it.
-- **Truth.** Events about chaos objects say what is injected and when: they go to the truth stream.
+- **Truth.** Events about chaos objects, and what a kubelet says of the images that they put into pods, tell what is injected and when: they
+  go to the truth stream.
 - **Foreign hands.** Whoever changes the stand behind the gym's back acts on it: `external` makes actions of it, public ones, or (of a chaos
   object) of the truth stream.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import aiohttp
 import anyio
@@ -31,6 +33,12 @@ from otel_control_gym.collectors.external import (
 )
 from otel_control_gym.collectors.gaps import Gaps
 from otel_control_gym.collectors.kubernetes_client import KubernetesReader, open_kubernetes
+from otel_control_gym.collectors.kubernetes_controls import (
+    AutoscalerObject,
+    RouteObject,
+    autoscaler_row,
+    route_row,
+)
 from otel_control_gym.collectors.kubernetes_rows import (
     EventObject,
     ManagedObject,
@@ -44,6 +52,8 @@ from otel_control_gym.collectors.kubernetes_rows import (
 from otel_control_gym.collectors.watch import Delivery, Watch
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import (
+    AutoscalersObserved,
+    AutoscalerStatus,
     Event,
     KubernetesEvent,
     KubernetesEventsObserved,
@@ -51,6 +61,8 @@ from otel_control_gym.engine.events import (
     PodTransition,
     RolloutsObserved,
     RolloutStatus,
+    RoutesObserved,
+    RouteStatus,
 )
 from otel_control_gym.engine.protocols import Barrier, Endpoints
 
@@ -64,16 +76,19 @@ _KINDS: tuple[tuple[str, str, type[Any]], ...] = (
     ("Pod", "api/v1/namespaces/{}/pods", PodObject),
     ("Event", "api/v1/namespaces/{}/events", EventObject),
 )
-#: watched for who changes them alone; a cluster may lack some of these APIs
-_OTHERS: tuple[tuple[str, str], ...] = (
-    ("Service", "api/v1/namespaces/{}/services"),
-    ("HorizontalPodAutoscaler", "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers"),
-    ("HTTPRoute", "apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"),
-    ("NetworkChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/networkchaos"),
-    ("PodChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/podchaos"),
-    ("StressChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/stresschaos"),
+#: a cluster may lack some of these APIs; what is a mere `ManagedObject` is watched for who changes it alone
+_OTHERS: tuple[tuple[str, str, type[Any]], ...] = (
+    ("Service", "api/v1/namespaces/{}/services", ManagedObject),
+    ("HorizontalPodAutoscaler", "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers", AutoscalerObject),
+    ("HTTPRoute", "apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes", RouteObject),
+    ("NetworkChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/networkchaos", ManagedObject),
+    ("PodChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/podchaos", ManagedObject),
+    ("StressChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/stresschaos", ManagedObject),
 )
 _NOT_FOUND = 404
+_CHAOS_MARKS = ("chaos-mesh", "-normal-image")  #: of annotations that chaos daemons leave
+_Row: TypeAlias = PodTransition | RolloutStatus | AutoscalerStatus | RouteStatus
+RowT = TypeVar("RowT", PodTransition, RolloutStatus, AutoscalerStatus, RouteStatus)
 
 
 class KubernetesCollector:
@@ -90,6 +105,9 @@ class KubernetesCollector:
         self._progress = anyio.Event()
         self._pods: list[PodTransition] = []
         self._rollouts: list[RolloutStatus] = []
+        self._autoscalers: list[AutoscalerStatus] = []
+        self._routes: list[RouteStatus] = []
+        self._told: dict[str, _Row] = {}  # UID -> the object's row as it was told last
         self._events: dict[bool, list[KubernetesEvent]] = {False: [], True: []}
         self._seen: dict[str, Any] = {}  # UID -> the object as it was delivered last
         self._external: list[tuple[Event, bool]] = []
@@ -121,9 +139,9 @@ class KubernetesCollector:
                 tasks.cancel_scope.cancel()
 
     async def _watch_others(self, kubernetes: KubernetesReader) -> None:
-        """List what is watched for foreign hands alone; an API that the cluster hasn't got is left out."""
-        for name, pattern in _OTHERS:
-            watch = Watch(kubernetes, pattern.format(self._endpoints.namespace), ManagedObject, self._announce)
+        """List what a cluster needn't have; an API that is missing is left out."""
+        for name, pattern, kind in _OTHERS:
+            watch = Watch(kubernetes, pattern.format(self._endpoints.namespace), kind, self._announce)
             try:
                 await watch.list(initial=True)
             except aiohttp.ClientResponseError as error:
@@ -183,15 +201,28 @@ class KubernetesCollector:
         self._notice_deletions(barrier)
 
     def _row(self, name: str, delivery: Delivery[Any], time: int) -> None:
+        found, change = delivery.object, delivery.change
         if name == "Pod":
-            self._pods.append(pod_row(delivery.object, delivery.change, time))
+            self._add(self._pods, pod_row(found, change, time))
         elif name == "Event":
-            if delivery.change != "deleted" and not (delivery.initial and delivery.object.moment() < self._start):
-                self._events[is_truth(delivery.object)].append(event_row(delivery.object, time))
+            if change != "deleted" and not (delivery.initial and found.moment() < self._start):
+                self._events[is_truth(found)].append(event_row(found, time))
         elif name == "Deployment":
-            self._rollouts.append(rollout_row(delivery.object, "Deployment", delivery.change, time))
+            self._add(self._rollouts, rollout_row(found, "Deployment", change, time))
         elif name == "ReplicaSet":
-            self._rollouts.append(rollout_row(delivery.object, "ReplicaSet", delivery.change, time))
+            self._add(self._rollouts, rollout_row(found, "ReplicaSet", change, time))
+        elif name == "HorizontalPodAutoscaler":
+            self._add(self._autoscalers, autoscaler_row(found, change, time))
+        elif name == "HTTPRoute":
+            self._add(self._routes, route_row(found, change, time))
+
+    def _add(self, rows: list[RowT], row: RowT) -> None:
+        """Add a row that tells something: a write that shows in none of its fields (a pod's image, a note) would tell of its moment."""
+        before = self._told.get(row.uid)
+        news = before is None or msgspec.structs.replace(before, time=row.time, change=row.change) != row
+        if news or row.change == "deleted":
+            rows.append(row)
+        self._told[row.uid] = row
 
     def _notice(self, name: str, delivery: Delivery[Any], time: int) -> None:
         """Make an action of a change by a foreign hand."""
@@ -237,17 +268,23 @@ class KubernetesCollector:
             service=metadata.service,
             time=time,
         )
-        self._external += [(event, kind.endswith("Chaos")) for event in events]
+        hidden = kind.endswith("Chaos") or any(mark in field for field in foreign.fields for mark in _CHAOS_MARKS)
+        self._external += [(event, hidden) for event in events]
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
-        """Return rollouts, pods, Events; rows in the order of their resourceVersions, which is that of their times."""
+        """Return rollouts, pods, autoscalers, routes, Events; rows in the order of their resourceVersions, which is that of their times."""
         events, self._external = self._external, []
         if self._rollouts:
             events.append((RolloutsObserved(time=now, rows=tuple(self._rollouts)), False))
         if self._pods:
             events.append((PodsTransitioned(time=now, rows=tuple(self._pods)), False))
+        if self._autoscalers:
+            events.append((AutoscalersObserved(time=now, rows=tuple(self._autoscalers)), False))
+        if self._routes:
+            events.append((RoutesObserved(time=now, rows=tuple(self._routes)), False))
         for truth, rows in self._events.items():
             if rows:
                 events.append((KubernetesEventsObserved(time=now, rows=tuple(rows)), truth))
         self._rollouts, self._pods, self._events = [], [], {False: [], True: []}
+        self._autoscalers, self._routes = [], []
         return [*events, *((gap, False) for gap in self._gaps.flush(now))]

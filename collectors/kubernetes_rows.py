@@ -7,7 +7,8 @@ Deployment that scales): `kubernetes` puts those in the order of their resourceV
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -33,6 +34,8 @@ Change = Literal["added", "modified", "deleted"]
 _SERVICE_LABELS = ("opentelemetry.io/name", "app.kubernetes.io/component")
 _CHAOS_GROUP = "chaos-mesh.org/"
 _CHAOS_COMPONENTS = ("initFinalizers", "desiredphase", "records")
+_PAUSE_IMAGE = re.compile(r"\"[^\" ]*\bpause(-(amd64|arm64))?([:@][^\"]*)?\"")  #: as a kubelet quotes it
+_CHANGED_IN_PLACE = "definition changed, will be restarted"  #: nobody but a pod-failure changes a pod's containers
 _REVISION = "deployment.kubernetes.io/revision"
 _SUFFIXES = {
     "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -42,6 +45,11 @@ _SUFFIXES = {
 
 class _Part(msgspec.Struct, rename="camel"):
     """Base of all parts."""
+
+
+def service_of(labels: Mapping[str, str] | None) -> str:
+    """Return the service that labels name, or an empty text."""
+    return next((labels[name] for name in _SERVICE_LABELS if name in labels), "") if labels else ""
 
 
 class FieldManager(_Part):
@@ -98,8 +106,7 @@ class Metadata(_Part):
     @property
     def service(self) -> str:
         """Return the service that the object belongs to, or an empty text."""
-        labels = self.labels or {}
-        return next((labels[name] for name in _SERVICE_LABELS if name in labels), "")
+        return service_of(self.labels)
 
     @property
     def owner_uid(self) -> str:
@@ -119,10 +126,11 @@ class ManagedObject(_Part):
 
 
 class Condition(_Part):
-    """A condition of a pod or Deployment."""
+    """A condition of a pod, Deployment or autoscaler."""
 
     type: str
     status: str
+    reason: str = ""
     last_transition_time: str | None = None
     last_update_time: str | None = None
 
@@ -159,10 +167,17 @@ class PodStatus(_Part):
     container_statuses: list[ContainerStatus] | None = None
 
 
+class PodPlace(_Part):
+    """Where a pod was put."""
+
+    node_name: str = ""
+
+
 class PodObject(_Part):
     """A core/v1 Pod."""
 
     metadata: Metadata
+    spec: PodPlace = msgspec.field(default_factory=PodPlace)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 
     def moment(self) -> int:
@@ -186,6 +201,7 @@ class Resources(_Part):
 class Container(_Part):
     """A container of a template."""
 
+    image: str = ""
     resources: Resources = msgspec.field(default_factory=Resources)
 
 
@@ -195,9 +211,16 @@ class PodSpec(_Part):
     containers: list[Container] = []
 
 
+class Labels(_Part):
+    """What a template says of its pods."""
+
+    labels: dict[str, str] | None = None
+
+
 class Template(_Part):
     """A pod template."""
 
+    metadata: Labels = msgspec.field(default_factory=Labels)
     spec: PodSpec = msgspec.field(default_factory=PodSpec)
 
 
@@ -316,6 +339,9 @@ def pod_row(pod: PodObject, change: Change, time: int) -> PodTransition:
         restart_count=sum(container.restart_count for container in containers),
         reason=next((reason for container in containers if (reason := _reason(container))), ""),
         terminating=metadata.deletion_timestamp is not None,
+        node=pod.spec.node_name,
+        running=bool(containers)
+        and all(item.state is not None and item.state.running is not None for item in containers),
     )
 
 
@@ -340,7 +366,7 @@ def rollout_row(
         time=time,
         change=change,
         kind=kind,
-        service=metadata.service,
+        service=metadata.service or service_of(item.spec.template.metadata.labels),  # a canary's pods bear it alone
         name=metadata.name,
         uid=metadata.uid,
         owner_uid=metadata.owner_uid,
@@ -355,6 +381,15 @@ def rollout_row(
         cpu_limit_cores=cpu_limit,
         memory_request_bytes=None if memory_request is None else round(memory_request),
         memory_limit_bytes=None if memory_limit is None else round(memory_limit),
+        images=tuple(container.image for container in item.spec.template.spec.containers),
+        stalled=next(
+            (
+                each.reason
+                for each in status.conditions or []
+                if each.type == "Progressing" and each.status in ("False", "Unknown")
+            ),
+            "",
+        ),
     )
 
 
@@ -368,9 +403,14 @@ def _resource(item: WorkloadObject, kind: Literal["requests", "limits"], name: s
 
 
 def is_truth(event: EventObject) -> bool:
-    """Return whether an Event tells of a chaos object."""
+    """Return whether an Event tells of a chaos object, or of what one has put in the place of a container."""
     component = event.source.component or event.reporting_component
-    return event.involved_object.api_version.startswith(_CHAOS_GROUP) or component in _CHAOS_COMPONENTS
+    return (
+        event.involved_object.api_version.startswith(_CHAOS_GROUP)
+        or component in _CHAOS_COMPONENTS
+        or _CHANGED_IN_PLACE in event.message
+        or _PAUSE_IMAGE.search(event.message) is not None
+    )
 
 
 def event_row(event: EventObject, time: int) -> KubernetesEvent:

@@ -21,7 +21,7 @@ def make_collectors(
     `receiver` is open already, because the stand was told its endpoint when it was reset; all others still have to be opened. `now`
     is the run's first moment.
     """
-    receiver.know(settings.services)
+    receiver.know(settings)
     interval = settings.granularity.scrape_interval_seconds
     return (
         KubernetesCollector(endpoints, now=now),

@@ -1,38 +1,48 @@
-"""OTLP spans and log records ➜ rows, and what of them a policy mustn't see.
+"""OTLP spans ➜ rows, and what of them a policy mustn't see.
 
-In: decoded export requests and the application's configuration. Out: `Span` and `LogRow` rows in two lots, public and truth. Pure.
+In: a decoded ResourceSpans and the application's configuration. Out: `Span` rows in two lots, public and truth. Pure.
 
 - **Peers.** Spans name the other end in many ways, and some wrongly: Go's gRPC client writes the resolved IP into `server.address`.
   So the RPC service decides first, then a host name, never an address.
-- **Flags leak.** The demo's SDKs write evaluated feature flags into spans and logs, and a flag *is* the fault. Such attributes, the
-  telemetry of flagd itself and log lines that speak of a flag go to the truth stream; the rest of the span stays public.
+- **Flags leak**: see `collectors.attributes`. Such attributes, statuses' texts among them, and flagd's own spans go to the truth stream,
+  the rest stays public.
+- **Sampling.** A share of the *traces* is kept, whichever spans of one arrive when and where, so that what is kept hangs together: a trace
+  is kept if a hash of its id falls below the share. The hash has nothing to do with the digits by which samplers before us may have
+  chosen, so the probabilities multiply; theirs is in our overlay's attribute or, as OpenTelemetry writes it, in the trace state.
+  Failed spans aren't preferred: whether a trace has one isn't known when its first span comes (the twin prefers them when it sends).
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from otel_control_gym.engine.events import LogRow, Span
+from otel_control_gym.collectors.attributes import (
+    FLAG_SERVICES,
+    SAMPLING,
+    attributes,
+    is_flag,
+    sent_probability,
+    speaks_of_flags,
+)
+from otel_control_gym.engine.events import Span
 from otel_control_gym.engine.settings import ServiceConfiguration
 
-__all__ = ("Directory", "log_rows", "span_rows")
+__all__ = ("Directory", "keeps", "span_rows")
 
-SAMPLING = "sampling.probability"  #: span attribute of our overlay
-_FLAG = "feature_flag"
-_FLAG_SERVICES = ("flagd", "flagd-ui")
-_FLAG_WORDS = ("feature flag", "feature_flag", "featureflag")
 _Kind: TypeAlias = Literal["server", "client", "internal", "producer", "consumer"]
 _KINDS: tuple[_Kind, ...] = (
     "internal", "internal", "server", "client", "producer", "consumer",
 )  # fmt: skip
 _STATUSES: tuple[Literal["unset", "ok", "error"], ...] = ("unset", "ok", "error")
-_SEVERITIES = ("UNSPECIFIED", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _HOSTS = ("server.address", "net.peer.name", "peer.service", "http.host")
 _DATABASES = {"postgresql": "sql", "mysql": "sql", "redis": "resp", "valkey": "resp"}
+_HASH_BYTES = 8
+_THRESHOLD_DIGITS = 14  #: of a sampling threshold in the trace state, at most: 56 bits
 
 
 class Directory:
@@ -41,6 +51,7 @@ class Directory:
     def __init__(self, services: ServiceConfiguration | None) -> None:
         known = services.services if services is not None else {}
         self._protocols = {name: service.protocol for name, service in known.items()}
+        self.flags = tuple(services.flags) if services is not None else ()  #: names of the application's feature flags
         self._by_rpc = {service.grpc_service: name for name, service in known.items() if service.grpc_service}
 
     def peer(self, attributes: Mapping[str, str]) -> str:
@@ -78,38 +89,26 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _text(value: Any) -> str:
-    """Return an AnyValue as text."""
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return ""
-    if kind == "string_value":
-        return str(value.string_value)
-    if kind == "bool_value":
-        return "true" if value.bool_value else "false"
-    if kind == "array_value":
-        return "[" + ",".join(_text(item) for item in value.array_value.values) + "]"
-    if kind == "kvlist_value":
-        return "{" + ",".join(f"{item.key}={_text(item.value)}" for item in value.kvlist_value.values) + "}"
-    if kind == "bytes_value":
-        return bytes(value.bytes_value).hex()
-    return str(getattr(value, kind))
+def keeps(trace_id: bytes, ratio: float) -> bool:
+    """Return whether a trace is among the share `ratio` of traces that is kept; the same answer for all its spans, in every process."""
+    if ratio >= 1:
+        return True
+    digest = hashlib.blake2b(trace_id, digest_size=_HASH_BYTES).digest()
+    return int.from_bytes(digest) < ratio * (1 << 8 * _HASH_BYTES)
 
 
-def _attributes(items: Iterable[Any]) -> dict[str, str]:
-    return {item.key: _text(item.value) for item in sorted(items, key=lambda item: str(item.key))}
-
-
-def span_rows(resource_spans: Any, directory: Directory) -> tuple[list[Span], list[Span]]:
-    """Return the public rows of one ResourceSpans, and the rows of the truth stream."""
-    resource = _attributes(resource_spans.resource.attributes)
+def span_rows(resource_spans: Any, directory: Directory, ratio: float = 1.0) -> tuple[list[Span], list[Span]]:
+    """Return the public rows of one ResourceSpans, and the rows of the truth stream; of the share `ratio` of the traces."""
+    resource = attributes(resource_spans.resource.attributes)
     service, pod = resource.get("service.name", ""), resource.get("k8s.pod.name", "")
     public: list[Span] = []
     truth: list[Span] = []
     for scope in resource_spans.scope_spans:
         for span in scope.spans:
-            row, flags = _span_row(span, service, pod, directory)
-            if service in _FLAG_SERVICES:
+            if not keeps(span.trace_id, ratio):
+                continue
+            row, flags = _span_row(span, service, pod, directory, ratio)
+            if service in FLAG_SERVICES:
                 truth.append(msgspec.structs.replace(row, attributes=row.attributes | flags))
                 continue
             public.append(row)
@@ -118,18 +117,21 @@ def span_rows(resource_spans: Any, directory: Directory) -> tuple[list[Span], li
     return public, truth
 
 
-def _span_row(span: Any, service: str, pod: str, directory: Directory) -> tuple[Span, dict[str, str]]:
-    everything = _attributes(span.attributes)
-    flags = {name: value for name, value in everything.items() if name.startswith(_FLAG)}
+def _span_row(span: Any, service: str, pod: str, directory: Directory, ratio: float) -> tuple[Span, dict[str, str]]:
+    everything = attributes(span.attributes)
+    if span.status.message:
+        everything["otel.status_description"] = span.status.message
+    flags = {
+        name: value for name, value in everything.items() if is_flag(name) or speaks_of_flags(value, directory.flags)
+    }
+    kept = {name: value for name, value in everything.items() if name != SAMPLING and name not in flags}
     for event in span.events:
-        flags |= {name: value for name, value in _attributes(event.attributes).items() if name.startswith(_FLAG)}
-    kept = {name: value for name, value in everything.items() if name != SAMPLING and not name.startswith(_FLAG)}
+        flags |= {name: value for name, value in attributes(event.attributes).items() if is_flag(name)}
     if pod:
         kept["k8s.pod.name"] = pod
-    if span.status.message:
-        kept["otel.status_description"] = span.status.message
     kind: _Kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else "internal"
     peer = directory.peer(kept) if kind in ("client", "producer") else ""
+    before = sent_probability(everything)
     row = Span(
         time=span.end_time_unix_nano,
         duration_ns=span.end_time_unix_nano - span.start_time_unix_nano,
@@ -143,39 +145,22 @@ def _span_row(span: Any, service: str, pod: str, directory: Directory) -> tuple[
         protocol=directory.protocol(kept, peer or service),
         status=_STATUSES[span.status.code] if 0 <= span.status.code < len(_STATUSES) else "unset",
         attributes=kept,
-        sampling_probability=float(everything.get(SAMPLING, "1")),
+        sampling_probability=ratio * (_threshold_probability(span.trace_state) if before is None else before),
     )
     return row, flags
 
 
-def log_rows(resource_logs: Any) -> tuple[list[LogRow], list[LogRow]]:
-    """Return the public rows of one ResourceLogs, and the rows of the truth stream."""
-    resource = _attributes(resource_logs.resource.attributes)
-    service = resource.get("service.name", "")
-    public: list[LogRow] = []
-    truth: list[LogRow] = []
-    for scope in resource_logs.scope_logs:
-        for record in scope.log_records:
-            attributes = _attributes(record.attributes)
-            if "k8s.pod.name" in resource:
-                attributes["k8s.pod.name"] = resource["k8s.pod.name"]
-            row = LogRow(
-                time=record.time_unix_nano or record.observed_time_unix_nano,
-                service=service,
-                severity=record.severity_text or _SEVERITIES[(min(record.severity_number, 24) + 3) // 4],
-                body=_text(record.body),
-                trace_id=record.trace_id.hex(),
-                span_id=record.span_id.hex(),
-                attributes=attributes,
-            )
-            (truth if _speaks_of_flags(row) else public).append(row)
-    return public, truth
+def _threshold_probability(trace_state: str) -> float:
+    """Return the probability that a sampling threshold (`ot=th:...` of the W3C trace state) stands for; 1 without one.
 
-
-def _speaks_of_flags(row: LogRow) -> bool:
-    body = row.body.lower()
-    return (
-        row.service in _FLAG_SERVICES
-        or any(name.startswith(_FLAG) for name in row.attributes)
-        or any(word in body for word in _FLAG_WORDS)
-    )
+    The threshold is the share that is *rejected*, in hex digits of which trailing zeros are left out.
+    """
+    for member in trace_state.split(","):
+        vendor, _, value = member.strip().partition("=")
+        if vendor != "ot":
+            continue
+        for field in value.split(";"):
+            key, _, digits = field.partition(":")
+            if key == "th" and 0 < len(digits) <= _THRESHOLD_DIGITS and set(digits) <= set("0123456789abcdef"):
+                return 1 - int(digits.ljust(_THRESHOLD_DIGITS, "0"), 16) / (1 << 4 * _THRESHOLD_DIGITS)
+    return 1.0

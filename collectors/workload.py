@@ -34,6 +34,7 @@ class _Reading(msgspec.Struct):
     failed: int
     state: str
     mix: dict[str, float] = {}
+    rate_per_s: float | None = None
 
 
 class _Readings(msgspec.Struct):
@@ -138,4 +139,5 @@ def _state(reading: _Reading) -> WorkloadState:
         failed=reading.failed,
         state=reading.state,
         mix=dict(sorted(reading.mix.items())),
+        rate_per_s=reading.rate_per_s,
     )

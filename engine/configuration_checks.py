@@ -33,7 +33,7 @@ from otel_control_gym.engine.settings import (
     Workload,
 )
 
-__all__ = ("Labels", "check", "check_duration", "check_window")
+__all__ = ("Labels", "check", "check_duration", "check_rows", "check_window")
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,21 +108,18 @@ def check_window(window: int | None, bucket: int | None, granularity: Granularit
     return wanted.observation_window_seconds, wanted.observation_bucket_seconds
 
 
-def _check_granularity(granularity: Granularity, file: str) -> None:
-    may_be_zero = ("warmup_seconds", "cooldown_seconds")
-    for name in granularity.__struct_fields__:
-        _positive(getattr(granularity, name), file, name, zero=name in may_be_zero)
-    _check_observation(granularity, file)
-    bucket = "observation_bucket_seconds"
+def check_rows(granularity: Granularity, file: str) -> None:
+    """Check that the times which cut rows go together with each other and with those that a run lives by.
+
+    Raises: ConfigurationError: two of them don't; names both values.
+    """
+    _check_times(granularity, file)
     for name, reason in (
-        ("control_step_seconds", "a step must end where a bucket ends"),
         ("reward_bucket_seconds", "rewards are sums over whole buckets"),
         ("trace_aggregation_seconds", "its windows consist of whole buckets"),
         ("log_pattern_window_seconds", "its windows consist of whole buckets"),
-        ("warmup_seconds", "a bucket would hold warm-up and control"),
-        ("cooldown_seconds", "the last bucket would stay incomplete"),
     ):
-        _multiple(getattr(granularity, name), name, granularity, bucket, file, reason)
+        _multiple(getattr(granularity, name), name, granularity, "observation_bucket_seconds", file, reason)
     step, reward = granularity.control_step_seconds, granularity.reward_bucket_seconds
     if step % reward and reward % step:
         raise ConfigurationError(
@@ -132,6 +129,17 @@ def _check_granularity(granularity: Granularity, file: str) -> None:
             problem=f"neither a multiple nor a divisor of control_step_seconds = {step}, so no step would own a reward",
             remedy=f"use {step}, a multiple of it, or a divisor of it that is a multiple of {granularity.observation_bucket_seconds}",
         )
+
+
+def _check_granularity(granularity: Granularity, file: str) -> None:
+    _check_times(granularity, file)
+    for name, reason in (
+        ("control_step_seconds", "a step must end where a bucket ends"),
+        ("warmup_seconds", "a bucket would hold warm-up and control"),
+        ("cooldown_seconds", "the last bucket would stay incomplete"),
+    ):
+        _multiple(getattr(granularity, name), name, granularity, "observation_bucket_seconds", file, reason)
+    check_rows(granularity, file)
     _multiple(
         granularity.warmup_seconds,
         "warmup_seconds",
@@ -140,6 +148,13 @@ def _check_granularity(granularity: Granularity, file: str) -> None:
         file,
         "a reward bucket would hold warm-up and control",
     )
+
+
+def _check_times(granularity: Granularity, file: str) -> None:
+    may_be_zero = ("warmup_seconds", "cooldown_seconds")
+    for name in granularity.__struct_fields__:
+        _positive(getattr(granularity, name), file, name, zero=name in may_be_zero)
+    _check_observation(granularity, file)
 
 
 def _check_observation(granularity: Granularity, file: str) -> None:

@@ -31,12 +31,13 @@ from otel_control_gym.engine.events import (
     RunAborted,
     RunDeclared,
     RunEnded,
+    RunIdentified,
     TruthDeclared,
 )
 from otel_control_gym.engine.hands import Hands
 from otel_control_gym.engine.log import RunLog
 from otel_control_gym.engine.protocols import ActionRecord, Actuators, Collector, Request, Stand, WorkloadDriver
-from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.engine.settings import RunConfig, RunIdentity
 from otel_control_gym.projections import CONTRACT_VERSION, RunState, initial, reached_emergency, reached_goal, step
 
 __all__ = ("Decision", "DoneReason", "Episode", "Planned")
@@ -142,6 +143,8 @@ class Episode:
             ),
             truth=True,
         )
+        if self.config.identity != RunIdentity():
+            await self.append(RunIdentified(time=now, identity=self.config.identity), truth=True)
         nodes, edges = self._stand.graph()
         await self.append(GraphObserved(time=now, nodes=nodes, edges=edges))
         await self._enter("reset")

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from otel_control_gym.engine.settings import RunSettings
+from otel_control_gym.engine.settings import RunIdentity, RunSettings
 
 __all__ = (
     "EVENT_TYPES",
@@ -31,6 +31,8 @@ __all__ = (
     "ActionReverted",
     "ActionSettled",
     "Actor",
+    "AutoscalerStatus",
+    "AutoscalersObserved",
     "BulkEvent",
     "CleanFindings",
     "CleanGap",
@@ -62,9 +64,12 @@ __all__ = (
     "Recorded",
     "RolloutStatus",
     "RolloutsObserved",
+    "RouteStatus",
+    "RoutesObserved",
     "RunAborted",
     "RunDeclared",
     "RunEnded",
+    "RunIdentified",
     "SamplesCollected",
     "SeriesDeclaration",
     "SeriesDeclared",
@@ -324,11 +329,15 @@ class LogRow(Row, frozen=True, kw_only=True):
 
     time: int
     service: str
-    severity: str
+    severity: (
+        str  #: TRACE, DEBUG, INFO, WARN, ERROR, FATAL or UNSPECIFIED; logs of contract 1 have the sender's own spelling
+    )
     body: str
     trace_id: str = ""
     span_id: str = ""
     attributes: dict[str, str] = {}
+    severity_number: int = 0  #: as OpenTelemetry numbers it, 1..24; 0: unspecified
+    sampling_probability: float = 1.0  #: with which it was kept: counts are weighted by its inverse
 
 
 class LogsCollected(BulkEvent, frozen=True, kw_only=True, tag="telemetry.logs.1"):
@@ -369,8 +378,10 @@ class PodTransition(Row, frozen=True, kw_only=True):
     phase: str
     ready: bool
     restart_count: int
-    reason: str = ""  #: of a waiting or terminated container, e.g. OOMKilled
+    reason: str = ""  #: of a waiting or terminated container, or of a running one's end before, e.g. OOMKilled
     terminating: bool = False
+    node: str = ""  #: that it is scheduled to; empty: none yet (in logs of contract version 1: not told)
+    running: bool | None = None  #: all its containers run; null: not told
 
 
 class PodsTransitioned(BulkEvent, frozen=True, kw_only=True, tag="kubernetes.pods.1"):
@@ -400,12 +411,53 @@ class RolloutStatus(Row, frozen=True, kw_only=True):
     cpu_limit_cores: float | None = None
     memory_request_bytes: int | None = None
     memory_limit_bytes: int | None = None
+    images: tuple[str, ...] = ()  #: of the template's containers
+    stalled: str = ""  #: why a Deployment doesn't progress (ProgressDeadlineExceeded), or that it is paused
 
 
 class RolloutsObserved(BulkEvent, frozen=True, kw_only=True, tag="kubernetes.rollouts.1"):
     """Deployment and ReplicaSet changes since the last flush."""
 
     rows: tuple[RolloutStatus, ...]
+
+
+class AutoscalerStatus(Row, frozen=True, kw_only=True):
+    """A HorizontalPodAutoscaler's state after a change that the watch delivered and that shows in these fields."""
+
+    time: int
+    change: Literal["added", "modified", "deleted"]
+    name: str
+    uid: str
+    deployment: str  #: that it scales
+    replicas_min: int
+    replicas_max: int
+    cpu_utilization_percent: int | None  #: aimed at, of the request; null: it scales by something else
+    replicas_current: int
+    replicas_wanted: int  #: its latest decision
+    active: bool  #: it can read what it scales by
+
+
+class AutoscalersObserved(BulkEvent, frozen=True, kw_only=True, tag="kubernetes.autoscalers.1"):
+    """Changes of autoscalers since the last flush."""
+
+    rows: tuple[AutoscalerStatus, ...]
+
+
+class RouteStatus(Row, frozen=True, kw_only=True):
+    """An HTTPRoute's state after a change that the watch delivered and that shows in these fields."""
+
+    time: int
+    change: Literal["added", "modified", "deleted"]
+    name: str
+    uid: str
+    parent: str  #: Service (or Gateway) whose traffic it splits
+    weights: dict[str, float]  #: backend Service -> share of the traffic
+
+
+class RoutesObserved(BulkEvent, frozen=True, kw_only=True, tag="kubernetes.routes.1"):
+    """Changes of routes since the last flush."""
+
+    rows: tuple[RouteStatus, ...]
 
 
 class Finding(Row, frozen=True, kw_only=True):
@@ -425,7 +477,10 @@ class Finding(Row, frozen=True, kw_only=True):
 
 
 class FindingsObserved(BulkEvent, frozen=True, kw_only=True, tag="telemetry.findings.1"):
-    """Findings that are new or changed since the last poll; an empty one says that a poll succeeded and found nothing new."""
+    """Findings that are new or changed since the last poll; an empty one says that a poll succeeded and found nothing new.
+
+    `time` is the poll's moment (in logs of contract version 1, that of the flush after it).
+    """
 
     rows: tuple[Finding, ...]
 
@@ -442,6 +497,7 @@ class WorkloadState(Row, frozen=True, kw_only=True):
     failed: int  #: of those served: answered with an error or refused
     state: str
     mix: dict[str, float] = {}  #: flow -> share of tasks
+    rate_per_s: float | None = None  #: tasks per second of open arrivals; null: a closed loop of users, or not told
 
 
 class WorkloadObserved(BulkEvent, frozen=True, kw_only=True, tag="telemetry.workload.1"):
@@ -515,6 +571,12 @@ class CleanGap(CollectorGap, frozen=True, kw_only=True, tag="clean.gap.1"):
     """A `CollectorGap` that wasn't made by distortion."""
 
 
+class RunIdentified(Event, frozen=True, kw_only=True, tag="truth.identified.1"):
+    """Which place the run has among others. Not part of what happened in it: the content digest leaves it out, as `EnvironmentRecorded`."""
+
+    identity: RunIdentity
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """An event with its envelope: where it stands in which stream."""
 
@@ -546,6 +608,8 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     KubernetesEventsObserved,
     PodsTransitioned,
     RolloutsObserved,
+    AutoscalersObserved,
+    RoutesObserved,
     FindingsObserved,
     WorkloadObserved,
     CollectorGap,
@@ -560,6 +624,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     CleanFindings,
     CleanWorkload,
     CleanGap,
+    RunIdentified,
 )
 """The closed union, in the order of the event catalogue."""
 

@@ -81,10 +81,10 @@ def unpack_samples(body: bytes) -> tuple[npt.NDArray[np.int32], Ints, Floats]:
     """
     try:
         packed = msgspec.msgpack.decode(decompress(body), type=_Packed)
-        rows = packed.rows
-        series = _sums(_unplanes(packed.series, rows)).astype(np.int32)
-        times = _sums(_unplanes(packed.times, rows))
-        values = _unpack_values(packed, _run_starts(series))
+        numbers, lengths = _unpack_numbers(packed)
+        series = np.repeat(numbers, lengths)
+        times = _unpack_times(packed, lengths)
+        values = _unpack_values(packed, lengths)
     except (zstandard.ZstdError, msgspec.MsgspecError, ValueError, IndexError) as error:
         raise LogCorrupted(f"a batch of samples can't be unpacked: {error}") from error
     for column in (series, times, values):
@@ -156,35 +156,80 @@ def _pack_runs(integers: Ints, is_first: npt.NDArray[np.bool_]) -> tuple[bytes, 
     return _planes(_differences(integers[is_first])), _planes(steps)
 
 
-def _unpack_runs(firsts: Ints, steps: Ints, starts: npt.NDArray[np.intp], rows: int) -> Ints:
-    """Undo `_pack_runs` with one cumulative sum over all runs, from which each run's own offset is then taken."""
-    is_first = np.zeros(rows, dtype=np.bool_)
-    is_first[starts] = True
-    within = np.zeros(rows, dtype=np.int64)
-    within[~is_first] = steps
-    total = np.cumsum(within)
-    lengths = np.diff(starts, append=rows)
-    return total + np.repeat(firsts - total[starts], lengths)
+def _unpack_numbers(packed: _Packed) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
+    """Return the series number and the length of each run: only where a run begins is there a difference to be read."""
+    planes = _as_planes(packed.series, packed.rows)
+    begins = np.bitwise_or.reduce(planes, axis=0, initial=0)
+    begins[:1] = 1
+    starts = np.flatnonzero(begins)
+    numbers = _sums(_unplane(np.ascontiguousarray(planes[:, starts]))).astype(np.int32)
+    return numbers, np.diff(starts, append=packed.rows)
 
 
-def _unpack_values(packed: _Packed, starts: npt.NDArray[np.intp]) -> Floats:
-    values = np.empty(packed.rows, dtype=np.float64)
+def _unpack_times(packed: _Packed, lengths: npt.NDArray[np.intp]) -> Ints:
+    """Return the times; where all runs were scraped at the same moments, those are computed once."""
+    planes = _as_planes(packed.times, packed.rows)
+    runs, length = len(lengths), _common(lengths)
+    if runs > 2 and length:
+        grid = planes.reshape(len(planes), runs, length)
+        if np.array_equal(grid[:, 2:], np.broadcast_to(grid[:, 1:2], grid[:, 2:].shape)):
+            first_two = _sums(_unplane(np.ascontiguousarray(grid[:, :2].reshape(len(planes), 2 * length)))).reshape(
+                2, length
+            )
+            times = np.empty((runs, length), np.int64)
+            times[0] = first_two[0]
+            drift = first_two[1, -1] - first_two[0, -1]  # from a run to the next
+            np.add(first_two[1], drift * np.arange(runs - 1)[:, None], out=times[1:])
+            return times.reshape(-1)
+    return _sums(_unplane(planes))
+
+
+def _unpack_values(packed: _Packed, lengths: npt.NDArray[np.intp]) -> Floats:
     classes = np.frombuffer(packed.classes, dtype=np.uint8)
-    lengths = np.diff(starts, append=packed.rows)
-    per_sample = np.repeat(classes, lengths)
-    if [kind for kind, _, _ in packed.groups] != sorted(set(packed.classes)):
+    if len(classes) != len(lengths) or [kind for kind, _, _ in packed.groups] != sorted(set(packed.classes)):
         raise ValueError("the groups of values aren't those that the runs name")
+    if len(packed.groups) == 1:
+        ((kind, firsts, steps),) = packed.groups
+        return _unpack_group(kind, firsts, steps, lengths)
+    values = np.empty(packed.rows, dtype=np.float64)
+    length = _common(lengths)
     for kind, firsts, steps in packed.groups:
-        runs = lengths[classes == kind]
-        rows = int(runs.sum())
-        integers = _unpack_runs(
-            firsts=_sums(_unplanes(firsts, len(runs))),
-            steps=_unplanes(steps, rows - len(runs)),
-            starts=np.cumsum(runs) - runs,
-            rows=rows,
-        )
-        values.view(np.int64)[per_sample == kind] = _to_floats(integers, kind).view(np.int64)
+        chosen = classes == kind
+        group = _unpack_group(kind, firsts, steps, lengths[chosen])
+        # Moved as integers: a float that passes through a processor may lose the payload of its NaN.
+        if length:
+            values.view(np.int64).reshape(-1, length)[chosen] = group.view(np.int64).reshape(-1, length)
+        else:
+            values.view(np.int64)[np.repeat(chosen, lengths)] = group.view(np.int64)
     return values
+
+
+def _unpack_group(kind: int, firsts: bytes, steps: bytes, lengths: npt.NDArray[np.intp]) -> Floats:
+    """Return the values of the runs of one class."""
+    rows = int(lengths.sum())
+    heads = _sums(_unplane(_as_planes(firsts, len(lengths))))
+    growth = _unplane(_as_planes(steps, rows - len(lengths)))
+    length = _common(lengths)
+    if length:
+        table = np.empty((len(lengths), length), dtype=np.int64)
+        table[:, 0] = heads
+        table[:, 1:] = growth.reshape(len(lengths), length - 1)
+        np.cumsum(table, axis=1, out=table)
+        return _to_floats(table.reshape(-1), kind)
+    # One cumulative sum over all runs, from which each run's own offset is then taken.
+    starts = np.cumsum(lengths) - lengths
+    within = np.ones(rows, dtype=np.bool_)
+    within[starts] = False
+    integers = np.zeros(rows, dtype=np.int64)
+    integers[within] = growth
+    np.cumsum(integers, out=integers)
+    integers += np.repeat(heads - integers[starts], lengths)
+    return _to_floats(integers, kind)
+
+
+def _common(lengths: npt.NDArray[np.intp]) -> int:
+    """Return the length that all runs have; 0 if they differ, or there are none."""
+    return int(lengths[0]) if len(lengths) and (lengths == lengths[0]).all() else 0
 
 
 def _differences(integers: Ints) -> Ints:
@@ -205,11 +250,35 @@ def _planes(integers: Ints) -> bytes:
     return np.ascontiguousarray(folded.astype("<i8").view(np.uint8).reshape(-1, _WIDTH)[:, :width].T).tobytes()
 
 
-def _unplanes(planes: bytes, rows: int) -> Ints:
+def _as_planes(planes: bytes, rows: int) -> npt.NDArray[np.uint8]:
+    """Return planes as an array [width, rows], lowest byte first.
+
+    Raises: ValueError: they aren't whole.
+    """
     width, rest = divmod(len(planes), rows) if rows else (0, len(planes))
     if rest or width > _WIDTH:
         raise ValueError(f"{len(planes)} bytes aren't whole planes of {rows} values")
-    wide = np.zeros((rows, _WIDTH), dtype=np.uint8)
-    wide[:, :width] = np.frombuffer(planes, dtype=np.uint8).reshape(width, rows).T
-    folded = wide.reshape(-1).view("<u8")
-    return ((folded >> np.uint64(1)) ^ (np.uint64(0) - (folded & np.uint64(1)))).view(np.int64)
+    return np.frombuffer(planes, dtype=np.uint8).reshape(width, rows)
+
+
+def _unplane(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.signedinteger[Any]]:
+    """Return the integers of planes [width, rows], in the narrowest type that holds them."""
+    if len(planes) == 0:
+        return np.zeros(planes.shape[1], np.int8)
+    parts: list[npt.NDArray[np.unsignedinteger[Any]]] = list(planes)
+    while len(parts) > 1:  # neighbours are joined: two bytes to 16 bits, two of these to 32, ...
+        bits = 8 * parts[0].itemsize
+        wider = np.dtype(f"u{2 * parts[0].itemsize}")
+        joined = []
+        for low, high in zip(parts[0::2], [*parts[1::2], None], strict=False):
+            whole = low.astype(wider)
+            if high is not None:
+                whole |= high.astype(wider) << wider.type(bits)
+            joined.append(whole)
+        parts = joined
+    (folded,) = parts
+    one = folded.dtype.type(1)
+    signs = (folded & one).view(f"i{folded.itemsize}")
+    np.negative(signs, out=signs)
+    signs ^= (folded >> one).view(signs.dtype)
+    return signs

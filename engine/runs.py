@@ -1,4 +1,4 @@
-"""Runs on disk: where they are, what state they are in, how they are stored and rebuilt.
+"""Runs on disk: where they are, what state they are in, how they are stored.
 
 In: a data directory, a run's log. Out: run directories (`campaign=<c>/service_config=<s>/run_<run_id>/`), which DuckDB and Arrow read
 with hive partitioning. A run is there when its `metadata.json` is: the archive comes first, the tables after it, that file last.
@@ -7,9 +7,7 @@ Upstream: `engine.env` and `engine.recovery` store; downstream: the command line
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +21,7 @@ from otel_control_gym.engine.events import Recorded
 from otel_control_gym.engine.log import RunLog
 from otel_control_gym.engine.settings import RunSettings
 
-__all__ = ("Run", "WriteDataset", "find_runs", "open_run", "rebuild", "run_directory", "store_run")
+__all__ = ("Run", "WriteDataset", "find_runs", "open_run", "run_directory", "store_run")
 
 _PREFIX = "run_"
 
@@ -115,50 +113,6 @@ def open_run(reference: str | Path, data_dir: str | Path | None = None) -> Run:
         remedy = nearest(wanted, [run.run_id for run in runs[-5:]])
         raise UsageError(f"{problem} in {data_dir} begins with {wanted!r}\n  {remedy} (`ocg runs` lists all)")
     return found[0]
-
-
-def rebuild(
-    run: Run | str | Path,
-    *,
-    bucket_seconds: int | None = None,
-    clean: bool = False,
-    out: str | Path | None = None,
-    data_dir: str | Path | None = None,
-) -> Path:
-    """Fold a run's archived log again, with another bucket if given, and return the new dataset's directory.
-
-    The same log and granularity give the same bytes. `clean` folds the telemetry as it was before distortion. Blocking.
-
-    Raises:
-        ConfigurationError: the log can't answer that bucket.
-        UsageError: the run doesn't exist, keeps no clean telemetry, or the target directory isn't empty.
-    """
-    from otel_control_gym.projections import write_dataset
-
-    source = run if isinstance(run, Run) else open_run(run, data_dir)
-    suffix = ("clean_" if clean else "") + ("rebuilt" if bucket_seconds is None else f"{bucket_seconds}s")
-    target = Path(out) if out is not None else source.path.with_name(f"{suffix}_of_{source.path.name}")
-    if target.exists() and any(target.iterdir()):
-        raise UsageError(f"{target} isn't empty\n  name another directory with --out, or remove it")
-    archive = source.path / ARCHIVE_NAME
-    if not archive.is_file():
-        raise UsageError(f"{source.path} has no {ARCHIVE_NAME}: there is nothing to rebuild from")
-    fold = partial(
-        write_dataset, read_archive(archive), run_id=source.run_id, content_digest=source.content_digest, clean=clean
-    )
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(archive, target / ARCHIVE_NAME)
-        if bucket_seconds is None:
-            fold(target)
-        else:
-            fold(target, bucket_seconds=bucket_seconds)
-    except OSError as error:
-        raise DatasetError(f"{target} can't be written: {error.strerror or error}") from error
-    except BaseException:
-        shutil.rmtree(target)  # it was empty before: nothing of the caller's is lost
-        raise
-    return target
 
 
 def _run(path: Path) -> Run:

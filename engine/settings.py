@@ -37,6 +37,7 @@ __all__ = (
     "Randomization",
     "RewardSettings",
     "RunConfig",
+    "RunIdentity",
     "RunSettings",
     "Scenario",
     "Service",
@@ -138,6 +139,7 @@ class Service(_Record, frozen=True, kw_only=True):
     user_facing: bool = False
     optional_group: str | None = None
     instrumented: bool = True  #: sends spans
+    sends_logs: bool = True  #: and log records, if it is instrumented
     grpc_service: str = ""  #: e.g. oteldemo.CartService
     workers: int = 0  #: requests that hold the processor or a thread at once; 0: no bound
     holds_worker: bool = False  #: a request keeps its worker while it waits for downstream answers (thread pools)
@@ -479,7 +481,9 @@ class TelemetrySettings(_Record, frozen=True, kw_only=True):
     description: str = ""
     traces: Literal["raw", "aggregated", "both"] = "raw"
     span_sampling_ratio: float = 1.0  #: share of the traces that are kept
-    lag_seconds: int = 0  #: how late a row may arrive and still land in its bucket
+    lag_seconds: int = (
+        60  #: how late a row may arrive and still land in its bucket; later ones are left out, and counted
+    )
     distortion: Distortion = Distortion()
 
 
@@ -517,6 +521,25 @@ class RunSettings(_Record, frozen=True, kw_only=True):
     reveal_truth: bool = False  #: observations show the interventions in force: for oracles and debugging
 
 
+class RunIdentity(_Record, frozen=True, kw_only=True):
+    """Which place a run has among others: set by who plans many of them, null where nobody does.
+
+    It tells of faults (a stratum is named for them), so it goes to the truth stream; and it says where a run comes from, not what
+    happened in it, so the content digest leaves it out.
+    """
+
+    scenario_id: str | None = None  #: null: the scenario's name
+    stratum: str | None = None  #: of the campaign's plan
+    family_id: str | None = None  #: (scenario template, root seed); null: of this scenario and seed
+    parent_run_id: str | None = None  #: that this run is a branch of
+    branch_step: int | None = None  #: first decision step that is the branch's own
+    randomness: Literal["same", "fresh"] | None = None  #: of the draws from there on; null: the run is no branch
+    pair_id: str | None = None  #: runs that are compared with each other
+    retry_of: str | None = None  #: run that was void, or lost its stand, and is run again
+    split_ids: dict[str, str] = {}  #: split -> part, e.g. heldout_target -> test
+    data_licence: str | None = None  #: null: the project's
+
+
 class RunConfig(_Record, frozen=True, kw_only=True):
     """The effective configuration of a run, in full."""
 
@@ -525,3 +548,4 @@ class RunConfig(_Record, frozen=True, kw_only=True):
     workload: Workload
     twin: TwinSettings = TwinSettings()
     seed: int = 0
+    identity: RunIdentity = RunIdentity()

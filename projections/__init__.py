@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otel_control_gym.projections.arrays import ObservationArrays, observation_arrays
 from otel_control_gym.projections.fold import RunState, fold, initial, step
 from otel_control_gym.projections.happenings import Happening
+from otel_control_gym.projections.log_patterns import LogPattern
 from otel_control_gym.projections.objectives import reached_emergency, reached_goal
 from otel_control_gym.projections.rewards import (
     COMPONENTS,
@@ -19,10 +20,10 @@ from otel_control_gym.projections.rewards import (
     step_reward,
 )
 from otel_control_gym.projections.schemas import CONTRACT_VERSION, data_dictionary
-from otel_control_gym.projections.summaries import LogPattern, TraceSummary
+from otel_control_gym.projections.trace_summaries import TraceSummary
 
 if TYPE_CHECKING:
-    from otel_control_gym.projections.dataset import write_dataset
+    from otel_control_gym.projections.dataset import Target, write_dataset, write_datasets
     from otel_control_gym.projections.validation import Violation, validate
 
 __all__ = (
@@ -34,6 +35,7 @@ __all__ = (
     "RewardRow",
     "RunState",
     "StepReward",
+    "Target",
     "TraceSummary",
     "Violation",
     "data_dictionary",
@@ -47,14 +49,15 @@ __all__ = (
     "step_reward",
     "validate",
     "write_dataset",
+    "write_datasets",
 )
 
 
 def __getattr__(name: str) -> Any:
-    if name == "write_dataset":
+    if name in ("Target", "write_dataset", "write_datasets"):
         from otel_control_gym.projections import dataset
 
-        return dataset.write_dataset
+        return getattr(dataset, name)
     if name in ("Violation", "validate"):
         from otel_control_gym.projections import validation
 

@@ -21,8 +21,9 @@ from otel_control_gym.projections.features import edge_features, node_features
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.happenings import Happening, happenings
+from otel_control_gym.projections.log_patterns import LogPattern
 from otel_control_gym.projections.schemas import EDGE_NUMBERS, NODE_NUMBERS
-from otel_control_gym.projections.summaries import LogPattern, TraceSummary, log_patterns, trace_summaries
+from otel_control_gym.projections.trace_summaries import TraceSummary
 
 __all__ = ("ObservationArrays", "observation_arrays")
 
@@ -43,8 +44,8 @@ class ObservationArrays(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     edges: Float  #: [T, E, G]; NaN where unknown
     edge_mask: Bool  #: [T, E, G] known
     events: tuple[Happening, ...]  #: public, in the window, by time
-    log_patterns: tuple[LogPattern, ...]  #: per log window that overlaps the window
-    traces: tuple[TraceSummary, ...]  #: per trace window that overlaps the window
+    log_patterns: tuple[LogPattern, ...]  #: of the log windows that overlap, the first whole, the last as far as it is
+    traces: tuple[TraceSummary, ...]  #: of the trace windows that overlap, likewise
     kubernetes_events: tuple[KubernetesEvent, ...]
     findings: tuple[Finding, ...]
     graph: GraphObserved
@@ -73,6 +74,7 @@ def observation_arrays(state: RunState, end: int, *, window_seconds: int, bucket
     step = bucket_seconds * SECOND
     last = state.origin + known.count * step
     start = last - window_seconds * SECOND
+    begun = max(start, state.origin)
     granularity = state.settings.granularity
     return ObservationArrays(
         time=np.arange(start, last, step, dtype=np.int64),
@@ -85,14 +87,14 @@ def observation_arrays(state: RunState, end: int, *, window_seconds: int, bucket
         edges=edges,
         edge_mask=~np.isnan(edges),
         events=tuple(happenings(state, start, end, truth=False)),
-        log_patterns=log_patterns(
-            state.logs.between(start, end), state.origin, granularity.log_pattern_window_seconds * SECOND
+        log_patterns=tuple(
+            state.log_windows.between(begun, end, state.origin, granularity.log_pattern_window_seconds * SECOND)
         ),
-        traces=trace_summaries(
-            state.spans.between(start, end), state.origin, granularity.trace_aggregation_seconds * SECOND
+        traces=tuple(
+            state.trace_windows.between(begun, end, state.origin, granularity.trace_aggregation_seconds * SECOND)
         ),
         kubernetes_events=tuple(state.kubernetes_events.between(start, end)),
-        findings=tuple(state.findings.between(start, end)),
+        findings=tuple(told.finding for told in state.findings.between(start, end)),
         graph=state.graph,
     )
 

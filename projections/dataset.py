@@ -1,42 +1,39 @@
-"""A log ➜ the files of a run's directory.
+"""A log ➜ the files of a run's directory, at one granularity or several.
 
-In: the entries of a log and a directory, which may hold the log's archive already. Out: every file of the data contract. All are written
-under a temporary name beside the directory and moved in when the last one is whole, `metadata.json` at the end: a run is there when
-that file is. Same log and same bucket give the same bytes: the writer's settings are fixed, and no clock is read.
+In: the entries of a log and directories, which may hold the log's archive already. Out: every file of the data contract in each of them.
+The log is read once, and never held: while it is folded, rows are made of stretches in which nothing changes any more, and the samples
+before them are let go. So memory follows the number of series and not the length of the run; that the bytes don't depend on the
+stretches is a law with a test.
 
-Blocking; callers put it into a worker thread. Upstream: `engine.archive` reads the log.
+Blocking; callers put it into a worker thread. Upstream: `engine.archive` reads the log. Downstream: `projections.drafts`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
 
-from otel_control_gym.engine.clock import rfc3339
 from otel_control_gym.engine.errors import UsageError
-from otel_control_gym.engine.events import KubernetesEvent, LogRow, Recorded
-from otel_control_gym.projections.fold import RunState, fold
-from otel_control_gym.projections.metadata import Identity, graph_document, metadata_document
-from otel_control_gym.projections.schemas import ARCHIVE, FILES
-from otel_control_gym.projections.suspicions import finding_records
-from otel_control_gym.projections.tables import make_tables
-from otel_control_gym.projections.timelines import Timeline
+from otel_control_gym.engine.events import ClockAdvanced, Recorded
+from otel_control_gym.engine.settings import Granularity
+from otel_control_gym.projections.drafts import DatasetDraft
+from otel_control_gym.projections.fold import initial, step
 
-__all__ = ("dataset_files", "write_dataset")
+__all__ = ("Target", "write_dataset", "write_datasets")
 
+STRETCH_EDGES = 240  #: scrape intervals; with 5,000 series some 20 MiB
 _RUN_NAME = re.compile(r"run_([0-9A-Za-z]+)$")
-_LEVEL = 3  #: of zstd
-RowT = TypeVar("RowT", bound=KubernetesEvent | LogRow)
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory that a dataset is written into, and at which granularity (null: the run's own)."""
+
+    directory: Path
+    granularity: Granularity | None = None
 
 
 def write_dataset(
@@ -45,75 +42,68 @@ def write_dataset(
     *,
     run_id: str | None = None,
     content_digest: str = "",
-    bucket_seconds: int | None = None,
+    granularity: Granularity | None = None,
     clean: bool = False,
 ) -> None:
-    """Fold a log and write the dataset of its run into `directory`; files of the same names are replaced, others stay.
+    """Fold a log and write the dataset of its run into `directory`: `write_datasets` with one target."""
+    target = Target(directory=directory, granularity=granularity)
+    write_datasets(entries, [target], run_id=run_id, content_digest=content_digest, clean=clean)
+
+
+def write_datasets(
+    entries: Iterable[Recorded],
+    targets: Sequence[Target],
+    *,
+    run_id: str | None = None,
+    content_digest: str = "",
+    clean: bool = False,
+    stretch_edges: int = STRETCH_EDGES,
+) -> None:
+    """Fold a log once and write the dataset of its run at several granularities; files of the same names are replaced, others stay.
 
     Args:
         entries: the log, public and truth, from its first event to its last (or to where it breaks off).
-        directory: the run's directory; made if it doesn't exist.
-        run_id: the run's id (default: what follows `run_` in the directory's name).
+        targets: where the datasets are written; a directory is made if it doesn't exist.
+        run_id: the run's id (default: what follows `run_` in a directory's name).
         content_digest: the log's, as its archive states it.
-        bucket_seconds: width of the feature tables' buckets (default: the run's own).
         clean: fold the telemetry as it was before distortion, which the truth stream keeps, instead of the public one.
+        stretch_edges: how many scrape intervals are folded before their rows are made; changes the memory and no byte of the result.
 
     Raises:
-        ConfigurationError: the bucket is finer than the scrape interval, or no multiple of it.
+        ConfigurationError: a bucket is finer than the scrape interval, or no multiple of it.
         LogCorrupted: the log contradicts itself, or doesn't begin with `RunDeclared`.
         UsageError: the log keeps no clean telemetry.
         OSError: the files can't be written.
     """
-    archive = directory / ARCHIVE
-    identity = Identity(
-        run_id=run_id or _run_id(directory),
-        content_digest=content_digest,
-        archive_sha256=hashlib.sha256(archive.read_bytes()).hexdigest() if archive.exists() else "",
-    )
-    state = fold(entries, clean=clean)
-    if clean and not state.truth.holds_clean:
-        raise UsageError(
-            f"run {identity.run_id} keeps no clean telemetry\n"
-            "  only a run with telemetry.distortion.keep_clean = true does; without distortion its tables are clean anyway"
-        )
-    files = dataset_files(state, identity, bucket_seconds)
-    draft = directory.with_name(f".{directory.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        for name in FILES:
-            (draft / name).write_bytes(files[name])
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "metadata.json").unlink(missing_ok=True)
-        for name in (*(name for name in FILES if name != "metadata.json"), "metadata.json"):
-            (draft / name).replace(directory / name)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def dataset_files(state: RunState, identity: Identity, bucket_seconds: int | None = None) -> dict[str, bytes]:
-    """Return the content of every file of `schemas.FILES`.
-
-    Raises: ConfigurationError: the bucket is finer than the scrape interval, or no multiple of it.
-    """
-    bucket = bucket_seconds or state.settings.granularity.observation_bucket_seconds
-    files = {name: _parquet(table) for name, table in make_tables(state, identity.run_id, bucket).items()}
-    files["graph.json"] = _json(graph_document(state))
-    files["coroot_findings.json"] = _json(finding_records(state))
-    files["logs.jsonl.zst"] = _lines(
-        _records(state.logs, state.truth.logs, lambda row: (row.service, row.severity, row.body))
-    )
-    files["k8s_events.jsonl.zst"] = _lines(
-        _records(
-            state.kubernetes_events,
-            state.truth.kubernetes_events,
-            lambda row: (row.object_kind, row.object_name, row.reason, row.message),
-        )
-    )
-    document = metadata_document(state, identity, bucket)
-    document["hashes"]["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    files["metadata.json"] = _json(document)
-    return files
+    state = initial(clean=clean)
+    with ExitStack() as drafts:
+        writers = [
+            drafts.enter_context(
+                DatasetDraft(target.directory, run_id or _run_id(target.directory), target.granularity, content_digest)
+            )
+            for target in targets
+        ]
+        grown_at = 0
+        for entry in entries:
+            step(state, entry)
+            if (
+                isinstance(entry.event, ClockAdvanced)
+                and not entry.truth
+                and state.samples.edges >= grown_at + stretch_edges
+            ):
+                grown_at = state.samples.edges
+                for writer in writers:
+                    writer.grow(state)
+                state.samples.release(min(writer.next_edge(state) for writer in writers))
+        if clean and not state.truth.holds_clean:
+            raise UsageError(
+                "the run keeps no clean telemetry\n"
+                "  only one with telemetry.distortion.keep_clean = true does; without distortion its tables are clean anyway"
+            )
+        for writer in writers:
+            writer.finish(state)
+        for writer in writers:
+            writer.publish()
 
 
 def _run_id(directory: Path) -> str:
@@ -121,39 +111,3 @@ def _run_id(directory: Path) -> str:
     if match is None:
         raise UsageError(f"{directory} doesn't say which run it is for\n  give a run_id, or name it run_<run_id>")
     return match.group(1)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=_LEVEL,
-        use_dictionary=True,
-        write_statistics=True,
-        version="2.6",
-        data_page_version="1.0",
-        row_group_size=1 << 20,
-    )
-    return sink.getvalue()
-
-
-def _json(document: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2) + b"\n"
-
-
-def _lines(records: Sequence[dict[str, Any]]) -> bytes:
-    text = b"".join(msgspec.json.encode(record, order="sorted") + b"\n" for record in records)
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(text)
-
-
-def _records(
-    public: Timeline[RowT], truth: Timeline[RowT], key: Callable[[RowT], tuple[str, ...]]
-) -> list[dict[str, Any]]:
-    """Return the rows of both streams as JSON objects that say which stream they are of, by (time, key)."""
-    both = [*((row, "public") for row in public.all()), *((row, "truth") for row in truth.all())]
-    both.sort(key=lambda pair: (pair[0].time, key(pair[0]), pair[1]))
-    return [
-        msgspec.to_builtins(row) | {"time": rfc3339(row.time), "visibility": visibility} for row, visibility in both
-    ]

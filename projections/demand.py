@@ -9,8 +9,6 @@ there is none the bucket is unknown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +37,12 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 def demand(state: RunState, buckets: Buckets) -> Demand:
     """Return the demand of each bucket."""
     rows = state.workload.all()
-    times = np.array([row.time for row in rows], np.int64)
+    times, continued = state.workload.continued()
     at = state.origin + buckets.edges * state.samples.interval
     held = np.searchsorted(times, at, side="right") - 1
     fresh = [i >= 0 and at[j] - times[i] <= state.samples.interval for j, i in enumerate(held)]
     counts = np.full((3, at.size), np.nan)
     when = np.full(at.size, np.nan)
-    continued = _continued(rows)
     for j, i in enumerate(held):
         if fresh[j]:
             counts[:, j], when[j] = continued[:, i], times[i] - state.origin
@@ -62,11 +59,3 @@ def demand(state: RunState, buckets: Buckets) -> Demand:
         seconds=np.diff(when) / 1e9,
         readings=tuple(rows[i] if ok else None for i, ok in zip(held[1:], fresh[1:], strict=True)),
     )
-
-
-def _continued(rows: Sequence[WorkloadState]) -> Float:
-    """Return scheduled, served and failed [3, readings], continued where the load generator began anew."""
-    raw = np.array([(row.scheduled, row.served, row.failed) for row in rows], np.float64).reshape(-1, 3).T
-    began_anew = np.zeros_like(raw)
-    began_anew[:, 1:] = np.where(raw[0, 1:] < raw[0, :-1], raw[:, :-1], 0.0)
-    return raw + np.cumsum(began_anew, axis=1)

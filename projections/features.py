@@ -19,6 +19,7 @@ from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.schemas import EDGE_NUMBERS, NODE_NUMBERS
 from otel_control_gym.projections.series import SeriesIndex, Table
 from otel_control_gym.projections.unread import Unread, masked
+from otel_control_gym.projections.signals import Signals
 
 __all__ = ("Telemetry", "edge_features", "fast_share", "node_features", "node_usage")
 
@@ -27,12 +28,13 @@ Bool = npt.NDArray[np.bool_]
 
 
 class Telemetry(msgspec.Struct, frozen=True, eq=False):
-    """What the columns are computed of: samples, series, and who is declared to send spans."""
+    """What the columns are computed of: samples, series, who is declared to send spans, and what has no samples."""
 
     samples: Samples
     series: SeriesIndex
     instrumented_nodes: Bool  #: [N] it serves calls and sends spans
     instrumented_edges: Bool  #: [E] the caller sends spans
+    signals: Signals  #: log records and findings
     unread_nodes: tuple[Unread, ...] = ()  #: whose scrapes were lost, and when
     unread_edges: tuple[Unread, ...] = ()
 
@@ -57,6 +59,7 @@ def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
         "replicas_desired": reader.level("replicas_desired"),
         "cpu_limit_cores": cpu_limit,
         "memory_limit_bytes": memory_limit,
+        **telemetry.signals.columns(buckets),
         "coverage": reader.coverage(),
     }
     return _known({name: columns[name] for name in NODE_NUMBERS}, telemetry, "node", buckets)
@@ -170,7 +173,7 @@ class _Reader:
         feed = self._series.feed(self._table, "latency", "bucket")
         if feed is None or feed.series.size == 0:
             return np.zeros((*self._shape, 1)), np.array([np.inf]), counted.valid
-        samples, edges = self._samples, np.clip(self._buckets.edges, 0, self._samples.edges - 1)
+        samples, edges = self._samples, self._samples.positions(self._buckets.edges)
         values = samples.values[edges[:, None], feed.series]
         cells = sum_by(
             values[1:] - values[:-1],

@@ -6,15 +6,20 @@ steps it with a log from disk. Both then ask the same functions.
 What is public and what is truth never meet: events of the truth stream go to `state.truth`, which no observation, reward or ending
 looks at. The state is changed in place, because it holds the run's samples; for the same entries it is the same, however they were cut.
 
+Telemetry may come late by the configured lag, and lands where it belongs; what is later changes nothing that is settled
+(`projections.lateness`). An entry that a broker delivers once more is passed over.
+
 Next: `projections.arrays` (observation), `projections.rewards`, `projections.tables`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from otel_control_gym.engine.clean_telemetry import CLEAN_FORMS, public_form
 from otel_control_gym.engine.clock import SECOND
@@ -28,11 +33,12 @@ from otel_control_gym.engine.events import (
     ActionRequested,
     ActionReverted,
     ActionSettled,
+    AutoscalersObserved,
+    AutoscalerStatus,
     ClockAdvanced,
     CollectorGap,
     EnvironmentRecorded,
     Event,
-    Finding,
     FindingsObserved,
     GraphObserved,
     KubernetesEvent,
@@ -45,28 +51,40 @@ from otel_control_gym.engine.events import (
     Recorded,
     RolloutsObserved,
     RolloutStatus,
+    RoutesObserved,
+    RouteStatus,
     RunAborted,
     RunDeclared,
     RunEnded,
+    RunIdentified,
     SamplesCollected,
     SeriesDeclared,
     Span,
     SpansCollected,
     TruthDeclared,
     WorkloadObserved,
-    WorkloadState,
 )
-from otel_control_gym.engine.settings import RunSettings
+from otel_control_gym.engine.settings import Granularity, RunIdentity, RunSettings
 from otel_control_gym.projections.features import Telemetry
 from otel_control_gym.projections.growth import Buckets
+from otel_control_gym.projections.lateness import Lateness
 from otel_control_gym.projections.lives import Lives
+from otel_control_gym.projections.log_counts import LogCounts
+from otel_control_gym.projections.log_patterns import summarize_logs
+from otel_control_gym.projections.polls import FindingPolls
+from otel_control_gym.projections.readings import Readings
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
+from otel_control_gym.projections.signals import Signals
 from otel_control_gym.projections.timelines import Timeline
 from otel_control_gym.projections.unread import unread
 from otel_control_gym.projections.visibility import Visibility
+from otel_control_gym.projections.trace_summaries import summarize_spans
+from otel_control_gym.projections.windows import Windows
 
 __all__ = ("RunState", "Truth", "fold", "initial", "step")
+
+_UNDECLARED = "the log doesn't begin with RunDeclared"
 
 
 class Truth:
@@ -76,6 +94,7 @@ class Truth:
         self.sequence = 0
         self.holds_clean = False  #: telemetry as it was before distortion
         self.declared: TruthDeclared | None = None
+        self.identity = RunIdentity()
         self.lives = Lives()
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.spans: Timeline[Span] = Timeline(_span_key)
@@ -100,56 +119,69 @@ class RunState:
         self.ended: RunEnded | RunAborted | None = None
         self.lives = Lives()
         self.spans: Timeline[Span] = Timeline(_span_key)
+        self.trace_windows = Windows(self.spans, summarize_spans)
         self.logs: Timeline[LogRow] = Timeline(_log_key)
+        self.log_windows = Windows(self.logs, summarize_logs)
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.pods: Timeline[PodTransition] = Timeline(lambda row: (row.service, row.pod))
         self.rollouts: Timeline[RolloutStatus] = Timeline(_rollout_key)
-        self.findings: Timeline[Finding] = Timeline(lambda row: (row.key,))
-        self.workload: Timeline[WorkloadState] = Timeline(lambda row: (row.state,))
+        self.autoscalers: Timeline[AutoscalerStatus] = Timeline(lambda row: (row.name,))
+        self.routes: Timeline[RouteStatus] = Timeline(lambda row: (row.name,))
+        self.findings = FindingPolls()
+        self.workload = Readings()
         self.gaps: list[CollectorGap] = []
+        self.lateness = Lateness()
         self.owners: dict[str, str] = {}  #: UID ➜ UID of its owner
         self.truth = Truth()
         self._deployments: dict[str, RolloutStatus] = {}
         self._samples: Samples | None = None
         self._series: SeriesIndex | None = None
+        self._log_counts: LogCounts | None = None
+        self._granularity: Granularity | None = None
 
     # --- what was declared -----------------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> RunSettings:
-        """The run's public settings.
+        """The run's public settings; of a state that `at` returned, with the other granularity.
 
         Raises: LogCorrupted: the log doesn't begin with `RunDeclared`.
         """
-        return self._declaration().settings
+        declared = self.declaration.settings
+        return declared if self._granularity is None else replace(declared, granularity=self._granularity)
 
     @property
     def origin(self) -> int:
         """The run's start [ns]: edge 0 of all buckets."""
-        return self._declaration().time
+        return self.declaration.time
 
     @property
     def visibility(self) -> Visibility:
         """What of the application the folded telemetry shows."""
         return Visibility(self.settings, clean=self.clean)
 
-    def _declaration(self) -> RunDeclared:
+    @property
+    def declaration(self) -> RunDeclared:
+        """What the run declared about itself.
+
+        Raises: LogCorrupted: the log doesn't begin with `RunDeclared`.
+        """
         if self.declared is None:
-            raise LogCorrupted("the log doesn't begin with RunDeclared")
+            raise LogCorrupted(_UNDECLARED)
         return self.declared
 
     @property
     def samples(self) -> Samples:
         """The run's samples on the finest grid."""
-        self._declaration()
-        assert self._samples is not None
+        if self._samples is None:
+            raise LogCorrupted(_UNDECLARED)
         return self._samples
 
     @property
     def series(self) -> SeriesIndex:
         """The run's series."""
-        self._declaration()
-        assert self._series is not None
+        if self._series is None:
+            raise LogCorrupted(_UNDECLARED)
         return self._series
 
     # --- what is computed ------------------------------------------------------------------------------------------------
@@ -173,8 +205,25 @@ class RunState:
             self.series,
             np.array(receivers, bool),
             np.array(senders, bool),
+            self._signals(),
             unread(self.gaps, [node.id for node in self.graph.nodes]),
             unread(self.gaps, [edge.source for edge in self.graph.edges]),
+        )
+
+    def _signals(self) -> Signals:
+        application = self.settings.services
+        logging = {
+            name for name, service in application.services.items() if service.instrumented and service.sends_logs
+        }
+        assert self._log_counts is not None
+        return Signals(
+            origin=self.origin,
+            interval=self.samples.interval,
+            nodes=tuple(node.id for node in self.graph.nodes),
+            logs=self._log_counts,
+            logging=np.array([node.id in logging for node in self.graph.nodes], bool),
+            polls=self.findings,
+            gaps=self.gaps,
         )
 
     def buckets(self, bucket_seconds: int, *, start: int | None = None, end: int | None = None) -> Buckets:
@@ -200,6 +249,12 @@ class RunState:
             remedy=f"use {scrape} or a multiple of it: the log holds no samples in between",
         )
 
+    def at(self, granularity: Granularity) -> RunState:
+        """Return this state as tables of another granularity are made of it; everything that was folded is shared."""
+        view = copy(self)
+        view._granularity = granularity
+        return view
+
     def deployments(self) -> tuple[RolloutStatus, ...]:
         """Return the latest status of every Deployment that exists, by name."""
         return tuple(self._deployments[name] for name in sorted(self._deployments))
@@ -208,11 +263,13 @@ class RunState:
 
     def take(self, entry: Recorded) -> None:
         """Take in the next entry of the log; see `step`."""
+        stream: RunState | Truth = self.truth if entry.truth else self
+        if entry.seq <= stream.sequence:
+            return  # delivered once more
+        stream.sequence = entry.seq
         if entry.truth:
-            self.truth.sequence = entry.seq
             _TRUTH_HANDLERS.get(type(entry.event), _refuse_truth)(self, entry.event)
         else:
-            self.sequence = entry.seq
             if not (self.clean and type(entry.event) in CLEAN_FORMS):
                 _HANDLERS[type(entry.event)](self, entry.event)
 
@@ -223,6 +280,7 @@ class RunState:
         self.known_until = event.time
         self._samples = Samples(event.time, event.settings.granularity.scrape_interval_seconds * SECOND)
         self._series = SeriesIndex(self.visibility.metric_map())
+        self._log_counts = LogCounts(event.time, self._samples.interval)
 
     def _environment(self, event: EnvironmentRecorded) -> None:
         self.environment = event
@@ -230,12 +288,16 @@ class RunState:
     def _graph(self, event: GraphObserved) -> None:
         self.graph = event
         self.series.place(event.nodes, event.edges)
+        assert self._log_counts is not None, "a graph is observed after its run was declared"
+        self._log_counts.place(node.id for node in event.nodes)
 
     def _phase(self, event: PhaseEntered) -> None:
         self.phases.append(event)
 
     def _clock(self, event: ClockAdvanced) -> None:
         self.known_until = max(self.known_until, event.time)
+        self.lateness.settle(self.known_until - self.settings.telemetry.lag_seconds * SECOND)
+        self.samples.settle(self.lateness.settled)
 
     def _end(self, event: RunEnded | RunAborted) -> None:
         self.ended = event
@@ -244,8 +306,11 @@ class RunState:
         for row in event.rows:
             self.samples.declare(row.series, counter=self.series.declare(row))
 
+    def _add_samples(self, event: SamplesCollected) -> None:
+        self.lateness.note("metrics", event.time, self.samples.add(event).tolist())
+
     def _rollouts(self, event: RolloutsObserved) -> None:
-        self.rollouts.extend(event.rows)
+        self.rollouts.extend(self.lateness.put_off(event.rows))
         for row in event.rows:
             if row.owner_uid:
                 self.owners[row.uid] = row.owner_uid
@@ -254,8 +319,22 @@ class RunState:
             elif row.kind == "Deployment":
                 self._deployments[row.name] = row
 
+    def _logs(self, event: LogsCollected) -> None:
+        rows = self.lateness.in_time("logs", event)
+        self.logs.extend(rows)
+        assert self._log_counts is not None
+        self._log_counts.add(rows)
+
+    def _poll(self, event: FindingsObserved) -> None:
+        self.findings.take(event.rows, max(event.time, self.lateness.settled))
+
+    def _gap(self, event: CollectorGap) -> None:
+        self.gaps.append(event)
+        if event.source == "findings":
+            self.findings.fail(max(event.end, self.lateness.settled))
+
     def _pods(self, event: PodsTransitioned) -> None:
-        self.pods.extend(event.rows)
+        self.pods.extend(self.lateness.put_off(event.rows))
         for row in event.rows:
             if row.owner_uid:
                 self.owners[row.uid] = row.owner_uid
@@ -274,7 +353,7 @@ def _kubernetes_key(row: KubernetesEvent) -> tuple[str, ...]:
 
 
 def _rollout_key(row: RolloutStatus) -> tuple[str, ...]:
-    return (row.kind, row.name, f"{row.generation:09d}", f"{row.observed_generation:09d}", row.change)
+    return (row.kind, row.name)  # of one object at one moment in the order of the log, which is that of its versions
 
 
 def _take_truth(state: RunState, event: TruthDeclared) -> None:
@@ -286,6 +365,10 @@ def _take_clean(state: RunState, event: Event) -> None:
     if state.clean:
         public = public_form(event)
         _HANDLERS[type(public)](state, public)
+
+
+def _identify(state: RunState, event: RunIdentified) -> None:
+    state.truth.identity = event.identity
 
 
 def _refuse_truth(_state: RunState, event: Event) -> None:
@@ -315,20 +398,26 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     RunAborted: RunState._end,
     **{kind: lambda state, event: state.lives.take(event) for kind in _LIFE_CYCLE},
     SeriesDeclared: RunState._declare_series,
-    SamplesCollected: lambda state, event: state.samples.add(event),
-    SpansCollected: lambda state, event: state.spans.extend(event.rows),
-    LogsCollected: lambda state, event: state.logs.extend(event.rows),
-    KubernetesEventsObserved: lambda state, event: state.kubernetes_events.extend(event.rows),
+    SamplesCollected: RunState._add_samples,
+    SpansCollected: lambda state, event: state.spans.extend(state.lateness.in_time("spans", event)),
+    LogsCollected: RunState._logs,
+    KubernetesEventsObserved: lambda state, event: state.kubernetes_events.extend(
+        state.lateness.in_time("kubernetes", event)
+    ),
     PodsTransitioned: RunState._pods,
     RolloutsObserved: RunState._rollouts,
-    FindingsObserved: lambda state, event: state.findings.extend(event.rows),
-    WorkloadObserved: lambda state, event: state.workload.extend(event.rows),
-    CollectorGap: lambda state, event: state.gaps.append(event),
+    AutoscalersObserved: lambda state, event: state.autoscalers.extend(state.lateness.put_off(event.rows)),
+    RoutesObserved: lambda state, event: state.routes.extend(state.lateness.put_off(event.rows)),
+    FindingsObserved: RunState._poll,
+    WorkloadObserved: lambda state, event: state.workload.extend(state.lateness.in_time("workload", event)),
+    CollectorGap: RunState._gap,
     TruthDeclared: _refuse_public,
     **dict.fromkeys(CLEAN_FORMS.values(), _refuse_public),
+    RunIdentified: _refuse_public,
 }
 _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _take_truth,
+    RunIdentified: _identify,
     **{kind: lambda state, event: state.truth.lives.take(event) for kind in _LIFE_CYCLE},
     KubernetesEventsObserved: lambda state, event: state.truth.kubernetes_events.extend(event.rows),
     SpansCollected: lambda state, event: state.truth.spans.extend(event.rows),

@@ -72,7 +72,7 @@ def increase(
     `covered` bool [N]: entities that the source reads even where it has no series. `base` is the quantity of which this one counts a part
     (errors of requests): where that is known, this is, and 0 without a series.
     """
-    entities, edges = covered.size, _held(samples, buckets.edges)
+    entities, edges = covered.size, samples.positions(buckets.edges)
     times = samples.times[edges[:, None], feed.series]
     values = samples.values[edges[:, None], feed.series]
     at = samples.origin + buckets.edges * samples.interval
@@ -93,7 +93,7 @@ def increase(
 
 def level(samples: Samples, feed: Feed, buckets: Buckets, entities: int) -> Level:
     """Return the value of each entity's gauges at the end of each bucket: their sum, or the largest (at least 0) if the source says so."""
-    edges = _held(samples, buckets.edges)
+    edges = samples.positions(buckets.edges)
     times = samples.times[edges[1:][:, None], feed.series]
     values = samples.values[edges[1:][:, None], feed.series]
     at = samples.origin + buckets.edges * samples.interval
@@ -120,7 +120,7 @@ def arrivals(samples: Samples, feed: Feed, buckets: Buckets, covered: Bool) -> t
     per_bucket = max(1, buckets.width // span)
     ends = np.repeat(buckets.edges[1:], per_bucket) - np.tile(np.arange(per_bucket - 1, -1, -1) * span, buckets.count)
     begins = samples.origin + (ends - span) * samples.interval
-    held = _held(samples, ends)
+    held = samples.positions(ends)
     times = samples.times[held[:, None], feed.series]
     own = _any_by(times > begins[:, None], feed.entity, covered.size)
     metric = _read_times(samples, feed, held) > begins
@@ -145,11 +145,6 @@ def sum_by(values: Float, group: Int, groups: int) -> Float:
 
 def _any_by(flags: Bool, group: Int, groups: int) -> Bool:
     return sum_by(flags.astype(np.float64), group, groups) > 0
-
-
-def _held(samples: Samples, edges: Int) -> Int:
-    """Edges that no sample has reached yet show what stood at the newest one; edges before the start stand for the start."""
-    return np.clip(edges, 0, samples.edges - 1)
 
 
 def _resolution(samples: Samples, feed: Feed) -> int:

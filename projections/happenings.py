@@ -1,22 +1,40 @@
 """Rows of all sources ➜ what happened, as one list of moments.
 
-In: a state. Out: `Happening`s, sorted: Kubernetes events, pod transitions, rollouts, findings, changes of the workload, phases and gaps.
-The observation shows those of its window, public ones only; `events.parquet` has all.
+In: a state. Out: `Happening`s, sorted: Kubernetes events, the lives of pods, rollouts, autoscalers and routes, what polls of Coroot told,
+changes of the workload, phases and gaps. The observation shows those of its window, public ones only; `events.parquet` has all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
-from otel_control_gym.engine.events import Finding, KubernetesEvent, PodTransition, RolloutStatus, WorkloadState
+from otel_control_gym.engine.clock import SECOND, rfc3339
+from otel_control_gym.engine.events import (
+    AutoscalerStatus,
+    KubernetesEvent,
+    PodTransition,
+    RolloutStatus,
+    RouteStatus,
+    WorkloadState,
+)
 from otel_control_gym.projections.causes import Causes
+from otel_control_gym.projections.changes import (
+    Change,
+    autoscaler_change,
+    pod_change,
+    rollout_change,
+    route_change,
+)
 from otel_control_gym.projections.fold import RunState
+from otel_control_gym.projections.polls import Told
 
 __all__ = ("Happening", "happenings")
+
+RowT = TypeVar("RowT", PodTransition, RolloutStatus, AutoscalerStatus, RouteStatus)
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,9 +62,8 @@ def happenings(state: RunState, start: int, end: int, *, truth: bool) -> list[Ha
     found = list(
         chain(
             (_kubernetes(row, causes) for row in state.kubernetes_events.between(start, end)),
-            (_pod(row, causes) for row in state.pods.between(start, end)),
-            (_rollout(row, causes) for row in state.rollouts.between(start, end)),
-            (_finding(row) for row in state.findings.between(start, end)),
+            _objects(state, (start, end), causes),
+            (_finding(told) for told in state.findings.between(start, end)),
             _workload(state, start, end),
             _run(state, start, end),
         )
@@ -55,6 +72,7 @@ def happenings(state: RunState, start: int, end: int, *, truth: bool) -> list[Ha
         causes = Causes(state.owners, (*state.lives.all(), *state.truth.lives.all()))
         hidden = state.truth.kubernetes_events.between(start, end)
         found += [msgspec.structs.replace(_kubernetes(row, causes), visibility="truth") for row in hidden]
+        found += [row for row in _script(state) if start <= row.time < end]
     return sorted(found, key=_order)
 
 
@@ -75,61 +93,115 @@ def _kubernetes(row: KubernetesEvent, causes: Causes) -> Happening:
     )
 
 
-def _pod(row: PodTransition, causes: Causes) -> Happening:
-    figures = f"phase={row.phase} ready={str(row.ready).lower()} restarts={row.restart_count}"
-    return Happening(
-        time=row.time,
-        source="pods",
-        type=row.change,
-        reason=row.reason,
-        object=f"Pod/{row.pod}",
-        message=figures + (" terminating" if row.terminating else ""),
-        caused_by_action_id=causes.of(row.uid, row.time),
+def _objects(state: RunState, bounds: tuple[int, int], causes: Causes) -> Iterator[Happening]:
+    """Yield what happened to pods, Deployments and ReplicaSets, autoscalers, and routes."""
+    yield from _changed(state.pods.all(), pod_change, "pods", lambda row: f"Pod/{row.pod}", bounds, causes)
+    yield from _changed(
+        state.rollouts.all(), rollout_change, "rollouts", lambda row: f"{row.kind}/{row.name}", bounds, causes
     )
-
-
-def _rollout(row: RolloutStatus, causes: Causes) -> Happening:
-    return Happening(
-        time=row.time,
-        source="rollouts",
-        type=row.change,
-        object=f"{row.kind}/{row.name}",
-        message=(
-            f"desired={row.replicas_desired} updated={row.replicas_updated} ready={row.replicas_ready} "
-            f"available={row.replicas_available} generation={row.observed_generation}/{row.generation} revision={row.revision}"
-        ),
-        caused_by_action_id=causes.of(row.uid, row.time),
+    yield from _changed(
+        state.autoscalers.all(),
+        autoscaler_change,
+        "autoscalers",
+        lambda row: f"HorizontalPodAutoscaler/{row.name}",
+        bounds,
+        causes,
     )
+    yield from _changed(state.routes.all(), route_change, "routes", lambda row: f"HTTPRoute/{row.name}", bounds, causes)
 
 
-def _finding(row: Finding) -> Happening:
+def _changed(
+    rows: Iterable[RowT],
+    change: Callable[[RowT | None, RowT], Change],
+    source: str,
+    kind: Callable[[RowT], str],
+    bounds: tuple[int, int],
+    causes: Causes,
+) -> Iterator[Happening]:
+    """Yield what happened to the objects of a kind in [start, end), each row told by the one before it."""
+    latest: dict[str, RowT] = {}
+    start, end = bounds
+    for row in rows:
+        if row.time >= end:
+            return
+        if row.time >= start:
+            told = change(latest.get(row.uid), row)
+            yield Happening(
+                time=row.time,
+                source=source,
+                type=told.type,
+                reason=told.reason,
+                object=kind(row),
+                message=told.message,
+                caused_by_action_id=causes.of(row.uid, row.time),
+            )
+        latest[row.uid] = row
+
+
+def _finding(told: Told) -> Happening:
+    """Return what a poll told, at the moment of the poll: when it began, and ended, by Coroot's account is in the text."""
+    row = told.finding
+    until = "" if row.resolved is None else f" until {rfc3339(row.resolved)}"
+    cause = f" cause={row.suggested_cause}" if row.suggested_cause else ""
     return Happening(
-        time=row.time,
+        time=told.time,
         source="findings",
-        type=row.source,
+        type=told.change,
         reason=row.symptom,
-        object=",".join((*row.services, *row.edges)),
-        message=row.text,
+        object=f"{row.source}/{','.join((*row.services, *row.edges))}",
+        message=f"{row.severity}: {row.text} (since {rfc3339(row.time)}{until}, confidence={row.confidence:.2g}{cause})",
     )
 
 
 def _workload(state: RunState, start: int, end: int) -> Iterator[Happening]:
-    """Yield the changes of what the load generator was told; its figures are in control_inputs."""
+    """Yield the changes of what the load generator was told, and of its state; its figures are in control_inputs."""
     rows = state.workload.all()
     for before, after in chain([(None, rows[0])] if rows else [], pairwise(rows)):
-        if start <= after.time < end and (before is None or _told(before) != _told(after)):
-            mix = " ".join(f"{flow}={after.mix[flow]:.4g}" for flow in sorted(after.mix))
-            yield Happening(
-                time=after.time,
-                source="workload",
-                type="first" if before is None else "changed",
-                reason=after.state,
-                message=f"users={after.users_target} spawn_rate_per_s={after.spawn_rate_per_s:g} {mix}".rstrip(),
-            )
+        changed = before is None or (before.state, _told(before)) != (after.state, _told(after))
+        if start <= after.time < end and changed:
+            type_, message = _said(before, after)
+            yield Happening(time=after.time, source="workload", type=type_, reason=after.state, message=message)
 
 
-def _told(row: WorkloadState) -> tuple[int, float, str, tuple[tuple[str, float], ...]]:
-    return (row.users_target, row.spawn_rate_per_s, row.state, tuple(sorted(row.mix.items())))
+def _told(row: WorkloadState) -> tuple[tuple[str, float], ...]:
+    """Return the figures that the load generator was told."""
+    figures: dict[str, float] = {"users": row.users_target, "spawn_rate_per_s": row.spawn_rate_per_s}
+    figures |= {} if row.rate_per_s is None else {"rate_per_s": row.rate_per_s}
+    figures |= {f"mix.{flow}": row.mix[flow] for flow in sorted(row.mix)}
+    return tuple(figures.items())
+
+
+def _said(before: WorkloadState | None, after: WorkloadState) -> tuple[str, str]:
+    """Return what changed, in a word, and the figures that did; all of them the first time."""
+    known = dict(_told(before)) if before is not None else {}
+    now = {name: value for name, value in _told(after) if value != known.get(name)}
+    message = " ".join(
+        f"{name}={value:.4g}" if name not in known else f"{name}={known[name]:.4g}->{value:.4g}"
+        for name, value in now.items()
+    )
+    if before is None:
+        return "first", message
+    if not now:
+        return "state_changed", f"{before.state}->{after.state}"
+    changed = next((name for name in ("users", "rate_per_s") if name in now), "mix")
+    return f"{changed.removesuffix('_per_s')}_changed", message
+
+
+def _script(state: RunState) -> Iterator[Happening]:
+    """Yield the points of the workload's curve, at the moments at which they are due: nobody but the script knows them beforehand."""
+    declared = state.truth.declared
+    control = next((phase.time for phase in state.phases if phase.phase == "control"), None)
+    if declared is None or control is None:
+        return
+    for point in declared.workload.get("curve", ()):
+        told = " ".join(f"{key}={point[key]}" for key in ("users", "rate_per_s") if point.get(key) is not None)
+        yield Happening(
+            time=control + int(point["at_seconds"]) * SECOND,
+            source="workload",
+            type="scheduled",
+            message=told,
+            visibility="truth",
+        )
 
 
 def _run(state: RunState, start: int, end: int) -> Iterator[Happening]:
@@ -146,6 +218,16 @@ def _run(state: RunState, start: int, end: int) -> Iterator[Happening]:
                 reason=gap.source,
                 object=", ".join(gap.services),
                 message=f"{seconds:g} s: {gap.reason}",
+            )
+    for late in state.lateness.left_out:
+        if start <= late.time < end:
+            yield Happening(
+                time=late.time,
+                source="collectors",
+                type="late",
+                reason=late.source,
+                message=f"of {(late.time - late.end) / 1e9:g} to {(late.time - late.start) / 1e9:g} s before: left out",
+                count=late.count,
             )
     if state.ended is not None and start <= state.ended.time < end:
         kind = type(state.ended).__name__

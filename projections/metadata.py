@@ -20,6 +20,7 @@ from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.lives import Life
 from otel_control_gym.projections.samples import NEVER
 from otel_control_gym.projections.schemas import CONTRACT_VERSION, TABLES
+from otel_control_gym.projections.voids import find_void, missing_share
 
 __all__ = ("METADATA_KEYS", "Identity", "graph_document", "metadata_document")
 
@@ -41,6 +42,7 @@ METADATA_KEYS: tuple[str, ...] = (
     "family_id",
     "git_shas",
     "granularity_config",
+    "granularity_of_run",
     "ground_truth",
     "gym_api_version",
     "hashes",
@@ -68,11 +70,30 @@ METADATA_KEYS: tuple[str, ...] = (
     "stratum",
     "streams",
     "versions",
+    "void_reason",
     "void_rule",
     "wall_time",
     "workload_profile",
+    "workload_schedule",
 )
 LICENCE = "Apache-2.0"
+_TRUTH_KEYS = (
+    "family_id",
+    "intervention_schedule",
+    "pair_id",
+    "parent_run_id",
+    "retry_of",
+    "scenario_id",
+    "seed",
+    "split_ids",
+    "stratum",
+    "workload_schedule",
+    "effective_configuration.scenario",
+    "effective_configuration.seed",
+    "effective_configuration.twin",
+    "effective_configuration.workload",
+)
+_IMAGE = "image "  #: before the name of a service, in what a stand tells of itself
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +104,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     archive_sha256: str = ""  #: of `event_log.zst`, empty without one
 
 
-def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) -> dict[str, Any]:
-    """Return the metadata of a run whose feature tables have buckets of `bucket_seconds`."""
-    settings, environment = state.settings, state.environment
+#: Which tables hold the spans of a run's log; the others are empty.
+_TRACE_TABLES = {
+    "raw": ["spans"],
+    "aggregated": ["trace_summaries"],
+    "both": ["spans", "trace_summaries"],
+}
+
+
+def metadata_document(state: RunState, identity: Identity) -> dict[str, Any]:
+    """Return the metadata of a run whose tables have the state's granularity, which may be another than the run's own."""
+    settings, environment = state.declaration.settings, state.environment
     truth = state.truth.declared
     stand = dict(environment.stand) if environment is not None else {}
     scenario: Mapping[str, Any] = truth.scenario if truth is not None else {}
@@ -97,7 +126,6 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "seed": truth.seed if truth is not None else None,
     }
     distortion = settings.telemetry.distortion
-    granularity = msgspec.structs.replace(settings.granularity, observation_bucket_seconds=bucket_seconds)
     document: dict[str, Any] = {
         "contract_version": CONTRACT_VERSION,
         "run_id": identity.run_id,
@@ -108,7 +136,9 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "stand": settings.stand,
         "service_config": settings.services.name,
         "workload_profile": workload.get("name", ""),
-        "granularity_config": msgspec.to_builtins(granularity),
+        "workload_schedule": _workload_schedule(workload),
+        "granularity_config": msgspec.to_builtins(state.settings.granularity),
+        "granularity_of_run": msgspec.to_builtins(settings.granularity),
         "effective_configuration": configuration,
         "hashes": {
             "event_log": identity.archive_sha256,
@@ -122,7 +152,6 @@ def metadata_document(state: RunState, identity: Identity, bucket_seconds: int) 
         "clean": state.clean,
         "ground_truth": _ground_truth(),
         "columns": {table.name: {column.name: column.rule for column in table.columns} for table in TABLES},
-        "data_licence": LICENCE,
     }
     document |= _end(state)
     document |= _policy(state, scenario)
@@ -144,9 +173,16 @@ def graph_document(state: RunState) -> dict[str, Any]:
 
 
 def _end(state: RunState) -> dict[str, Any]:
+    """A run that was sick before anything was done to it is void, however it ended."""
     status: Literal["completed", "aborted"] = "completed" if isinstance(state.ended, RunEnded) else "aborted"
     reason = "the log has no end" if state.ended is None else state.ended.reason
-    return {"status": status, "done_reason": reason, "void_rule": None}
+    void = find_void(state)
+    return {
+        "status": status if void is None else "void",
+        "done_reason": reason,
+        "void_rule": None if void is None else void.rule_id,
+        "void_reason": None if void is None else void.reason,
+    }
 
 
 def _policy(state: RunState, scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,6 +220,12 @@ def _scheduled(state: RunState, life: Life) -> dict[str, Any]:
     }
 
 
+def _workload_schedule(workload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what load the script asks for, and when, in seconds of control time; what a policy asked for is in the action schedule."""
+    names = ("arrivals", "users", "spawn_rate_per_s", "rate_per_s", "mix", "interpolation")
+    return {name: workload[name] for name in names if name in workload} | {"points": list(workload.get("curve", ()))}
+
+
 def _surroundings(state: RunState, stand: Mapping[str, str]) -> dict[str, Any]:
     environment, services = state.environment, state.settings.services
     versions = dict(environment.versions) if environment is not None else {}
@@ -194,50 +236,60 @@ def _surroundings(state: RunState, stand: Mapping[str, str]) -> dict[str, Any]:
         "git_shas": dict(sorted(environment.git_shas.items())) if environment is not None else {},
         "kubernetes_version": _first(stand, "kubernetes_version", "kubernetes"),
         "collector_config_hash": _first(stand, "collector_config_hash", "collector_config"),
-        "image_digests": {name: stand[name] for name in sorted(stand) if "image" in name},
+        "image_digests": {name.removeprefix(_IMAGE): stand[name] for name in sorted(stand) if name.startswith(_IMAGE)},
         "cpu_family": environment.host.get("machine", "") if environment is not None else "",
-        "versions": versions | {f"stand:{name}": stand[name] for name in sorted(stand)},
+        "versions": versions | {f"stand:{name}": stand[name] for name in sorted(stand) if not name.startswith(_IMAGE)},
         "host": dict(environment.host) if environment is not None else {},
         "wall_time": environment.wall_time if environment is not None else None,
     }
 
 
 def _family(state: RunState, scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """A run that isn't a branch, a pair's half or a retry is the head of its own family: its script and its seed."""
-    truth = state.truth.declared
+    """A run that nobody gave a place among others is the head of its own family: its script and its seed."""
+    truth, identity = state.truth.declared, state.truth.identity
     seed = truth.seed if truth is not None else None
+    own_family = hashlib.sha256(msgspec.json.encode([dict(scenario), seed], order="sorted")).hexdigest()[:16]
     return {
         "campaign_id": state.settings.campaign,
-        "scenario_id": scenario.get("name", ""),
-        "stratum": None,
-        "family_id": hashlib.sha256(msgspec.json.encode([dict(scenario), seed], order="sorted")).hexdigest()[:16],
-        "parent_run_id": None,
-        "branch_step": None,
-        "randomness": "same",
-        "pair_id": None,
-        "retry_of": None,
-        "split_ids": [],
+        "scenario_id": identity.scenario_id or scenario.get("name", ""),
+        "stratum": identity.stratum,
+        "family_id": identity.family_id or own_family,
+        "parent_run_id": identity.parent_run_id,
+        "branch_step": identity.branch_step,
+        "randomness": identity.randomness or "same",
+        "pair_id": identity.pair_id,
+        "retry_of": identity.retry_of,
+        "split_ids": dict(identity.split_ids),
+        "data_licence": identity.data_licence or LICENCE,
     }
 
 
 def _streams(state: RunState) -> dict[str, Any]:
-    """Which telemetry came, how much of it, and what is known to be missing."""
+    """Return which telemetry came, how much of it, and which share of the time isn't known to be missing."""
     rows = {
         "metrics": state.samples.count,
         "spans": len(state.spans.all()),
         "logs": len(state.logs.all()),
-        "kubernetes": len(state.kubernetes_events.all()) + len(state.pods.all()) + len(state.rollouts.all()),
-        "findings": len(state.findings.all()),
+        "kubernetes": sum(
+            len(rows.all())
+            for rows in (state.kubernetes_events, state.pods, state.rollouts, state.autoscalers, state.routes)
+        ),
+        "findings": len(state.findings.told()),
         "workload": len(state.workload.all()),
     }
-    whole = max(1, state.known_until - state.origin)
-    whole_gaps = [gap for gap in state.gaps if not gap.services]  # of single services the tables tell
-    missing = {source: _length([(gap.start, gap.end) for gap in whole_gaps if gap.source == source]) for source in rows}
-    found: dict[str, Any] = {
-        source: {"rows": rows[source], "coverage": max(0.0, 1.0 - missing[source] / whole)} for source in rows
+    streams: dict[str, Any] = {
+        source: {
+            "present": rows[source] > 0 or (source == "findings" and state.findings.polled),
+            "rows": rows[source],
+            "coverage": 1.0 - missing_share(state, source, state.origin, state.known_until),
+            "late": sum(each.count for each in state.lateness.left_out if each.source == source),
+        }
+        for source in rows
     }
-    found["metrics"]["phase_s"] = _phases(state)
-    return found | {"log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}}
+    telemetry = state.settings.telemetry
+    streams["spans"] |= {"tables": _TRACE_TABLES[telemetry.traces], "sampling_ratio": telemetry.span_sampling_ratio}
+    streams["metrics"]["phase_s"] = _phases(state)
+    return streams | {"log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}}
 
 
 def _phases(state: RunState) -> dict[str, float]:
@@ -256,23 +308,19 @@ def _phases(state: RunState) -> dict[str, float]:
     return found
 
 
-def _length(intervals: list[tuple[int, int]]) -> int:
-    """Return how long the union of intervals is."""
-    total, reached = 0, -(1 << 62)
-    for start, end in sorted(intervals):
-        total += max(0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
-
-
-def _ground_truth() -> dict[str, dict[str, list[str]]]:
-    found: dict[str, dict[str, list[str]]] = {}
+def _ground_truth() -> dict[str, Any]:
+    """Return what is truth, weak or derived: columns by table; and where the word is on each row; and which keys of this document."""
+    found: dict[str, Any] = {}
     for standing in ("truth", "weak", "derived"):
         tables = {
             table.name: [column.name for column in table.columns if column.standing == standing] for table in TABLES
         }
         found[standing] = {name: columns for name, columns in tables.items() if columns}
-    return found
+    by_row = [table.file for table in TABLES if any(column.name == "visibility" for column in table.columns)]
+    return found | {
+        "rows_by_visibility": sorted([*by_row, "k8s_events.jsonl.zst", "logs.jsonl.zst"]),
+        "metadata": list(_TRUTH_KEYS),
+    }
 
 
 def _digest(record: msgspec.Struct) -> str:

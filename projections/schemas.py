@@ -106,6 +106,11 @@ _UNREAD = "null where the source wasn't read at either edge of the bucket"
 _GROWTH = f"growth of cumulative counters between the bucket's edges, summed over series; {_UNREAD}"
 _RATE = f"growth / time between the samples used; {_UNREAD}"
 _GAUGE = "last value in the bucket, summed over pods; null without a sample within the source's resolution"
+_RECORDS = (
+    "each record whose own time is in the bucket, however late it came, counts 1 / its sampling probability; null where the stream has a "
+    "gap, or the service sends none"
+)
+_POLLED = "as the newest poll at or before the bucket's end told it; null before the first, after a failed one, and 120 s after the newest"
 _QUANTILE = "linear within the buckets of the histogram's growth; null below 20 observations"
 
 _TRAFFIC = (
@@ -137,8 +142,8 @@ _COVERAGE = Column(
     "coverage",
     "number",
     "1",
-    "share of the expected readings that arrived",
-    "arrived / expected, at each source's own resolution, over the sources that cover the row",
+    "share of the expected readings of metrics that arrived",
+    "arrived / expected, at each source's own resolution, over the metrics that cover the row; of logs and findings, null tells it",
 )
 
 NODE_FEATURES = TableSchema(
@@ -166,6 +171,18 @@ NODE_FEATURES = TableSchema(
         Column("replicas_desired", "number", "1", "replicas asked for", _GAUGE),
         Column("cpu_limit_cores", "number", "cores", "CPU limit, all pods", _GAUGE),
         Column("memory_limit_bytes", "number", "bytes", "memory limit, all pods", _GAUGE),
+        Column("log_count", "number", "1", "log records", _RECORDS),
+        Column("log_warning_count", "number", "1", "log records that are warnings", _RECORDS),
+        Column("log_error_count", "number", "1", "log records that are errors or worse", _RECORDS),
+        Column("findings_open", "number", "1", "findings of Coroot that name the service", _POLLED, "weak"),
+        Column(
+            "finding_severity",
+            "number",
+            "1",
+            "the worst of them: 0 none (or information only), 1 warning, 2 critical",
+            _POLLED,
+            "weak",
+        ),
         _COVERAGE,
     ),
     ("time", "service"),
@@ -321,11 +338,23 @@ EVENTS = TableSchema(
             "source",
             "id",
             "",
-            "kubernetes, pods, rollouts, findings, workload, run, collectors",
+            "kubernetes, pods, rollouts, autoscalers, routes, findings, workload, run, collectors",
             "the event's kind",
             "logged",
         ),
-        Column("type", "id", "", "kind of event within its source", "see `source`", "logged"),
+        Column(
+            "type",
+            "id",
+            "",
+            "what happened. kubernetes: Normal, Warning; pods: found, created, scheduled, waiting, started, ready, unready, killed, "
+            "restarted, backing_off, terminating, ended, changed, deleted; rollouts: found, created, scaled, new_revision, respecified, "
+            "progressing, degraded, stalled, complete, deleted; autoscalers: found, created, respecified, decided, followed, active, "
+            "inactive, deleted; routes: created, found, shifted, deleted; findings: opened, changed, resolved; workload: first, "
+            "users_changed, rate_changed, mix_changed, state_changed, scheduled (a point of its curve: truth); run: phase, ended, aborted; "
+            "collectors: gap",
+            "of two states of an object, one after the other, the weightiest change",
+            "derived",
+        ),
         Column("reason", "id", "", "reason in the source's words", "empty where it gives none", "logged"),
         Column("object", "text", "", "what it is about, `Kind/name`", "empty for the run itself", "logged"),
         Column("message", "text", "", "text of the source, or its figures", "as the source gave it", "logged"),
@@ -340,7 +369,11 @@ EVENTS = TableSchema(
             "derived",
         ),
     ),
-    ("time", "source", "type", "object", "reason", "message"),
+    (
+        "time",
+        "source",
+        "object",
+    ),  # of one object at one moment in the order in which it happened: Kubernetes' stamps have a second
     unique=False,
 )
 
@@ -442,7 +475,7 @@ REWARDS = TableSchema(
 
 SPANS = TableSchema(
     "spans.parquet",
-    "a sampled span; an example, not a count",
+    "a sampled span; an example, not a count; none if the run's `traces` is aggregated",
     (
         Column("time", "time", "UTC", "end of the span", "spans count by their end", "key"),
         _RUN,
@@ -476,14 +509,23 @@ CONTROL_INPUTS = TableSchema(
     (
         _TIME,
         _RUN,
-        Column("target", "id", "", "service, flow, or empty for the workload", "see `name`", "key"),
+        Column(
+            "target",
+            "id",
+            "",
+            "service, `service/deployment` (a second version of it), flow, flag, or empty for the workload",
+            "see `name`",
+            "key",
+        ),
         Column(
             "name",
             "id",
             "",
-            "offered_rate, served_rate, users_target, users_active, mix_share, replicas, cpu_request, cpu_limit, memory_request, "
-            "memory_limit",
-            "per pod where Kubernetes means it per pod",
+            "of the workload: offered_rate (of a closed loop it follows the answers, too), served_rate, failed_rate, users_target, "
+            "users_active, rate_target (open arrivals); of a flow: mix_share; of a service: replicas, cpu_request, cpu_limit, "
+            "memory_request, memory_limit (per pod), revision, autoscaler_min, autoscaler_max, autoscaler_cpu_target (of the request), "
+            "autoscaler_wanted; of a version: traffic_share (where the traffic is split); of a flag that the run sets: flag",
+            "no row where the source wasn't read, or there is no such thing",
             "key",
         ),
         Column(
@@ -491,7 +533,7 @@ CONTROL_INPUTS = TableSchema(
             "number",
             "in `unit`",
             "the input",
-            "last reading in the bucket; rates: growth / time between readings",
+            "last reading in the bucket, rates: growth / time between readings; else as it was just before the bucket's end",
         ),
         Column("unit", "id", "", "unit of the value", "by name", "logged"),
         Column(
@@ -512,10 +554,34 @@ WEAK_LABELS = TableSchema(
     "what Coroot suspected of a service in a bucket",
     (
         *_bucket_keys(_SERVICE),
-        Column("findings", "count", "1", "findings in force that name the service", "no row without any", "weak"),
+        Column(
+            "findings",
+            "count",
+            "1",
+            "findings that name the service and were in force in the bucket",
+            "by Coroot's own times, also those told later: a label, never an input; no row without any",
+            "weak",
+        ),
         Column("severity", "id", "", "highest severity among them", "critical over warning over the rest", "weak"),
         Column("symptoms", "texts", "", "their symptom classes", "sorted, each once", "weak"),
-        Column("confidence", "number", "1", "highest confidence among them", "as Coroot gave it", "weak"),
+        Column(
+            "confidence",
+            "number",
+            "1",
+            "highest confidence among them",
+            "of an incident: burn rate / threshold / 4, at most 1; else by severity",
+            "weak",
+        ),
+        Column("sources", "texts", "", "what they are", "incident, alert, check, edge; sorted, each once", "weak"),
+        Column(
+            "suggested_causes",
+            "texts",
+            "",
+            "services (or Coroot's own words) that they suggest as the cause",
+            "sorted, each once; empty where none suggests any",
+            "weak",
+        ),
+        Column("edges", "texts", "", "edges that they name, `source->target`", "sorted, each once", "weak"),
     ),
     ("time", "service"),
 )
@@ -528,11 +594,104 @@ ERROR_SUMMARIES = TableSchema(
         _RUN,
         _SERVICE,
         Column("operation", "id", "", "operation of the spans; `log` for log records", "as sent", "key"),
-        Column("status", "id", "", "error, or the severity of log records", "as sent", "key"),
-        Column("top_message", "text", "", "most frequent message", "the first in order among equals", "logged"),
-        Column("count", "count", "1", "sampled spans or log records", "not weighted by the sampling probability"),
+        Column(
+            "peer",
+            "id",
+            "",
+            "service that was called: the row tells of the edge to it",
+            "peer of client spans; empty for what the service did itself",
+            "key",
+        ),
+        Column(
+            "status",
+            "id",
+            "",
+            "`grpc N`, `http N`, or error; the severity of log records",
+            "the protocol's code, where the span has one; warnings and worse",
+            "key",
+        ),
+        Column(
+            "top_message",
+            "text",
+            "",
+            "most frequent message",
+            "of spans exception.message, status text, or error.type; of records the first line; the first in order among equals",
+            "logged",
+        ),
+        Column(
+            "trace_id", "text", "", "an example", "trace of the first that has the message; empty without one", "logged"
+        ),
+        Column("count", "count", "1", "sampled spans or log records", "as they lie in the files"),
+        Column(
+            "weighted_count",
+            "number",
+            "1",
+            "estimate of how many there were",
+            "sum of 1 / sampling probability",
+        ),
     ),
-    ("time", "service", "operation", "status"),
+    ("time", "service", "operation", "peer", "status"),
+)
+
+_WINDOW_OF = "aligned to the run's start; from the run's start to its end"
+_WEIGHTED = "sum of 1 / sampling probability"
+_FEW = "duration at which the weight of faster spans reaches the share; null below {} sampled spans"
+TRACE_SUMMARIES = TableSchema(
+    "trace_summaries.parquet",
+    "the public spans of an operation, by who called it, that ended in a trace window; none if the run's `traces` is raw",
+    (
+        Column("time", "time", "UTC", "start of the trace window", _WINDOW_OF, "key"),
+        _RUN,
+        Column("service", "id", "", "service that sent the spans", "as sent", "key"),
+        Column("operation", "id", "", "span name", "as sent", "key"),
+        Column(
+            "parent_service",
+            "id",
+            "",
+            "service of the parent span",
+            "empty: a root; null: the parent isn't among the sampled spans of the window",
+        ),
+        Column("kind", "id", "", "server, client, internal, producer, consumer", "as sent", "key"),
+        Column("protocol", "id", "", "http, grpc, sql, resp, kafka", "from the attributes", "key"),
+        Column("count", "number", "1", "estimate of how many spans there were", _WEIGHTED),
+        Column("error_count", "number", "1", "estimate of how many of them failed", _WEIGHTED),
+        Column("sampled_count", "count", "1", "sampled spans behind the estimates", "not weighted"),
+        Column("latency_mean_ms", "number", "ms", "mean duration", "weighted by 1 / sampling probability"),
+        Column("latency_p50_ms", "number", "ms", "median duration", _FEW.format(2)),
+        Column("latency_p95_ms", "number", "ms", "95th percentile of the duration", _FEW.format(20)),
+        Column("latency_p99_ms", "number", "ms", "99th percentile of the duration", _FEW.format(100)),
+        Column("slow_trace_id", "text", "", "trace of the longest span", "32 hex digits", "logged"),
+        Column("failed_trace_id", "text", "", "trace of the first failed span", "null without", "logged"),
+    ),
+    ("time", "service", "operation", "parent_service", "kind", "protocol"),
+)
+
+LOG_PATTERNS = TableSchema(
+    "log_patterns.parquet",
+    "the public log records of a service, severity and template in a log window",
+    (
+        Column("time", "time", "UTC", "start of the log window", _WINDOW_OF, "key"),
+        _RUN,
+        Column("service", "id", "", "service that sent the records", "as sent", "key"),
+        Column(
+            "severity", "id", "", "TRACE, DEBUG, INFO, WARN, ERROR, FATAL, UNSPECIFIED", "by severity number", "key"
+        ),
+        Column(
+            "pattern_id", "id", "", "the template's, 16 hex digits", "hash of the template, the same in all runs", "key"
+        ),
+        Column(
+            "template",
+            "text",
+            "",
+            "what the records have in common",
+            "first lines; ids, addresses, numbers masked; words that differ are <*>, as Drain finds in the service's texts of the window",
+            "derived",
+        ),
+        Column("count", "number", "1", "estimate of how many records there were", _WEIGHTED),
+        Column("sampled_count", "count", "1", "records behind the estimate", "not weighted"),
+        Column("example", "text", "", "first of the records", "at most 1000 characters", "logged"),
+    ),
+    ("time", "service", "severity", "pattern_id"),
 )
 
 CERTIFICATES = TableSchema(
@@ -571,6 +730,8 @@ TABLES: tuple[TableSchema, ...] = (
     CONTROL_INPUTS,
     WEAK_LABELS,
     ERROR_SUMMARIES,
+    TRACE_SUMMARIES,
+    LOG_PATTERNS,
     CERTIFICATES,
 )
 JSON_FILES: dict[str, str] = {

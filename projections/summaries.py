@@ -1,132 +1,111 @@
-"""Spans and log records ➜ a few rows per window.
+"""Failed spans and failing log records ➜ a few rows per window.
 
-In: a state and a range of windows aligned to the run's start. Out: `TraceSummary` per service, operation and kind; `LogPattern` per
-service and severity (records are counted together whatever their text; the example is the first of the commonest texts); and
-`ErrorSummary` per service, operation and status. Spans are samples: `weighted_count` divides each by its sampling probability.
+In: spans, log records and the length of windows aligned to the run's start. Out: `ErrorSummary` per service, operation, peer and status. A
+failed client span names the peer that it called: those rows are the errors of an edge.
+
+Spans and records are samples, and failures are kept preferably: `count` is what lies in the files, `weighted_count` estimates how many
+there were (each counts 1 / its sampling probability).
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TypeAlias
 
 import msgspec
 
 from otel_control_gym.engine.events import LogRow, Span
+from otel_control_gym.projections.log_counts import severity_class
 
-__all__ = ("ErrorSummary", "LogPattern", "TraceSummary", "error_summaries", "log_patterns", "trace_summaries")
+__all__ = ("ErrorSummary", "error_summaries")
 
-KeyT = TypeVar("KeyT", bound=tuple[object, ...])
-_FAILING = frozenset({"WARN", "ERROR", "FATAL"})
-
-
-class TraceSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The sampled spans of an operation that ended in a window."""
-
-    time: int  #: start of the window
-    service: str
-    operation: str
-    kind: str
-    count: int
-    weighted_count: float  #: estimate of how many there were
-    error_count: int
-    duration_mean_ms: float
-
-
-class LogPattern(msgspec.Struct, frozen=True, kw_only=True):
-    """The log records of a service and severity in a window."""
-
-    time: int  #: start of the window
-    service: str
-    severity: str
-    count: int
-    example: str
+_Key: TypeAlias = tuple[str, str, str, str]  #: service, operation, peer, status
+_STATUSES = (  #: attributes that hold the status of a protocol, in old and new conventions, and the protocol
+    ("rpc.grpc.status_code", "grpc"),
+    ("rpc.response.status_code", "grpc"),
+    ("http.response.status_code", "http"),
+    ("http.status_code", "http"),
+)
+_MESSAGES = (
+    "exception.message",
+    "otel.status_description",
+    "error.message",
+    "error.type",
+)  #: the first that a span has
 
 
 class ErrorSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A failing operation, or a severity of log records, of a service in a window."""
+    """A failing operation, or a severity of failing log records, of a service in a window."""
 
     time: int  #: start of the window
     service: str
     operation: str
+    peer: str  #: service that was called; empty for what it did itself
     status: str
-    top_message: str
+    top_message: str  #: the most frequent, the first in order among equals
+    trace_id: str  #: of the first that has it; empty without one
     count: int
+    weighted_count: float
 
 
-def trace_summaries(spans: Iterable[Span], origin: int, length: int) -> tuple[TraceSummary, ...]:
-    """Return one row per (window of `length` ns, service, operation, kind), sorted."""
-    groups: defaultdict[tuple[int, str, str, str], list[Span]] = defaultdict(list)
-    for span in spans:
-        groups[_window(span.time, origin, length), span.service, span.operation, span.kind].append(span)
-    return tuple(
-        TraceSummary(
-            time=time,
-            service=service,
-            operation=operation,
-            kind=kind,
-            count=len(group),
-            weighted_count=sum(1 / span.sampling_probability for span in group),
-            error_count=sum(span.status == "error" for span in group),
-            duration_mean_ms=sum(span.duration_ns for span in group) / len(group) / 1e6,
-        )
-        for (time, service, operation, kind), group in sorted(groups.items(), key=_key)
-    )
-
-
-def log_patterns(rows: Iterable[LogRow], origin: int, length: int) -> tuple[LogPattern, ...]:
-    """Return one row per (window of `length` ns, service, severity), sorted."""
-    groups: defaultdict[tuple[int, str, str], list[str]] = defaultdict(list)
-    for row in rows:
-        groups[_window(row.time, origin, length), row.service, row.severity].append(row.body)
-    return tuple(
-        LogPattern(time=time, service=service, severity=severity, count=len(texts), example=_commonest(texts))
-        for (time, service, severity), texts in sorted(groups.items(), key=_key)
-    )
+class _Failure(msgspec.Struct, frozen=True):
+    key: _Key
+    time: int
+    message: str
+    trace_id: str
+    probability: float
 
 
 def error_summaries(
     spans: Iterable[Span], rows: Iterable[LogRow], origin: int, length: int
 ) -> tuple[ErrorSummary, ...]:
-    """Return one row per (window of `length` ns, service, operation, status) of failed spans and of warnings and errors, sorted."""
-    groups: defaultdict[tuple[int, str, str, str], list[str]] = defaultdict(list)
-    for time, service, operation, status, message in (*_failed_spans(spans), *_failing_logs(rows)):
-        groups[_window(time, origin, length), service, operation, status].append(message)
-    return tuple(
-        ErrorSummary(
-            time=time,
-            service=service,
-            operation=operation,
-            status=status,
-            top_message=_commonest(messages),
-            count=len(messages),
-        )
-        for (time, service, operation, status), messages in sorted(groups.items(), key=_key)
+    """Return one row per (window of `length` ns, service, operation, peer, status), sorted.
+
+    Rows are made of failed spans, and of log records that are warnings or worse; both come in the order of their times.
+    """
+    groups: defaultdict[tuple[int, _Key], list[_Failure]] = defaultdict(list)
+    for failure in (*_failed_spans(spans), *_failing_records(rows)):
+        groups[origin + (failure.time - origin) // length * length, failure.key].append(failure)
+    return tuple(_summary(time, groups[time, key]) for time, key in sorted(groups))
+
+
+def _summary(time: int, failures: list[_Failure]) -> ErrorSummary:
+    service, operation, peer, status = failures[0].key
+    counts = Counter(failure.message for failure in failures)
+    top = min(counts, key=lambda message: (-counts[message], message))
+    return ErrorSummary(
+        time=time,
+        service=service,
+        operation=operation,
+        peer=peer,
+        status=status,
+        top_message=top,
+        trace_id=next((failure.trace_id for failure in failures if failure.message == top and failure.trace_id), ""),
+        count=len(failures),
+        weighted_count=sum(1 / failure.probability for failure in failures),
     )
 
 
-def _failed_spans(spans: Iterable[Span]) -> Iterator[tuple[int, str, str, str, str]]:
+def _failed_spans(spans: Iterable[Span]) -> Iterator[_Failure]:
     for span in spans:
         if span.status == "error":
-            message = span.attributes.get("exception.message") or span.attributes.get("error.type", "")
-            yield span.time, span.service, span.operation, "error", message
+            message = next((span.attributes[name] for name in _MESSAGES if span.attributes.get(name)), "")
+            key = (span.service, span.operation, span.peer, _status(span))
+            yield _Failure(key, span.time, message, span.trace_id, span.sampling_probability)
 
 
-def _failing_logs(rows: Iterable[LogRow]) -> Iterator[tuple[int, str, str, str, str]]:
+def _status(span: Span) -> str:
+    """Return the status of the span's protocol, e.g. `grpc 14`, or `error` where it tells none that failed."""
+    for name, protocol in _STATUSES:
+        code = span.attributes.get(name, "")
+        if code not in ("", "0", "OK"):
+            return f"{protocol} {code}"
+    return "error"
+
+
+def _failing_records(rows: Iterable[LogRow]) -> Iterator[_Failure]:
     for row in rows:
-        if row.severity.upper() in _FAILING:
-            yield row.time, row.service, "log", row.severity, row.body
-
-
-def _window(time: int, origin: int, length: int) -> int:
-    return origin + (time - origin) // length * length
-
-
-def _key(item: tuple[KeyT, object]) -> KeyT:
-    return item[0]
-
-
-def _commonest(texts: list[str]) -> str:
-    counts = Counter(texts)
-    return min(counts, key=lambda text: (-counts[text], text))
+        if severity_class(row.severity) != "other":
+            key = (row.service, "log", "", row.severity)
+            yield _Failure(key, row.time, row.body.partition("\n")[0], row.trace_id, row.sampling_probability)

@@ -1,7 +1,10 @@
 """Coroot's findings ➜ `weak_labels.parquet` and `coroot_findings.json`.
 
-In: findings, each with the moment it was seen and perhaps resolved. Out: a row per bucket and service that a finding in force names; and
-the findings themselves. A finding is a suspicion: it may be late, wrong, or missing, and no label is made of it.
+In: findings, each with the moment it began and perhaps ended, by Coroot's account. Out: a row per bucket and service that a finding in
+force names; and the findings themselves. A finding is a suspicion: it may be late, wrong, or missing, and no label is made of it.
+
+Here a bucket shows what was found about it, also what was found later: that is what a label is for. What was known at its end is in
+`node_features` (`projections.polls`).
 """
 
 from __future__ import annotations
@@ -41,6 +44,9 @@ def weak_label_rows(state: RunState, buckets: Buckets) -> list[Row]:
                         "severity": min((row.severity for row in named), key=_rank),
                         "symptoms": sorted({row.symptom for row in named}),
                         "confidence": max(row.confidence for row in named),
+                        "sources": sorted({row.source for row in named}),
+                        "suggested_causes": sorted({row.suggested_cause for row in named if row.suggested_cause}),
+                        "edges": sorted({edge for row in named for edge in row.edges}),
                     }
                 )
     return rows
@@ -69,9 +75,10 @@ def finding_records(state: RunState) -> list[Row]:
 def _latest(state: RunState) -> list[Finding]:
     """Return each finding as it was last seen, from when it was first seen; one that changed has the same key again."""
     found: dict[str, Finding] = {}
-    for row in state.findings.all():
+    for told in state.findings.told():
+        row = told.finding
         first = found.get(row.key, row)
-        found[row.key] = msgspec.structs.replace(row, time=first.time)
+        found[row.key] = msgspec.structs.replace(row, time=min(first.time, row.time))
     return sorted(found.values(), key=lambda row: (row.time, row.key))
 
 

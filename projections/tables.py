@@ -2,7 +2,11 @@
 
 In: a state and the run's id. Out: one table per file of `schemas.TABLES`, sorted, with unit, description, rule and standing in every
 field's metadata. What is computed here is only the layout; numbers come from `features`, `rewards`, `happenings` and `summaries`.
-Next: `projections.dataset` writes the files.
+
+There are two kinds. The rows of `BUCKET_TABLES` belong to buckets, and those of a stretch of buckets can be made as soon as nothing
+changes in it any more; so they are made while the log is folded, and the samples before them are let go. The rows of
+`MOMENT_TABLES` are made when the log is folded.
+Next: `projections.table_files` writes a table, `projections.dataset` all of them.
 """
 
 from __future__ import annotations
@@ -11,9 +15,11 @@ import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec.structs import replace
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.projections import schemas
@@ -28,7 +34,15 @@ from otel_control_gym.projections.schemas import Column, ColumnType, TableSchema
 from otel_control_gym.projections.summaries import error_summaries
 from otel_control_gym.projections.suspicions import weak_label_rows
 
-__all__ = ("arrow_schema", "make_tables")
+__all__ = (
+    "BUCKET_TABLES",
+    "MOMENT_TABLES",
+    "BucketTable",
+    "arrow_schema",
+    "encoded",
+    "make_tables",
+    "plain_table",
+)
 
 _ARROW: dict[ColumnType, pa.DataType] = {
     "time": pa.timestamp("us", tz="UTC"),
@@ -43,6 +57,7 @@ _ARROW: dict[ColumnType, pa.DataType] = {
     "counts_by_name": pa.map_(pa.string(), pa.int64()),
 }
 Rows = Sequence[Mapping[str, Any]]
+Content = Rows | dict[str, Any]
 _EVER = 1 << 62  #: [ns] after every moment of a run
 
 
@@ -67,29 +82,20 @@ def arrow_schema(table: TableSchema) -> pa.Schema:
 
 
 def make_tables(state: RunState, run_id: str, bucket_seconds: int) -> dict[str, pa.Table]:
-    """Return the tables by file name.
+    """Return the tables of a state that holds its whole run, by file name.
 
     Raises: ConfigurationError: the bucket is finer than the scrape interval, or no multiple of it.
     """
-    buckets = state.buckets(bucket_seconds)
-    makers: dict[TableSchema, Callable[[], Rows | dict[str, Any]]] = {
-        schemas.NODE_FEATURES: lambda: _nodes(state, buckets),
-        schemas.EDGE_FEATURES: lambda: _edges(state, buckets),
-        schemas.ACTIONS: lambda: action_rows(state),
-        schemas.EVENTS: lambda: _events(state),
-        schemas.LABELS: lambda: label_rows(state),
-        schemas.REWARDS: lambda: _rewards(state),
-        schemas.SPANS: lambda: _spans(state),
-        schemas.CONTROL_INPUTS: lambda: control_input_rows(state, buckets),
-        schemas.WEAK_LABELS: lambda: weak_label_rows(state, buckets),
-        schemas.ERROR_SUMMARIES: lambda: _errors(state),
-        schemas.CERTIFICATES: list,
-    }
-    return {table.file: _table(table, makers[table](), run_id) for table in schemas.TABLES}
+    view = state.at(replace(state.settings.granularity, observation_bucket_seconds=bucket_seconds))
+    contents: dict[TableSchema, Content] = {
+        table: kind.make(view, view.buckets(getattr(view.settings.granularity, kind.width)))
+        for table, kind in BUCKET_TABLES.items()
+    } | {table: make(view) for table, make in MOMENT_TABLES.items()}
+    return {table.file: encoded(plain_table(table, contents[table], run_id), table) for table in schemas.TABLES}
 
 
-def _table(schema: TableSchema, content: Rows | dict[str, Any], run_id: str) -> pa.Table:
-    """Return rows, or columns that are in order already, as the schema's table."""
+def plain_table(schema: TableSchema, content: Content, run_id: str) -> pa.Table:
+    """Return rows, or columns that are in order already, as a table; ids are plain strings, so that tables can be joined."""
     if not isinstance(content, dict):
         moments = {column.name for column in schema.columns if column.type == "time"}
         rows = sorted(content, key=lambda row: _position(schema, moments, row))
@@ -99,6 +105,17 @@ def _table(schema: TableSchema, content: Rows | dict[str, Any], run_id: str) -> 
     length = len(next(iter(content.values())))
     columns = [
         _column(column, [run_id] * length if column.name == "run_id" else content[column.name])
+        for column in schema.columns
+    ]
+    return pa.Table.from_arrays(columns, names=[column.name for column in schema.columns])
+
+
+def encoded(plain: pa.Table, schema: TableSchema) -> pa.Table:
+    """Return a plain table with the contract's schema: ids with a dictionary of those that occur in it."""
+    columns = [
+        plain.column(column.name).combine_chunks().dictionary_encode().cast(_ARROW["id"])
+        if column.type == "id"
+        else plain.column(column.name)
         for column in schema.columns
     ]
     return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
@@ -117,7 +134,7 @@ def _column(column: Column, values: Any) -> pa.Array:
             return pa.array(values // 1000, pa.int64()).cast(target)
         return pa.array([None if value is None else value // 1000 for value in values], pa.int64()).cast(target)
     if column.type == "id":
-        return pa.array(values, pa.string()).dictionary_encode().cast(target)
+        return pa.array(values, pa.string())
     if isinstance(values, np.ndarray):
         return pa.array(values, target, mask=np.isnan(values))
     return pa.array(values, target)
@@ -181,10 +198,11 @@ def _events(state: RunState) -> Rows:
     ]
 
 
-def _rewards(state: RunState) -> Rows:
+def _rewards(state: RunState, buckets: Buckets) -> Rows:
     decisions = [life.requested for life in state.lives.all() if life.requested.decision_step is not None]
+    begin, end = (int(state.origin + edge * state.samples.interval) for edge in (buckets.edges[0], buckets.edges[-1]))
     rows = []
-    for row in reward_rows(state):
+    for row in reward_rows(state, start=begin, end=end):
         before = [decision.action_id for decision in decisions if decision.time <= row.time]
         rows.append(
             {
@@ -221,6 +239,10 @@ def _spans(state: RunState) -> Rows:
     ]
 
 
+def _weak_labels(state: RunState) -> Rows:
+    return weak_label_rows(state, state.buckets(state.settings.granularity.observation_bucket_seconds))
+
+
 def _errors(state: RunState) -> Rows:
     length = state.settings.granularity.log_pattern_window_seconds * SECOND
     return [
@@ -228,9 +250,52 @@ def _errors(state: RunState) -> Rows:
             "time": row.time,
             "service": row.service,
             "operation": row.operation,
+            "peer": row.peer,
             "status": row.status,
             "top_message": row.top_message,
+            "trace_id": row.trace_id,
             "count": row.count,
+            "weighted_count": row.weighted_count,
         }
         for row in error_summaries(state.spans.all(), state.logs.all(), state.origin, length)
     ]
+
+
+def _traces(state: RunState) -> Rows:
+    length = state.settings.granularity.trace_aggregation_seconds * SECOND
+    found = state.trace_windows.between(state.origin, state.known_until, state.origin, length, cut=False)
+    return [msgspec.structs.asdict(row) for row in found]
+
+
+def _patterns(state: RunState) -> Rows:
+    length = state.settings.granularity.log_pattern_window_seconds * SECOND
+    found = state.log_windows.between(state.origin, state.known_until, state.origin, length, cut=False)
+    return [msgspec.structs.asdict(row) for row in found]
+
+
+class BucketTable(msgspec.Struct, frozen=True):
+    """A table whose rows belong to buckets."""
+
+    width: str  #: which of the granularity's times is the length of its buckets
+    make: Callable[[RunState, Buckets], Content]
+
+
+_OBSERVATION = "observation_bucket_seconds"
+BUCKET_TABLES: Mapping[TableSchema, BucketTable] = {
+    schemas.NODE_FEATURES: BucketTable(_OBSERVATION, _nodes),
+    schemas.EDGE_FEATURES: BucketTable(_OBSERVATION, _edges),
+    schemas.REWARDS: BucketTable("reward_bucket_seconds", _rewards),
+    schemas.CONTROL_INPUTS: BucketTable(_OBSERVATION, control_input_rows),
+}
+MOMENT_TABLES: Mapping[TableSchema, Callable[[RunState], Content]] = {
+    schemas.ACTIONS: action_rows,
+    schemas.EVENTS: _events,
+    schemas.LABELS: label_rows,
+    schemas.SPANS: lambda state: _spans(state) if state.settings.telemetry.traces != "aggregated" else [],
+    schemas.WEAK_LABELS: _weak_labels,
+    schemas.ERROR_SUMMARIES: _errors,
+    schemas.TRACE_SUMMARIES: lambda state: _traces(state) if state.settings.telemetry.traces != "raw" else [],
+    schemas.LOG_PATTERNS: _patterns,
+    schemas.CERTIFICATES: lambda _state: [],
+}
+assert {*BUCKET_TABLES, *MOMENT_TABLES} == {*schemas.TABLES}, "every table of the contract is made, and once"

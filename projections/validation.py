@@ -237,6 +237,8 @@ def _buckets(run: _Run) -> Iterator[Violation]:
         "weak_labels": bucket,
         "rewards": granularity["reward_bucket_seconds"],
         "error_summaries": granularity["log_pattern_window_seconds"],
+        "log_patterns": granularity["log_pattern_window_seconds"],
+        "trace_summaries": granularity["trace_aggregation_seconds"],
     }
     for name, seconds in widths.items():
         if name not in run.tables:

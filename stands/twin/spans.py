@@ -4,8 +4,8 @@ In: the kernel's span records (`state.SPAN`). Out: export requests as the demo's
 
 All that a span says besides ids and times depends on a few things (pod, kind, operation, status, probability, ...), so it is put
 together once per combination and copied. Ids are the kernel's draws: same seed, same ids. Logs are those that a service writes for
-a call of that kind, so they are as sampled as the spans are, and bear their ids. Upstream: `stand` drains the kernel. Downstream: the
-gym's OTLP receiver.
+a call of that kind (`log_messages`), so they are as sampled as the spans are, and bear their ids and their probability. Upstream: `stand`
+drains the kernel. Downstream: the gym's OTLP receiver.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from otel_control_gym.stands.twin.conventions import (
     resource_attributes,
     span_name,
 )
+from otel_control_gym.stands.twin.log_messages import Facts, Message, When, messages
 from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import CLIENT, CONSUMER, INTERNAL, OK, PRODUCER, SERVER
 from otel_control_gym.stands.twin.topology import Table
@@ -47,30 +48,20 @@ _KINDS = {
 _TEMPLATES: Final = 4096  #: kept before all are made anew
 _BATCH: Final = 1000  #: spans of a request, about 250 kB
 
-#: What services of the demo log when they have done what they were asked: (service, operation) -> text.
-_DONE = {
-    ("checkout", "PlaceOrder"): "order placed",
-    ("payment", "Charge"): "Transaction complete.",
-    ("product-catalog", "GetProduct"): "Product Found",
-    ("accounting", "process orders"): "Order details",
-    ("fraud-detection", "process orders"): "Consumed record with orderId",
-}
-#: What checkout logs when one of its calls fails: operation -> (severity, text).
-_ORDER_FAILED = {
-    "GetCart": ("ERROR", "failed to get user cart during checkout"),
-    "GetProduct": ("ERROR", "failed to prepare order: failed to get product"),
-    "Convert": ("ERROR", "failed to prepare order: failed to convert price"),
-    "POST /get-quote": ("ERROR", "failed to prepare order: shipping quote failure"),
-    "Charge": ("ERROR", "failed to charge card"),
-    "POST /ship-order": ("ERROR", "shipping error"),
-    "POST /send_order_confirmation": ("WARN", "failed to send order confirmation"),
-    "publish orders": ("ERROR", "Failed to write message"),
-}
-_SILENT = ("frontend", "load-generator")  #: send no logs of their calls
 _SEVERITIES = {
-    "INFO": SeverityNumber.SEVERITY_NUMBER_INFO,
-    "WARN": SeverityNumber.SEVERITY_NUMBER_WARN,
-    "ERROR": SeverityNumber.SEVERITY_NUMBER_ERROR,
+    "info": SeverityNumber.SEVERITY_NUMBER_INFO,
+    "information": SeverityNumber.SEVERITY_NUMBER_INFO,
+    "warn": SeverityNumber.SEVERITY_NUMBER_WARN,
+    "error": SeverityNumber.SEVERITY_NUMBER_ERROR,
+    "": SeverityNumber.SEVERITY_NUMBER_UNSPECIFIED,
+}
+#: Kind of the span -> when a message is logged if all went well, and if not.
+_OCCASIONS: dict[int, tuple[When, When]] = {
+    SERVER: ("served", "failed"),
+    CONSUMER: ("served", "failed"),
+    CLIENT: ("called", "call failed"),
+    PRODUCER: ("called", "call failed"),
+    INTERNAL: ("task", "task"),
 }
 
 
@@ -86,10 +77,11 @@ class Export(msgspec.Struct, frozen=True):
 
 
 class _Template(msgspec.Struct, frozen=True):
-    """What all spans of a combination have in common."""
+    """What all spans of a combination have in common: the span, and its log records as far as they don't vary."""
 
     span: Span
-    log: LogRecord | None
+    logs: tuple[tuple[LogRecord, Message], ...]
+    operation: str
 
 
 class SpanExporter:
@@ -148,15 +140,20 @@ class SpanExporter:
             span.CopyFrom(template.span)
             span.trace_id, span.span_id, span.parent_span_id = identifiers
             span.start_time_unix_nano, span.end_time_unix_nano = start, end
-            if template.log is not None:
-                log_scope = scopes_of_logs.get(slot)
-                if log_scope is None:
-                    resource_logs = logs.resource_logs.add(resource=self._resource(slot))
-                    log_scope = scopes_of_logs[slot] = resource_logs.scope_logs.add()
+            if not template.logs:
+                continue
+            log_scope = scopes_of_logs.get(slot)
+            if log_scope is None:
+                resource_logs = logs.resource_logs.add(resource=self._resource(slot))
+                log_scope = scopes_of_logs[slot] = resource_logs.scope_logs.add()
+            facts = Facts(identifiers[0], identifiers[1], template.operation, status, start, end)
+            for common, message in template.logs:
                 record = log_scope.log_records.add()
-                record.CopyFrom(template.log)
+                record.CopyFrom(common)
                 record.trace_id, record.span_id = identifiers[:2]
                 record.time_unix_nano = record.observed_time_unix_nano = end
+                if message.varies:
+                    _fill(record, message, facts)
         return traces.SerializeToString(), logs.SerializeToString()
 
     def _resource(self, slot: int) -> Resource:
@@ -171,27 +168,27 @@ class SpanExporter:
         names, config = self._simulation.names, self._simulation.config
         owner = self._simulation.slots[slot]
         attributes: dict[str, Attribute]
-        log = None
         if kind == INTERNAL:
-            name, attributes = span_name(INTERNAL, names.flows[row], None), {}
+            operation = names.flows[row]
+            name, attributes = span_name(INTERNAL, operation, None), {}
         elif kind in (PRODUCER, CONSUMER):
-            target, operation = names.operations[row]
+            _, operation = names.operations[row]
             name = message_span_name(config, kind, owner, operation)
             attributes = message_attributes(config, kind=kind, owner=owner, operation=operation, failed=bool(failed))
-            log = _log(kind, owner, target, operation, outcome)
         else:
             target, operation = names.operations[row]
             name = span_name(kind, operation, config.services[target])
             attributes = call_attributes(
                 config, kind=kind, owner=owner, target=target, operation=operation, status=status, attempt=attempt
             )
-            log = _log(kind, owner, target, operation, outcome)
-        span = Span(
-            name=name, kind=_KINDS[kind], attributes=_attributes(attributes | {"sampling.probability": probability})
-        )
+        sampling: dict[str, Attribute] = {"sampling.probability": probability}
+        span = Span(name=name, kind=_KINDS[kind], attributes=_attributes(attributes | sampling))
         if failed:
             span.status.code = Status.STATUS_CODE_ERROR
-        template = self._templates[key] = _Template(span, log)
+        well, badly = _OCCASIONS[kind]
+        said = messages(well if outcome == OK else badly, owner, operation)
+        logs = tuple((_record(message, sampling), message) for message in said)
+        template = self._templates[key] = _Template(span, logs, operation)
         return template
 
 
@@ -204,21 +201,19 @@ def _identifiers(spans: Table) -> Iterator[tuple[bytes, bytes, bytes]]:
         yield raw[at : at + 16], raw[at + 16 : at + 24], parent if any(parent) else b""
 
 
-def _log(kind: int, owner: str, target: str, operation: str, outcome: int) -> LogRecord | None:
-    """Return what a service logs at the end of a call of this kind, if anything."""
-    if kind in (SERVER, CONSUMER) and outcome == OK:
-        text, severity = _DONE.get((owner, operation), ""), "INFO"
-    elif kind in (CLIENT, PRODUCER) and outcome != OK and owner not in _SILENT:
-        severity, text = "ERROR", f"call of {target} {operation} failed"
-        if owner == "checkout":
-            severity, text = _ORDER_FAILED.get(operation, (severity, text))
-    else:
-        return None
-    if not text:
-        return None
-    record = LogRecord(severity_number=_SEVERITIES[severity], severity_text=severity)
-    record.body.string_value = text
+def _record(message: Message, sampling: dict[str, Attribute]) -> LogRecord:
+    """Return what all records of a message have in common; its gaps are left open."""
+    record = LogRecord(severity_number=_SEVERITIES[message.severity.lower()], severity_text=message.severity)
+    record.body.string_value = message.text
+    record.attributes.extend(_attributes({**sampling, **message.attributes}))
     return record
+
+
+def _fill(record: LogRecord, message: Message, facts: Facts) -> None:
+    record.body.string_value = message.text.format_map(facts)
+    for attribute in record.attributes:
+        if attribute.key in message.attributes:
+            attribute.value.string_value = message.attributes[attribute.key].format_map(facts)
 
 
 def _attributes(values: dict[str, Attribute]) -> list[KeyValue]:

@@ -37,6 +37,7 @@ from otel_control_gym.engine.protocols import Barrier, Endpoints
 from otel_control_gym.engine.settings import RunConfig, ServiceConfiguration, TwinSettings
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.credentials import Credentials
+from otel_control_gym.stands.twin.images import image_of
 from otel_control_gym.stands.twin.push import OtlpPush
 from otel_control_gym.stands.twin.run import TwinRun
 from otel_control_gym.stands.twin.runtime import PodRuntime
@@ -204,6 +205,7 @@ class TwinStand:
             "coroot": f"{coroot.VERSION} (emulated)",
             "collector_config": f"{_model_digest()} (emulated: chart {services.chart_version} with the gym's overlay)",
             "twin_model": _model_digest(),
+            **{f"image {name}": f"{image_of(services, name)} (emulated, no digest)" for name in services.services},
         }
 
 

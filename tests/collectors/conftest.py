@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.settings import EdgeSettings, Service, ServiceConfiguration, TwinSettings
+from otel_control_gym.engine.settings import (
+    EdgeSettings,
+    EpisodeSettings,
+    Granularity,
+    MetricMap,
+    RewardSettings,
+    RunSettings,
+    Service,
+    ServiceConfiguration,
+    TwinSettings,
+)
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.runtime import ContainerExit, NetworkRule, PodProcess, PodResources
 
@@ -68,6 +78,17 @@ def services() -> ServiceConfiguration:
         },
         edges=(EdgeSettings(source="frontend", target="cart", protocol="grpc"),),
         flows={},
+    )
+
+
+@pytest.fixture
+def settings(services: ServiceConfiguration) -> RunSettings:
+    return RunSettings(
+        services=services,
+        granularity=Granularity(),
+        metrics=MetricMap(name="none", node={}, edge={}),
+        reward=RewardSettings(name="none"),
+        episode=EpisodeSettings(name="none"),
     )
 
 

@@ -189,7 +189,8 @@ def test_validate_answers_1_for_a_dataset_that_breaks_the_contract(data_dir: Pat
 def test_rebuild_folds_the_log_at_another_bucket(data_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "coarse"
     rebuilt = Answer("rebuild", "latest", "--bucket", "30s", "--out", out, "--data-dir", data_dir, "--json").document
-    assert (rebuilt["bucket_seconds"], rebuilt["path"]) == (30, str(out))
+    assert [dataset["path"] for dataset in rebuilt["datasets"]] == [str(out)]
+    assert rebuilt["datasets"][0]["granularity_config"]["observation_bucket_seconds"] == 30
     assert summarise(out).bucket_seconds == 30
     assert summarise(out).reward == summarise(run_directory(data_dir)).reward
 

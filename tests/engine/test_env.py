@@ -22,7 +22,7 @@ from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.codec import encode
 from otel_control_gym.engine.events import ActionRequested, EnvironmentRecorded, RunDeclared
 from otel_control_gym.engine.provenance import git_shas
-from otel_control_gym.engine.settings import Randomization, RunConfig
+from otel_control_gym.engine.settings import Randomization, RunConfig, RunIdentity
 
 
 def short(seed: int = 7, **scenario: Any) -> RunConfig:
@@ -172,6 +172,28 @@ async def test_same_seed_same_digest_and_another_seed_another(tmp_path: Path) ->
     digests = [await digest(tmp_path, seed, ocg.Noop()) for seed in (5, 5, 6)]
     assert digests[0] == digests[1]
     assert digests[0] != digests[2]
+
+
+async def test_a_run_s_place_among_others_is_in_its_metadata_and_changes_nothing_that_happens(tmp_path: Path) -> None:
+    place = RunIdentity(stratum="single-fault", retry_of="01EARLIER", split_ids={"iid": "train"})
+    told = {}
+    for name, identity in (("placed", place), ("alone", RunIdentity())):
+        config = msgspec.structs.replace(short(), identity=identity)
+        async with ocg.make(config, data_dir=tmp_path) as env:
+            await env.reset()
+            await env.step(ocg.Noop())
+        told[name] = json.loads((env.run_dir / "metadata.json").read_text())
+        assert ocg.validate(env.run_dir) == []
+    placed, alone = told["placed"], told["alone"]
+    assert (placed["stratum"], placed["retry_of"], placed["split_ids"]) == (
+        "single-fault",
+        "01EARLIER",
+        {"iid": "train"},
+    )
+    assert (alone["stratum"], alone["retry_of"], alone["split_ids"]) == (None, None, {})
+    assert placed["content_digest"] == alone["content_digest"]
+    assert (placed["status"], placed["void_rule"]) == ("completed", None)
+    assert placed["image_digests"]["cart"].startswith("ghcr.io/open-telemetry/demo:2.2.0-cart")
 
 
 async def digest(directory: Path, seed: int, *actions: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from otel_control_gym import configs
 from otel_control_gym.engine.clock import SECOND
@@ -18,6 +19,8 @@ from otel_control_gym.engine.events import (
     ActionRequested,
     ActionReverted,
     ActionSettled,
+    AutoscalersObserved,
+    AutoscalerStatus,
     ClockAdvanced,
     CollectorGap,
     EnvironmentRecorded,
@@ -37,8 +40,11 @@ from otel_control_gym.engine.events import (
     Recorded,
     RolloutsObserved,
     RolloutStatus,
+    RoutesObserved,
+    RouteStatus,
     RunDeclared,
     RunEnded,
+    RunIdentified,
     SamplesCollected,
     SeriesDeclaration,
     SeriesDeclared,
@@ -56,10 +62,15 @@ from otel_control_gym.engine.settings import (
     MetricMap,
     Objective,
     RewardSettings,
+    RunIdentity,
     RunSettings,
     Service,
     ServiceConfiguration,
+    TelemetrySettings,
 )
+
+settings.register_profile("without timings", deadline=None)
+settings.load_profile("without timings")
 
 ORIGIN = 1_767_571_200 * SECOND
 
@@ -70,7 +81,7 @@ def _read(name: str, kind: type[Any]) -> Any:
     return msgspec.yaml.decode(files(configs).joinpath(name).read_bytes(), type=kind)
 
 
-def run_settings(callers: Sequence[str] = (), **granularity: int) -> RunSettings:
+def run_settings(callers: Sequence[str] = (), *, lag_seconds: int = 60, **granularity: int) -> RunSettings:
     """A frontend that calls a cart, which calls a cache that sends no spans; `callers` are further services, called by nobody."""
     return RunSettings(
         services=ServiceConfiguration(
@@ -95,14 +106,15 @@ def run_settings(callers: Sequence[str] = (), **granularity: int) -> RunSettings
             _read("rewards/default.yaml", RewardSettings), objective=Objective(service="frontend")
         ),
         episode=_read("episodes/default.yaml", EpisodeSettings),
+        telemetry=TelemetrySettings(lag_seconds=lag_seconds),
     )
 
 
 class Scribe:
     """Writes a log. Times are seconds after the run's start; samples wait until `flush`, as a collector's do."""
 
-    def __init__(self, callers: Sequence[str] = (), **granularity: int) -> None:
-        self.settings = run_settings(callers, **granularity)
+    def __init__(self, callers: Sequence[str] = (), *, lag_seconds: int = 60, **granularity: int) -> None:
+        self.settings = run_settings(callers, lag_seconds=lag_seconds, **granularity)
         self.entries: list[Recorded] = []
         self._series: dict[tuple[tuple[str, str], ...], int] = {}
         self._new: list[SeriesDeclaration] = []
@@ -246,6 +258,7 @@ def log_of() -> Callable[..., list[Recorded]]:
 def eventful() -> list[Recorded]:
     """A run of two minutes in which a scaling, a rejected action and an intervention happen, with all telemetry."""
     log = Scribe()
+    log.add(RunIdentified(time=moment(0), identity=RunIdentity(stratum="single-fault")), truth=True)
     log.workload([(5 * i, 50 * i, 50 * i, 0) for i in range(1, 7)])
     _steady(log, 0, 30)
     log.add(PhaseEntered(time=moment(30), phase="control"))
@@ -258,6 +271,22 @@ def eventful() -> list[Recorded]:
         )
     )
     log.add(PodsTransitioned(time=moment(60), rows=(_pod(33.0, "cart-1-bbbbb"),)))
+    log.add(AutoscalersObserved(time=moment(60), rows=(_autoscaler(31.0), _autoscaler(46.0, wanted=3))))
+    log.add(
+        RoutesObserved(
+            time=moment(60),
+            rows=(
+                RouteStatus(
+                    time=moment(40),
+                    change="added",
+                    name="cart-split",
+                    uid="route-cart",
+                    parent="cart",
+                    weights={"cart-stable": 0.75, "cart-canary": 0.25},
+                ),
+            ),
+        )
+    )
     log.add(
         KubernetesEventsObserved(
             time=moment(60), rows=(_event(32.0, "deployment-cart"), _event(34.0, "pod-b", kind="Pod"))
@@ -404,6 +433,22 @@ def _deployment(seconds: float, *, replicas: int, generation: int) -> RolloutSta
         cpu_limit_cores=1.0,
         memory_request_bytes=2**30,
         memory_limit_bytes=2**30,
+    )
+
+
+def _autoscaler(seconds: float, *, wanted: int = 2) -> AutoscalerStatus:
+    return AutoscalerStatus(
+        time=moment(seconds),
+        change="modified" if wanted > 2 else "added",
+        name="cart",
+        uid="autoscaler-cart",
+        deployment="cart",
+        replicas_min=2,
+        replicas_max=4,
+        cpu_utilization_percent=60,
+        replicas_current=2,
+        replicas_wanted=wanted,
+        active=True,
     )
 
 

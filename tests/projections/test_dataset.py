@@ -14,6 +14,7 @@ import zstandard
 
 from otel_control_gym.engine.errors import ConfigurationError, LogCorrupted, UsageError
 from otel_control_gym.engine.events import Recorded, Span, SpansCollected
+from otel_control_gym.engine.settings import Granularity
 from otel_control_gym.projections import fold, observation_arrays, validate, write_dataset
 from otel_control_gym.projections.schemas import FILES
 
@@ -46,11 +47,11 @@ def test_no_draft_is_left_beside_it(run: Path) -> None:
 def test_the_same_log_gives_the_same_bytes_and_so_does_its_own_granularity(
     eventful: Entries, run: Path, tmp_path: Path
 ) -> None:
-    for name, bucket in (("again", None), ("stated", 10)):
+    for name, granularity in (("again", None), ("stated", Granularity())):
         directory = tmp_path / name
         directory.mkdir()
         (directory / "event_log.zst").write_bytes(b"an archive")
-        write_dataset(eventful, directory, run_id="01TEST", content_digest="abc", bucket_seconds=bucket)
+        write_dataset(eventful, directory, run_id="01TEST", content_digest="abc", granularity=granularity)
         for file in FILES:
             assert digest(directory / file) == digest(run / file), file
 
@@ -62,7 +63,7 @@ def digest(path: Path) -> str:
 def test_coarse_counts_are_the_sums_of_fine_ones_and_the_run_is_valid(
     eventful: Entries, run: Path, tmp_path: Path
 ) -> None:
-    write_dataset(eventful, tmp_path / "run_01TEST", bucket_seconds=30)
+    write_dataset(eventful, tmp_path / "run_01TEST", granularity=Granularity(observation_bucket_seconds=30))
     assert [violation.file for violation in validate(tmp_path / "run_01TEST")] == ["event_log.zst"]
     fine = {(row["time"], row["service"]): row["request_count"] for row in table(run, "node_features")}
     start = min(time for time, _ in fine)
@@ -82,9 +83,9 @@ def test_coarse_counts_are_the_sums_of_fine_ones_and_the_run_is_valid(
 
 def test_a_bucket_finer_than_the_scrape_interval_is_refused_with_both_values(eventful: Entries, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"(?s)= 2:.*= 5"):
-        write_dataset(eventful, tmp_path / "run_X", bucket_seconds=2)
+        write_dataset(eventful, tmp_path / "run_X", granularity=Granularity(observation_bucket_seconds=2))
     with pytest.raises(ConfigurationError, match=r"(?s)= 12:.*= 5"):
-        write_dataset(eventful, tmp_path / "run_X", bucket_seconds=12)
+        write_dataset(eventful, tmp_path / "run_X", granularity=Granularity(observation_bucket_seconds=12))
     assert list(tmp_path.iterdir()) == []
 
 

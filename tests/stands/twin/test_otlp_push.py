@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_control_gym.collectors.spans import Directory, span_rows
@@ -18,6 +20,7 @@ from otel_control_gym.stands.twin.stand import TwinStand
 if TYPE_CHECKING:
     from tests.stands.conftest import MakeConfig, Receiver
 
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 GENEROUS = TwinSettings(span_budget_per_600s=300_000)
 
 
@@ -32,6 +35,16 @@ def spans_of(receiver: Receiver) -> list[tuple[dict[str, Any], Span]]:
         for resource in request.resource_spans
         for scope in resource.scope_spans
         for span in scope.spans
+    ]
+
+
+def records_of(receiver: Receiver) -> list[tuple[Any, LogRecord]]:
+    return [
+        (resource.resource, record)
+        for request in receiver.logs
+        for resource in request.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
     ]
 
 
@@ -133,24 +146,72 @@ async def test_failures_are_kept_more_willingly_and_logged(
 ) -> None:
     await stand.reset(make_config(190), otlp_endpoint=receiver.url)
     await stand.advance(stand.now + 60 * SECOND)
-    payment = next(item for item in stand.run.world.containers if item.service == "payment")
-    stand.run.world.stop_container(payment.uid)
+    cache = next(item for item in stand.run.world.containers if item.service == "valkey-cart")
+    stand.run.world.stop_container(cache.uid)
     await stand.advance(stand.now + 60 * SECOND)
     failed = [(resource, span) for resource, span in spans_of(receiver) if span.status.code == Status.STATUS_CODE_ERROR]
-    assert {"checkout", "frontend"} <= {resource["service.name"] for resource, _ in failed}
+    assert {"cart", "frontend"} <= {resource["service.name"] for resource, _ in failed}
     span_ids = {span.span_id: attributes(span) for _, span in failed}
     assert max(found["sampling.probability"] for found in span_ids.values()) > 0.02
-    logs = [
-        (record.severity_text, record.body.string_value, record.span_id)
-        for request in receiver.logs
-        for resource in request.resource_logs
-        for scope in resource.scope_logs
-        for record in scope.log_records
-    ]
-    assert {(severity, body) for severity, body, span_id in logs if span_id in span_ids} == {
-        ("ERROR", "failed to charge card")
+    logs = [(attributes(resource)["service.name"], record) for resource, record in records_of(receiver)]
+    errors = [(service, record) for service, record in logs if record.severity_number >= 17]
+    assert {(service, record.body.string_value) for service, record in errors} == {
+        ("cart", "Wasn't able to connect to redis")
     }
-    assert ("INFO", "Product Found") in {(severity, body) for severity, body, _ in logs}
+    for _, record in errors:
+        assert attributes(record)["sampling.probability"] == span_ids[record.span_id]["sampling.probability"]
+
+
+async def test_the_services_of_the_demo_that_log_do_and_no_others(pushed: Receiver) -> None:
+    by_service: dict[str, set[str]] = {}
+    for resource, record in records_of(pushed):
+        by_service.setdefault(attributes(resource)["service.name"], set()).add(record.severity_text)
+    assert by_service == {
+        "cart": {"Information"},
+        "checkout": {"INFO"},
+        "currency": {"INFO"},
+        "email": {"INFO"},
+        "load-generator": {"INFO"},
+        "payment": {"info"},
+        "product-catalog": {"INFO"},
+        "quote": {"INFO"},
+        "recommendation": {"INFO"},
+        "shipping": {"INFO"},
+    }
+
+
+async def test_log_records_hang_on_the_spans_that_they_tell_of(pushed: Receiver) -> None:
+    spans = {(span.trace_id, span.span_id): (resource, span) for resource, span in spans_of(pushed)}
+    users: dict[bytes, set[str]] = {}
+    for resource, record in records_of(pushed):
+        owner, span = spans[record.trace_id, record.span_id]
+        assert owner == attributes(resource)
+        assert record.time_unix_nano == span.end_time_unix_nano
+        assert attributes(record)["sampling.probability"] == attributes(span)["sampling.probability"]
+        assert "{" not in record.body.string_value
+        users.setdefault(record.trace_id, set()).update(re.findall(UUID, record.body.string_value))
+    assert all(len(found) <= 1 for found in users.values()), "one user a trace"
+    assert len({user for found in users.values() for user in found}) > 10
+
+
+async def test_a_proxy_logs_every_access_with_its_status(
+    stand: TwinStand, receiver: Receiver, make_config: MakeConfig
+) -> None:
+    config = make_config(60, twin=GENEROUS)
+    public = msgspec.structs.replace(config.public, services=load_services("medium-store")[0])
+    await stand.reset(msgspec.structs.replace(config, public=public), otlp_endpoint=receiver.url)
+    await stand.advance(stand.now + 30 * SECOND)
+    spans = {span.span_id: attributes(span) for _, span in spans_of(receiver) if span.kind == Span.SPAN_KIND_SERVER}
+    access = [
+        record for resource, record in records_of(receiver) if attributes(resource)["service.name"] == "frontend-proxy"
+    ]
+    assert len(access) > 50
+    for record in access:
+        assert attributes(record)["event.name"] == "proxy.access"
+        assert (
+            f' HTTP/1.1" {spans[record.span_id]["http.response.status_code"]} - via_upstream'
+            in record.body.string_value
+        )
 
 
 async def test_a_receiver_that_refuses_is_an_error_of_the_stand(

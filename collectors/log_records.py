@@ -1,0 +1,103 @@
+"""OTLP log records ➜ rows, and which of them a policy mustn't see.
+
+In: a decoded ResourceLogs. Out: `LogRow` in two lots, public and truth. Pure.
+
+- **Severity.** SDKs spell it as their language does (`Information`, `info`, `WARNING`); its number is the specification's. The number
+  decides, and the row has one of six names; where no number was sent the text is read. A text that says it otherwise is kept.
+- **Flags leak**: see `collectors.attributes`. Records that speak of a flag go to the truth stream whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from otel_control_gym.collectors.attributes import (
+    FLAG_SERVICES,
+    SAMPLING,
+    attributes,
+    is_flag,
+    sent_probability,
+    speaks_of_flags,
+    text,
+)
+from otel_control_gym.engine.events import LogRow
+
+__all__ = ("log_rows", "severity")
+
+_NAMES = ("UNSPECIFIED", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")  #: four numbers each, from 1
+_HIGHEST = 24
+#: Severity texts of the languages and of syslog ➜ number, as the log data model maps them.
+_NUMBERS = {
+    "TRACE": 1,
+    "VERBOSE": 1,
+    "FINEST": 1,
+    "DEBUG": 5,
+    "FINE": 5,
+    "INFO": 9,
+    "INFORMATION": 9,
+    "INFORMATIONAL": 9,
+    "NOTICE": 10,
+    "WARN": 13,
+    "WARNING": 13,
+    "ERROR": 17,
+    "ERR": 17,
+    "SEVERE": 17,
+    "ALERT": 19,
+    "FATAL": 21,
+    "CRITICAL": 21,
+    "EMERGENCY": 21,
+    "PANIC": 21,
+}
+
+
+def severity(number: int, name: str) -> tuple[str, int]:
+    """Return a severity's name (TRACE, DEBUG, INFO, WARN, ERROR, FATAL, UNSPECIFIED) and its number 0..24 (0: unspecified)."""
+    if not 0 < number <= _HIGHEST:
+        number = _NUMBERS.get(name.strip().upper(), 0)
+    return _NAMES[(number + 3) // 4], number
+
+
+def log_rows(resource_logs: Any, flags: Sequence[str] = ()) -> tuple[list[LogRow], list[LogRow]]:
+    """Return the public rows of one ResourceLogs, and the rows of the truth stream; `flags` are the names of the application's flags."""
+    resource = attributes(resource_logs.resource.attributes)
+    service, pod = resource.get("service.name", ""), resource.get("k8s.pod.name", "")
+    public: list[LogRow] = []
+    truth: list[LogRow] = []
+    for scope in resource_logs.scope_logs:
+        for record in scope.log_records:
+            row = _log_row(record, service, pod)
+            (truth if _tells_of_flags(row, flags) else public).append(row)
+    return public, truth
+
+
+def _log_row(record: Any, service: str, pod: str) -> LogRow:
+    found = attributes(record.attributes)
+    probability = sent_probability(found)
+    found.pop(SAMPLING, None)
+    if pod:
+        found["k8s.pod.name"] = pod
+    if record.event_name:
+        found["event.name"] = record.event_name
+    name, number = severity(record.severity_number, record.severity_text)
+    if record.severity_text and record.severity_text.upper() != name:
+        found["severity_text"] = record.severity_text
+    return LogRow(
+        time=record.time_unix_nano or record.observed_time_unix_nano,
+        service=service,
+        severity=name,
+        body=text(record.body),
+        trace_id=record.trace_id.hex(),
+        span_id=record.span_id.hex(),
+        attributes=dict(sorted(found.items())),
+        severity_number=number,
+        sampling_probability=1.0 if probability is None else probability,
+    )
+
+
+def _tells_of_flags(row: LogRow, flags: Sequence[str]) -> bool:
+    return (
+        row.service in FLAG_SERVICES
+        or any(is_flag(name) for name in row.attributes)
+        or any(speaks_of_flags(text, flags) for text in (row.body, *row.attributes.values()))
+    )

@@ -1,0 +1,93 @@
+"""OTLP over gRPC: the Export methods of TraceService and LogsService.
+
+In: requests, as they are or under gzip. Out: response messages, or a status: INVALID_ARGUMENT for what can't be decoded, UNAVAILABLE with
+the time to wait (google.rpc.RetryInfo) where there is no room. The library itself answers RESOURCE_EXHAUSTED, without that time, to a
+message that is too large, and UNIMPLEMENTED to another signal or compression; senders give up on both, as they should.
+
+grpcio takes a tenth of a second to be imported: this module imports it when a server is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from otel_control_gym.collectors.otlp_intake import (
+    LARGEST_BYTES,
+    Intake,
+    Refused,
+    SignalName,
+    signal,
+    status_message,
+)
+from otel_control_gym.engine.errors import StandError
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+__all__ = ("serve_grpc",)
+
+_SIGNALS: tuple[SignalName, ...] = ("traces", "logs")
+_GRACE_SECONDS = 0.5  #: for answers that are under way when the server stops
+_RETRY_SECONDS = 1
+_DETAILS = "grpc-status-details-bin"  #: metadata key under which a google.rpc.Status travels
+
+
+@asynccontextmanager
+async def serve_grpc(intake: Intake, host: str, port: int = 0) -> AsyncIterator[str]:
+    """Listen on a port (0: a free one); the value is the target, `host:port`, without TLS.
+
+    Raises: StandError: the address can't be listened on.
+    """
+    import grpc.aio
+
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", LARGEST_BYTES),
+            ("grpc.so_reuseport", 0),  # another receiver on the same port would take half of the exports
+        ]
+    )
+    handlers = [
+        grpc.method_handlers_generic_handler(
+            signal(name).service,
+            {
+                "Export": grpc.unary_unary_rpc_method_handler(
+                    _export(intake, name), response_serializer=lambda response: response.SerializeToString()
+                )
+            },
+        )
+        for name in _SIGNALS
+    ]
+    server.add_generic_rpc_handlers(handlers)
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise StandError(f"port {port} of {host} can't be listened on for OTLP over gRPC: {error}") from error
+    await server.start()
+    try:
+        yield f"{host}:{bound}"
+    finally:
+        with anyio.CancelScope(shield=True):  # bounded by the grace
+            await server.stop(_GRACE_SECONDS)
+
+
+def _export(intake: Intake, name: SignalName) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
+    async def export(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        import grpc
+
+        try:
+            return intake.take(name, body)
+        except Refused as refused:
+            status = status_message(refused)
+            if refused.code == "unavailable":
+                from google.rpc.error_details_pb2 import RetryInfo
+
+                status.details.add().Pack(RetryInfo(retry_delay={"seconds": _RETRY_SECONDS}))
+            code = grpc.StatusCode[refused.code.upper()]
+            await context.abort(code, str(refused), ((_DETAILS, status.SerializeToString()),))
+            raise AssertionError("abort raises") from refused
+
+    return export
