@@ -83,7 +83,9 @@ class DatasetDraft:
         )
         maps = state.settings.metrics
         look_back = max((source.resolution_seconds for source in (*maps.node.values(), *maps.edge.values())), default=0)
-        return max(0, seconds - look_back) // scrape
+        return (
+            max(0, seconds - look_back - scrape) // scrape
+        )  # when a slow source changed shows against the edge before
 
     def finish(self, state: RunState) -> None:
         """Write all that isn't written yet: the log is at its end.

@@ -18,8 +18,8 @@ from otel_control_gym.projections.histograms import quantiles, share_below
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.schemas import EDGE_NUMBERS, NODE_NUMBERS
 from otel_control_gym.projections.series import SeriesIndex, Table
-from otel_control_gym.projections.unread import Unread, masked
 from otel_control_gym.projections.signals import Signals
+from otel_control_gym.projections.unread import Unread, masked
 
 __all__ = ("Telemetry", "edge_features", "fast_share", "node_features", "node_usage")
 

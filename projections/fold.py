@@ -77,9 +77,9 @@ from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
 from otel_control_gym.projections.signals import Signals
 from otel_control_gym.projections.timelines import Timeline
+from otel_control_gym.projections.trace_summaries import summarize_spans
 from otel_control_gym.projections.unread import unread
 from otel_control_gym.projections.visibility import Visibility
-from otel_control_gym.projections.trace_summaries import summarize_spans
 from otel_control_gym.projections.windows import Windows
 
 __all__ = ("RunState", "Truth", "fold", "initial", "step")

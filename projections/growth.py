@@ -166,13 +166,13 @@ def _refresh_times(samples: Samples, feed: Feed, edges: Int) -> Int:
     A source that is slower than the scrape shows the same figure again. Where the scrape at a refresh is lost, the one before it would
     pass for a reading of its own, and the bucket for one without growth.
     """
-    read = _read_times(samples, feed, _held(samples, edges))
+    read = _read_times(samples, feed, samples.positions(edges))
     steps = _resolution(samples, feed) // samples.interval
     if steps < 2 or feed.metric.size == 0:
         return read
     found = np.full(edges.shape, NEVER)
     for back in range(steps, -1, -1):
-        later, before = _held(samples, edges - back)[:, None], _held(samples, edges - back - 1)[:, None]
+        later, before = samples.positions(edges - back)[:, None], samples.positions(edges - back - 1)[:, None]
         changed = samples.values[later, feed.metric] != samples.values[before, feed.metric]
         found = np.maximum(found, np.where(changed, samples.times[later, feed.metric], NEVER).max(axis=1))
     return np.where(found == NEVER, read, found)

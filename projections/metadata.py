@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from otel_control_gym.engine.clock import SECOND, rfc3339
 from otel_control_gym.engine.events import RunEnded
@@ -295,7 +296,7 @@ def _streams(state: RunState) -> dict[str, Any]:
 def _phases(state: RunState) -> dict[str, float]:
     """Return how far before the run's last edge the sample lies that stands there [s], by quantity; what has no sample is left out."""
     edge = (state.known_until - state.origin) // state.samples.interval
-    held = min(edge, state.samples.edges - 1)
+    held = int(state.samples.positions(np.array([edge]))[0])
     found: dict[str, float] = {}
     for table in ("node", "edge"):
         for quantity, part in state.series.sources(table):
