@@ -124,7 +124,7 @@ def test_raw_traces_have_no_summaries_and_aggregated_ones_no_spans(scribe: Any, 
     for traces, counts in expected.items():
         entries = written(scribe, at, arrivals, 30, traces=traces)
         assert (len(rows_of(entries, "spans")), len(rows_of(entries, "trace_summaries"))) == counts
-        told = metadata_document(fold(entries), Identity(run_id="R"), 10)["streams"]["spans"]
+        told = metadata_document(fold(entries), Identity(run_id="R"))["streams"]["spans"]
         filled = zip(("spans", "trace_summaries"), counts, strict=True)
         assert told["tables"] == [name for name, count in filled if count]
         assert told["rows"] == 2
