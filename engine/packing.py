@@ -173,7 +173,9 @@ def _unpack_times(packed: _Packed, lengths: npt.NDArray[np.intp]) -> Ints:
     if runs > 2 and length:
         grid = planes.reshape(len(planes), runs, length)
         if np.array_equal(grid[:, 2:], np.broadcast_to(grid[:, 1:2], grid[:, 2:].shape)):
-            first_two = _sums(_unplane(np.ascontiguousarray(grid[:, :2].reshape(len(planes), 2 * length)))).reshape(2, length)
+            first_two = _sums(_unplane(np.ascontiguousarray(grid[:, :2].reshape(len(planes), 2 * length)))).reshape(
+                2, length
+            )
             times = np.empty((runs, length), np.int64)
             times[0] = first_two[0]
             drift = first_two[1, -1] - first_two[0, -1]  # from a run to the next
