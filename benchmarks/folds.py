@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +29,30 @@ from otel_control_gym.projections.features import edge_features, node_features
 __all__ = ("LARGE", "SMALL", "Sizes", "folds")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Which logs are measured."""
+    """Which logs are measured, and how often: the fastest round counts, others were disturbed by what else the machine does."""
 
-    def __init__(self, *, observed: LogSize, long: LogSize, on_disk: LogSize) -> None:
-        self.observed, self.long, self.on_disk = observed, long, on_disk
-        self.half = LogSize(services=long.services, seconds=long.seconds // 2, scrape_seconds=long.scrape_seconds)
+    observed: LogSize
+    long: LogSize
+    on_disk: LogSize
+    rounds: int
 
 
 SMALL = Sizes(
     observed=LogSize(services=3, seconds=120),
     long=LogSize(services=3, seconds=120, scrape_seconds=1),
     on_disk=LogSize(services=1, seconds=120, scrape_seconds=1),
+    rounds=1,
 )
 LARGE = Sizes(
     observed=LogSize(services=14, seconds=3600),
     long=LogSize(services=34, seconds=3600, scrape_seconds=1),
     on_disk=LogSize(services=3, seconds=3600, scrape_seconds=1),
+    rounds=3,
 )
 _ONCE = Path(__file__).with_name("rebuild_once.py")
-_READ = "decompress, verify, unpack, fold"
-_ROUNDS = 3  #: the fastest counts: others are disturbed by what else the machine does
+_READ = "archive on disk, decompress, verify, unpack, fold"
 
 
 async def folds(sizes: Sizes) -> list[Measurement]:
@@ -56,7 +60,11 @@ async def folds(sizes: Sizes) -> list[Measurement]:
     measurements = _observation(sizes.observed)
     with tempfile.TemporaryDirectory() as directory:
         archives = {}
-        for name, size in (("long", sizes.long), ("half", sizes.half), ("on disk", sizes.on_disk)):
+        for name, size in (
+            ("long", sizes.long),
+            ("half", replace(sizes.long, seconds=sizes.long.seconds // 2)),
+            ("on disk", sizes.on_disk),
+        ):
             archives[name] = Path(directory) / f"{name}.zst"
             await write_archive(size, archives[name])
         measurements += _rebuilds(sizes, archives["long"], archives["half"])
@@ -79,43 +87,42 @@ def _observation(size: LogSize) -> list[Measurement]:
     digest = hashlib.sha256(b"".join(values.tobytes() for each in columns for values in each.values())).hexdigest()
     detail: dict[str, Any] = {"samples": samples, "series": state.samples.values.shape[1], "digest": digest}
     return [
-        Measurement(name="fold of events in memory", value=samples / folded, unit="samples/s", detail=detail),
-        Measurement(name="observation of 60 s", value=median_ms(observed), unit="ms", detail=detail),
+        Measurement(name="fold: events in memory", value=samples / folded, unit="samples/s", detail=detail),
+        Measurement(name="fold: observation of 60 s", value=median_ms(observed), unit="ms", detail=detail),
     ]
 
 
 def _rebuilds(sizes: Sizes, long: Path, half: Path) -> list[Measurement]:
     samples = len(series_labels(sizes.long)) * (sizes.long.seconds // sizes.long.scrape_seconds + 1)
     detail = {"samples": samples, "series": len(series_labels(sizes.long)), "run_seconds": sizes.long.seconds}
-    read = _best(long, "fold")
+    read = _best(sizes.rounds, long, "fold")
+    one, three = (_best(sizes.rounds, long, "tables", *buckets) for buckets in (("10",), ("10", "30", "60")))
+    shorter = _best(1, half, "tables", "10")
     measurements = [
         Measurement(
-            name=f"rebuild from the archive on disk ({_READ})",
+            name=f"rebuild: {_READ}",
             value=samples / read["processor_seconds"],
             unit="samples/s",
             aim=">= 20 million",
             detail=detail | read,
         )
     ]
-    for what, buckets in (("one granularity", ("10",)), ("three granularities", ("10", "30", "60"))):
-        written = _best(long, "tables", *buckets)
+    for what, written in (("one granularity", one), ("three granularities", three)):
         measurements.append(
             Measurement(
-                name=f"rebuild from the archive on disk ({_READ}, write the tables of {what})",
+                name=f"rebuild: {_READ}, write the tables of {what}",
                 value=samples / written["processor_seconds"],
                 unit="samples/s",
                 floor=samples / read["processor_seconds"],
                 floor_name="without tables",
-                aim=">= 20 million" if len(buckets) == 1 else "",
+                aim=">= 20 million" if written is one else "",
                 detail=detail | written,
             )
         )
-    written = _best(long, "tables", "10")
-    shorter = _best(half, "tables", "10")
     measurements.append(
         Measurement(
-            name="peak memory of a rebuild with tables, above the start of the process",
-            value=max(1.0, written["memory_mib"]),
+            name="rebuild: peak memory with tables, above the start of the process",
+            value=max(1.0, one["memory_mib"]),
             unit="MiB",
             floor=max(1.0, shorter["memory_mib"]),
             floor_name="run of half the length",
@@ -126,14 +133,14 @@ def _rebuilds(sizes: Sizes, long: Path, half: Path) -> list[Measurement]:
     return measurements
 
 
-def _best(archive: Path, *what: str) -> dict[str, Any]:
-    """Return the figures of the fastest of a few rebuilds."""
+def _best(rounds: int, archive: Path, *what: str) -> dict[str, Any]:
+    """Return the figures of the fastest of some rebuilds."""
     command = [sys.executable, str(_ONCE), str(archive), *what]
-    rounds: list[dict[str, Any]] = [
-        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(_ROUNDS)
+    found: list[dict[str, Any]] = [
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(rounds)
     ]
-    assert len({each["digest"] for each in rounds}) == 1, "a rebuild isn't the same twice"
-    return min(rounds, key=lambda each: float(each["processor_seconds"]))
+    assert len({each["digest"] for each in found}) == 1, "a rebuild isn't the same twice"
+    return min(found, key=lambda each: float(each["processor_seconds"]))
 
 
 def _size_on_disk(size: LogSize, archive: Path) -> list[Measurement]:
@@ -143,7 +150,7 @@ def _size_on_disk(size: LogSize, archive: Path) -> list[Measurement]:
     beside = prometheus_bytes(size)
     return [
         Measurement(
-            name="log on disk",
+            name="log: on disk, beside Prometheus",
             value=archive.stat().st_size / samples,
             unit="bytes/sample",
             floor=None if beside is None else beside / samples,
