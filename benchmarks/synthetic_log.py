@@ -124,7 +124,7 @@ class _World:
     """What the series count: each histogram's calls per bucket, and the pods' usage."""
 
     def __init__(self, size: LogSize) -> None:
-        self._random = np.random.default_rng(20260105)
+        self._random = np.random.default_rng(20260105)  # noqa: TID251 - draws of a benchmark's input, by the million
         self._services, self._scrape = size.services, size.scrape_seconds
         shares = np.diff(-np.exp(-np.array([0.0, *BOUNDS]) / MEAN_MS), append=0.0)
         rates = self._random.lognormal(0.5, 1.5, (size.services, 4))  # three operations, and the calls of the next one
@@ -146,7 +146,8 @@ class _World:
         took = grown.sum(axis=2) * self._random.gamma(20.0, MEAN_MS / 20.0, (*self._sums.shape, scrapes))
         sums = self._sums[..., None] + np.cumsum(took, axis=-1)
         cpu = self._cpu + np.cumsum(np.rint(self._random.gamma(9.0, 5e6, (self._services, scrapes))), axis=-1)
-        memory = self._memory + 4096 * np.cumsum(self._random.integers(-8, 9, (self._services, scrapes)), axis=-1)
+        pages = self._random.integers(-8, 9, (self._services, scrapes))
+        memory = self._memory + np.cumsum(4096.0 * pages, axis=-1)
         sent = self._bytes[..., None] + np.cumsum(self._random.poisson(20_000.0, (self._services, 2, scrapes)), axis=-1)
         self._calls, self._sums = counts[..., -1], sums[..., -1]
         self._cpu, self._memory, self._bytes = cpu[:, -1:], memory[:, -1:], sent[..., -1]
@@ -161,8 +162,8 @@ class _World:
                 failed = np.floor(total / 100)
                 rows += [total, failed, at_most[service, 6], total, sums[service, 6:7]]
             one, none = np.ones((1, scrapes)), np.zeros((1, scrapes))
-            rows += [one, one, sent[service], cpu[service : service + 1] / 1e9, memory[service : service + 1], none]
-            rows += [one / 2, 2e8 * one]
+            own = slice(service, service + 1)
+            rows += [one, one, sent[service], cpu[own] / 1e9, memory[own], none, one / 2, 2e8 * one]
         return np.concatenate(rows)
 
 

@@ -178,7 +178,7 @@ def _unpack_times(packed: _Packed, lengths: npt.NDArray[np.intp]) -> Ints:
             )
             times = np.empty((runs, length), np.int64)
             times[0] = first_two[0]
-            drift = first_two[1, -1] - first_two[0, -1]  # from a run to the next
+            drift = first_two[1:, -1] - first_two[:1, -1]  # from a run to the next; wraps around as an array does
             np.add(first_two[1], drift * np.arange(runs - 1)[:, None], out=times[1:])
             return times.reshape(-1)
     return _sums(_unplane(planes))

@@ -17,6 +17,7 @@ from otel_control_gym.engine.events import AutoscalerStatus, PodTransition, Roll
 __all__ = ("Change", "autoscaler_change", "pod_change", "rollout_change", "route_change")
 
 RowT = TypeVar("RowT", PodTransition, RolloutStatus, AutoscalerStatus, RouteStatus)
+_OOM = "OOMKilled"
 _BACK_OFFS = ("CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError")
 
 
@@ -42,7 +43,7 @@ def pod_change(before: PodTransition | None, after: PodTransition) -> Change:
     kind = _made(before, after.change, settled=after.ready) or _pod_type(before, after)
     figures = f"phase={after.phase} ready={str(after.ready).lower()} restarts={after.restart_count}"
     figures += f" node={after.node}" if after.node else ""
-    tells_reason = kind in ("killed", "backing_off", "waiting", "restarted") or before is None
+    tells_reason = kind in ("killed", "stopped", "backing_off", "waiting", "restarted") or before is None
     return Change(kind, after.reason if tells_reason else "", figures + (" terminating" if after.terminating else ""))
 
 
@@ -55,10 +56,9 @@ def _pod_type(before: PodTransition | None, after: PodTransition) -> str:
     if after.reason in _BACK_OFFS and after.reason != before.reason:
         return "backing_off"
     stopped = before.running is not False and after.running is False and before.phase == "Running"
-    if stopped or (
-        after.reason and after.reason not in (*_BACK_OFFS, before.reason) and before.ready and not after.ready
-    ):
-        return "killed"
+    told = after.reason and after.reason not in (*_BACK_OFFS, before.reason) and before.ready and not after.ready
+    if stopped or told:
+        return "killed" if after.reason == _OOM and not after.terminating else "stopped"
     if after.ready != before.ready:
         return "ready" if after.ready else "unready"
     if after.running and before.running is False:

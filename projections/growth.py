@@ -144,7 +144,13 @@ def sum_by(values: Float, group: Int, groups: int) -> Float:
 
 
 def _any_by(flags: Bool, group: Int, groups: int) -> Bool:
-    return sum_by(flags.astype(np.float64), group, groups) > 0
+    """Return whether any of the columns of `flags` [T, S] is set, by their group, [T, groups]."""
+    result = np.zeros((flags.shape[0], groups), bool)
+    if group.size:
+        order = np.argsort(group, kind="stable")
+        present, starts = np.unique(group[order], return_index=True)
+        result[:, present] = np.logical_or.reduceat(flags[:, order], starts, axis=1)
+    return result
 
 
 def _resolution(samples: Samples, feed: Feed) -> int:

@@ -109,7 +109,8 @@ class Samples:
 
         Edges that no sample has reached yet show what stood at the newest one; edges before the start stand for the start.
         """
-        found = np.clip(edges, 0, self._edges - 1) - self._first
+        # Several times faster than `clip` on a few numbers.
+        found = np.minimum(np.maximum(edges, 0), self._edges - 1) - self._first
         assert found.size == 0 or int(found.min()) >= 0, "an edge is read that was let go"
         return found
 
@@ -147,6 +148,16 @@ class Samples:
         numbers = samples.numbers
         if int(numbers[0]) < 0 or int(numbers[-1]) >= self._series:
             raise LogCorrupted(f"samples of series {numbers[-1]}, but only {self._series} series were declared")
+        missing = np.isnan(samples.values)
+        if missing.any():
+            # A counter that is not a number (a stale marker) has no reading: what it had counted stands, and a fall behind it is seen.
+            read = ~(missing & self._is_counter[samples.series])
+            if not read.any():
+                return nothing
+            # The marker is a signalling NaN, which arithmetic trips over.
+            values = np.where(missing, np.nan, samples.values)[read]
+            samples = batch(samples.series[read], samples.times[read], values)
+            numbers = samples.numbers
         last = self._standing.last_time
         if (samples.times[samples.starts] > np.maximum(last[numbers], self._settled)).all():
             self._take(samples)

@@ -346,12 +346,12 @@ EVENTS = TableSchema(
             "type",
             "id",
             "",
-            "what happened. kubernetes: Normal, Warning; pods: found, created, scheduled, waiting, started, ready, unready, killed, "
-            "restarted, backing_off, terminating, ended, changed, deleted; rollouts: found, created, scaled, new_revision, respecified, "
-            "progressing, degraded, stalled, complete, deleted; autoscalers: found, created, respecified, decided, followed, active, "
-            "inactive, deleted; routes: created, found, shifted, deleted; findings: opened, changed, resolved; workload: first, "
-            "users_changed, rate_changed, mix_changed, state_changed, scheduled (a point of its curve: truth); run: phase, ended, aborted; "
-            "collectors: gap",
+            "what happened. kubernetes: Normal, Warning; pods: found, created, scheduled, waiting, started, ready, unready, killed (for "
+            "its memory), stopped, restarted, backing_off, terminating, ended, changed, deleted; rollouts: found, created, scaled, "
+            "new_revision, respecified, progressing, degraded, stalled, complete, deleted; autoscalers: found, created, respecified, "
+            "decided, followed, active, inactive, deleted; routes: created, found, shifted, deleted; findings: opened, changed, "
+            "resolved; workload: first, users_changed, rate_changed, mix_changed, state_changed, scheduled (a point of its curve: "
+            "truth); run: phase, ended, aborted; collectors: gap, late",
             "of two states of an object, one after the other, the weightiest change",
             "derived",
         ),

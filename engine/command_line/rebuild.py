@@ -62,7 +62,16 @@ def rebuild(
         {"path": str(path), "granularity_config": document["granularity_config"]}
         for path, document in zip(directories, documents, strict=True)
     ]
-    options.output.answer({"run_id": chosen.run_id, "clean": clean, "datasets": datasets})
+    width = wanted[0]["observation_bucket_seconds"] if wanted else None
+    options.output.answer(
+        {
+            "run_id": chosen.run_id,
+            "bucket_seconds": width,
+            "clean": clean,
+            "path": str(directories[0]),
+            "datasets": datasets,
+        }
+    )
     if not options.json:
         for directory in directories:
             options.output.console.print(f"rebuilt: {directory}", markup=False)

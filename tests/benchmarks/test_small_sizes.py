@@ -24,5 +24,10 @@ def test_every_benchmark_runs_small_and_its_result_has_figures_floors_and_digest
     assert all(measurement["value"] > 0 for measurement in figures.values())
     step = figures["env.step of 30 s, no load"]
     assert step["value"] > step["floor"] > 0
-    assert {name.split(":")[0] for name in figures} >= {"log", "kernel", "fold"}
+    assert {name.split(":")[0] for name in figures} >= {"log", "kernel", "fold", "rebuild"}
+    rebuilt = figures["rebuild: archive on disk, decompress, verify, unpack, fold"]
+    assert rebuilt["aim"] == ">= 20 million"
+    assert rebuilt["detail"]["samples"] == 429 * 121
+    on_disk = figures["log: on disk, beside Prometheus"]
+    assert (on_disk["floor"] is None) == on_disk["detail"]["prometheus"].startswith("absent")
     assert any("digest" in measurement["detail"] for measurement in figures.values())

@@ -189,10 +189,39 @@ def test_validate_answers_1_for_a_dataset_that_breaks_the_contract(data_dir: Pat
 def test_rebuild_folds_the_log_at_another_bucket(data_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "coarse"
     rebuilt = Answer("rebuild", "latest", "--bucket", "30s", "--out", out, "--data-dir", data_dir, "--json").document
-    assert [dataset["path"] for dataset in rebuilt["datasets"]] == [str(out)]
-    assert rebuilt["datasets"][0]["granularity_config"]["observation_bucket_seconds"] == 30
+    assert (rebuilt["bucket_seconds"], rebuilt["path"]) == (30, str(out))
     assert summarise(out).bucket_seconds == 30
     assert summarise(out).reward == summarise(run_directory(data_dir)).reward
+
+
+def test_rebuild_makes_several_datasets_in_one_pass(data_dir: Path, tmp_path: Path) -> None:
+    arguments = (
+        "--bucket",
+        "10s",
+        "--bucket",
+        "1m",
+        "--set",
+        "reward_bucket_seconds=2m",
+        "--out",
+        tmp_path / "rebuilt",
+    )
+    rebuilt = Answer("rebuild", "latest", *arguments, "--data-dir", data_dir, "--json").document
+    granularities = [dataset["granularity_config"] for dataset in rebuilt["datasets"]]
+    assert [granularity["observation_bucket_seconds"] for granularity in granularities] == [10, 60]
+    assert [granularity["reward_bucket_seconds"] for granularity in granularities] == [120, 120]
+    paths = [Path(dataset["path"]) for dataset in rebuilt["datasets"]]
+    assert sorted(paths) == sorted((tmp_path / "rebuilt").iterdir())
+    told = Answer("rebuild", "latest", *arguments[:-1], tmp_path / "again", "--data-dir", data_dir).out
+    assert told.count("rebuilt: ") == 2
+
+
+def test_a_fact_of_the_run_cannot_be_rebuilt_otherwise(data_dir: Path, tmp_path: Path) -> None:
+    arguments = ("--set", "control_step_seconds=10s", "--out", tmp_path / "other", "--data-dir", data_dir)
+    message = mistaken("rebuild", "latest", *arguments)
+    assert "control_step_seconds = 10" in message
+    assert "the run has control_step_seconds = 30" in message
+    assert not (tmp_path / "other").exists()
+    assert "no value" in mistaken("rebuild", "latest", "--set", "reward_bucket_seconds", "--data-dir", data_dir)
 
 
 def test_tail_gives_every_public_event_and_no_truth(data_dir: Path) -> None:

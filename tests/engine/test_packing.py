@@ -53,6 +53,49 @@ def test_runs_on_different_grids_come_back_bit_for_bit(runs: list[list[float]]) 
     assert unpack_samples(pack_samples(*given_columns))[2].tobytes() == given_columns[2].tobytes()
 
 
+@st.composite
+def scraped_together(draw: st.DrawFn) -> Columns:
+    """Series that were scraped at the same moments, or each a little later than the one before; some not as often as others."""
+    moments = sorted(draw(st.sets(INT64, min_size=1, max_size=6)))
+    drift = draw(st.sampled_from([0, 0, 1, -3, 2**40]))
+    values = draw(st.lists(ANY_BITS | ON_A_GRID | ODD, min_size=len(moments), max_size=len(moments)))
+    runs = draw(st.lists(st.sampled_from([0, 1, len(moments)]), max_size=6))
+    samples = [
+        (series, (moment + drift * series + 2**63) % 2**64 - 2**63, value)
+        for series, run in enumerate(runs)
+        for moment, value in zip(moments[: run or None], values, strict=False)
+    ]
+    return columns(samples)
+
+
+@given(scraped_together())
+def test_series_of_one_shape_come_back_bit_for_bit(given_columns: Columns) -> None:
+    unpacked = unpack_samples(pack_samples(*given_columns))
+    assert [column.tobytes() for column in unpacked] == [column.tobytes() for column in given_columns]
+
+
+@pytest.mark.parametrize(
+    "bits",
+    [
+        0x7FF0000000000001,  # a signalling NaN: Prometheus' stale marker is one
+        0x7FF0000000000002,
+        0xFFF8000000000ABC,  # a quiet one with a payload
+        0x8000000000000000,  # -0.0
+        0x7FF0000000000000,
+        0xFFF0000000000000,
+        0x0000000000000001,  # the smallest subnormal
+        0x800FFFFFFFFFFFFF,  # the largest, negative
+        0x4340000000000001,  # beyond 2**53, where not every integer is a float
+    ],
+    ids=hex,
+)
+def test_a_value_on_no_grid_keeps_its_bits_between_neighbours_that_are_on_one(bits: int) -> None:
+    odd = np.array([bits], dtype=np.uint64).view(np.float64)
+    values = np.concatenate([[1.0, 2.0, 3.0, 4.5, 5.5, 6.5], odd, [7.0], odd])
+    given_columns = scraped(3, 3, values)
+    assert unpack_samples(pack_samples(*given_columns))[2].tobytes() == values.tobytes()
+
+
 @given(SAMPLES)
 def test_the_same_columns_give_the_same_bytes(samples: list[tuple[int, int, float]]) -> None:
     assert pack_samples(*columns(samples)) == pack_samples(*columns(samples))

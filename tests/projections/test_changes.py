@@ -80,25 +80,19 @@ def test_the_life_of_a_pod_reads_from_its_making_to_its_deletion() -> None:
         {"reason": "CrashLoopBackOff"},
         {"running": True, "reason": "OOMKilled", "restart_count": 2},
         {"ready": True},
+        {"running": False, "ready": False, "reason": "Error"},
+        {"running": True, "restart_count": 3},
+        {"ready": True},
         {"ready": False},
         {"terminating": True},
+        {"running": False, "reason": "Completed"},
         {"change": "deleted"},
     )
     made = pod_change(None, states(life[0], {"change": "added"})[-1])
     assert [made.type, *(pod_change(*pair).type for pair in pairwise(life))] == [
-        *(
-            "created",
-            "scheduled",
-            "waiting",
-            "started",
-            "ready",
-            "killed",
-            "restarted",
-            "ready",
-            "killed",
-            "backing_off",
-        ),
-        *("restarted", "ready", "unready", "terminating", "deleted"),
+        *("created", "scheduled", "waiting", "started", "ready"),
+        *("killed", "restarted", "ready", "killed", "backing_off", "restarted", "ready"),
+        *("stopped", "restarted", "ready", "unready", "terminating", "stopped", "deleted"),
     ]
     assert pod_change(life[4], life[5]).reason == "OOMKilled"
     assert pod_change(life[6], life[7]).reason == "", "that it was killed once is no news when it gets ready"

@@ -127,3 +127,11 @@ def test_what_happens_to_one_pod_at_one_moment_stays_in_its_order(scribe: Any, a
     found = happenings(fold(log.entries), at(5), at(20), truth=False)
     assert [row.type for row in found] == ["created", "started", "changed", "deleted"]
     assert [row.message.split()[0].removeprefix("phase=") for row in found] == [phase for _, phase in changes]
+
+
+def test_a_counter_that_is_marked_stale_keeps_what_it_had_counted(scribe: Any) -> None:
+    log = scribe()
+    for seconds, value in ((0, 10.0), (5, 20.0), (10, float("nan")), (15, 5.0)):
+        log.calls(seconds, value)
+    log.flush(15)
+    assert fold(log.entries).samples.values[:, 0].tolist() == [10, 20, 20, 25]

@@ -28,27 +28,22 @@ from otel_control_gym.projections import fold
 from otel_control_gym.projections.inputs import control_input_rows
 
 
-def deployment(
-    time: int, name: str = "cart", *, replicas: int = 1, revision: str = "1", **changes: Any
-) -> RolloutStatus:
+def deployment(time: int, name: str = "cart", *, replicas: int = 1, revision: str = "1") -> RolloutStatus:
     return RolloutStatus(
-        **{
-            "time": time,
-            "change": "modified",
-            "kind": "Deployment",
-            "service": "cart",
-            "name": name,
-            "uid": f"uid-{name}",
-            "owner_uid": "",
-            "generation": 1,
-            "observed_generation": 1,
-            "revision": revision,
-            "replicas_desired": replicas,
-            "replicas_updated": replicas,
-            "replicas_ready": replicas,
-            "replicas_available": replicas,
-        }
-        | changes
+        time=time,
+        change="modified",
+        kind="Deployment",
+        service="cart",
+        name=name,
+        uid=f"uid-{name}",
+        owner_uid="",
+        generation=1,
+        observed_generation=1,
+        revision=revision,
+        replicas_desired=replicas,
+        replicas_updated=replicas,
+        replicas_ready=replicas,
+        replicas_available=replicas,
     )
 
 

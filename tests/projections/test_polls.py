@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from otel_control_gym.engine.events import CollectorGap, Finding, FindingsObserved
 from otel_control_gym.projections import fold, observation_arrays
+from otel_control_gym.projections.dataset import Target, write_datasets
 from otel_control_gym.projections.features import node_features
 from otel_control_gym.projections.happenings import happenings
 from otel_control_gym.projections.polls import FindingPolls
@@ -109,3 +111,18 @@ def test_a_poll_that_comes_too_late_counts_from_the_moment_up_to_which_all_is_se
     poll(log, 10, finding(at(10)))
     log.flush(lag + 50)
     assert np.isnan(column(log, "findings_open")[:5]).tolist() == [True, True, False, False, False]
+
+
+def test_a_dataset_that_is_written_in_stretches_shows_the_same_polls(scribe: Any, at: Any, tmp_path: Path) -> None:
+    log = scribe()
+    for seconds in range(0, 420, 30):
+        if seconds == 240:
+            log.add(CollectorGap(time=at(270), source="findings", start=at(180), end=at(240), reason="no answer"))
+        elif seconds % 60 == 0:
+            resolved = at(seconds - 5) if seconds > 300 else None
+            poll(log, seconds, finding(at(50), confidence=seconds / 1000, resolved=resolved))
+        log.flush(seconds + 30)
+    for name, stretch in (("run_1WHOLE", 1 << 30), ("run_1STRETCHES", 1)):
+        write_datasets(log.entries, [Target(directory=tmp_path / name)], run_id="1", stretch_edges=stretch)
+    for file in ("node_features.parquet", "events.parquet", "weak_labels.parquet"):
+        assert (tmp_path / "run_1WHOLE" / file).read_bytes() == (tmp_path / "run_1STRETCHES" / file).read_bytes(), file

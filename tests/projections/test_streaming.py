@@ -79,10 +79,10 @@ def scrapes(draw: st.DrawFn) -> list[Scrape]:
 def log_of(scribe: Any, found: Sequence[Scrape], *, lag: int = 60, delay: Delays = lambda: 0) -> Entries:
     """Write a log in steps of 30 s; each scrape and each row comes with the first flush after its time and its delay."""
     log = scribe(lag_seconds=lag)
-    samples = [(min(HORIZON, seconds + delay()), seconds, *series) for seconds, *series in found]
+    samples = [(min(HORIZON, scrape[0] + delay()), scrape) for scrape in found]
     rows = [(min(HORIZON, seconds + delay()), number, seconds) for number, seconds in enumerate(range(1, HORIZON, 7))]
     for flush in range(STEP, HORIZON + 1, STEP):
-        for arrival, seconds, metric, labels, value in samples:
+        for arrival, (seconds, metric, labels, value) in samples:
             if flush - STEP < arrival <= flush or (flush == STEP and arrival == 0):
                 log.sample(seconds, value, metric, **labels)
         come = [(number, seconds) for arrival, number, seconds in rows if flush - STEP < arrival <= flush]
