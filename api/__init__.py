@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         parse_action,
     )
     from otel_control_gym.engine.assembly import make, serve_twin
+    from otel_control_gym.engine.campaigns import Runs, open_runs
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.env import Env, Info
     from otel_control_gym.engine.errors import (
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
         WriteConflict,
     )
     from otel_control_gym.engine.observation import Observation
+    from otel_control_gym.engine.run_tables import RunTable
+    from otel_control_gym.engine.run_windows import Window, Windows
     from otel_control_gym.engine.runs import Run, find_runs, open_run, rebuild
     from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario
     from otel_control_gym.engine.synchronous import SynchronousEnv, synchronous
@@ -87,6 +90,8 @@ __all__ = (
     "RolloutConfig",
     "Run",
     "RunConfig",
+    "RunTable",
+    "Runs",
     "Scale",
     "Scenario",
     "SetAutoscaler",
@@ -96,11 +101,14 @@ __all__ = (
     "StandError",
     "SynchronousEnv",
     "UsageError",
+    "Window",
+    "Windows",
     "WriteConflict",
     "action_schema",
     "find_runs",
     "make",
     "open_run",
+    "open_runs",
     "parse_action",
     "rebuild",
     "resolve",
@@ -137,6 +145,7 @@ _HOMES = {
         "parse_action",
     ),
     "engine.assembly": ("make", "serve_twin"),
+    "engine.campaigns": ("Runs", "open_runs"),
     "engine.configuration": ("resolve",),
     "engine.env": ("Env", "Info"),
     "engine.errors": (
@@ -152,6 +161,8 @@ _HOMES = {
         "WriteConflict",
     ),
     "engine.observation": ("Observation",),
+    "engine.run_tables": ("RunTable",),
+    "engine.run_windows": ("Window", "Windows"),
     "engine.runs": ("Run", "find_runs", "open_run", "rebuild"),
     "engine.settings": ("PlannedAction", "RunConfig", "Scenario"),
     "engine.synchronous": ("SynchronousEnv", "synchronous"),

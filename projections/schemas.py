@@ -25,7 +25,7 @@ __all__ = (
     "data_dictionary",
 )
 
-CONTRACT_VERSION = 1  #: of the files of a run; raised when a reader of the old one would misread the new one
+CONTRACT_VERSION = 2  #: of the files of a run; raised when a reader of the old one would misread the new one
 
 Standing = Literal["key", "measured", "derived", "logged", "truth", "weak"]
 ColumnType = Literal[
