@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, overload
 
 import msgspec
 
@@ -22,9 +22,9 @@ from otel_control_gym.engine.runs import Run, check_contract, find_runs
 if TYPE_CHECKING:
     from otel_control_gym.engine.run_tables import RunTable
 
-__all__ = ("Runs", "Status", "open_runs")
+__all__ = ("Runs", "open_runs")
 
-Status = Literal["completed", "aborted", "void"]
+STATUSES = ("completed", "aborted", "void")
 SCORED = ("metrics",)  #: streams whose coverage counts
 
 
@@ -66,7 +66,7 @@ class Runs(Sequence[Run]):
 
         `start` and `end` are aware datetimes: runs have starts of their own.
 
-        Raises: UsageError: there is no such table or column. DatasetError: a file can't be read.
+        Raises: UsageError: there is no such table or column.
         """
         from otel_control_gym.engine.run_tables import open_table
 
@@ -87,7 +87,7 @@ class Runs(Sequence[Run]):
 def open_runs(
     directory: str | Path,
     *,
-    status: Collection[Status] = ("completed", "aborted"),
+    status: Collection[str] = ("completed", "aborted"),
     min_coverage: float = 0.0,
     campaign: str | None = None,
     service_config: str | None = None,
@@ -108,7 +108,7 @@ def open_runs(
         DatasetError: a run's metadata can't be read, or a run keeps a later contract than this program knows.
     """
     base = _base(Path(directory))
-    unknown = sorted(set(status) - {"completed", "aborted", "void"})
+    unknown = sorted(set(status) - set(STATUSES))
     if unknown:
         raise UsageError(f"status {', '.join(unknown)}: a run is completed, aborted or void")
     found = []

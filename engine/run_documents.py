@@ -6,7 +6,6 @@ stream, and in `metadata.json` what a policy mustn't know (`HIDDEN_METADATA`).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import zstandard
 from otel_control_gym.engine.errors import DatasetError
 
 __all__ = ("HIDDEN_CONFIGURATION", "HIDDEN_METADATA", "public_metadata", "read_document", "read_lines")
+
+_CHUNK_BYTES = 1 << 16
 
 HIDDEN_METADATA = ("intervention_schedule", "scenario_id", "seed", "stratum", "workload_profile")
 """Keys of `metadata.json` that tell what was going to happen."""
@@ -56,11 +57,21 @@ def read_lines(path: Path, *, truth: bool) -> Iterator[dict[str, Any]]:
     """
     read = 0
     try:
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as raw:
-            for line in io.TextIOWrapper(raw, encoding="utf-8"):
-                record = msgspec.json.decode(line)
-                read += 1
-                if truth or record.get("visibility") == "public":
-                    yield record
-    except (OSError, ValueError, msgspec.MsgspecError, zstandard.ZstdError) as error:
+        for line in _lines(path):
+            record = msgspec.json.decode(line)
+            read += 1
+            if truth or record.get("visibility") == "public":
+                yield record
+    except (OSError, msgspec.MsgspecError, zstandard.ZstdError) as error:
         raise DatasetError(f"{path} can't be read after line {read}: {error}") from error
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    rest = b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            *lines, rest = (rest + decompressor.decompress(chunk)).split(b"\n")
+            yield from lines
+    if not decompressor.eof or rest:  # zstd itself takes the end of the file for the end of the data
+        raise DatasetError(f"{path} was cut off\n  `ocg rebuild` makes it again from the log")

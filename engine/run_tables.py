@@ -13,6 +13,7 @@ Blocking. Upstream: `projections.dataset` writes the files. Downstream: `engine.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -41,7 +42,8 @@ class RunTable:
     """A table of a run, or of all runs of a campaign, that is read when it is asked for.
 
     `dataset` is the Arrow dataset with the rows that are selected; the other methods also keep to the selected columns. In DuckDB,
-    `SELECT … FROM table` works on a variable that holds one, and so does `polars.from_arrow(table)`.
+    `SELECT … FROM nodes` works where the variable `nodes` holds one, and so does `polars.from_arrow(nodes)`. A file that can't be read
+    is a `DatasetError` when it is read.
     """
 
     def __init__(self, description: TableSchema, dataset: ds.Dataset, columns: Sequence[str] | None = None) -> None:
@@ -69,16 +71,19 @@ class RunTable:
 
     def count_rows(self) -> int:
         """Return the number of rows."""
-        count: int = self.dataset.count_rows()
+        with self._reading():
+            count: int = self.dataset.count_rows()
         return count
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in batches, so that a table needn't fit into memory."""
-        yield from self.scanner().to_batches()
+        with self._reading():
+            yield from self.scanner().to_batches()
 
     def to_arrow(self) -> pa.Table:
         """Return the rows as an Arrow table, in the order of the files."""
-        return self.scanner().to_table()
+        with self._reading():
+            return self.scanner().to_table()
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return the rows as a pandas data frame; ids are categories, times are in UTC.
@@ -95,6 +100,14 @@ class RunTable:
         """
         frame: polars.DataFrame = _wanted("polars").from_arrow(self.to_arrow())
         return frame
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say which table it was that couldn't be read."""
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"{self.description.file} can't be read: {error}\n  `ocg validate` says more") from error
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.scanner().to_reader().__arrow_c_stream__(requested_schema)
@@ -124,7 +137,7 @@ def open_table(
         truth: whether rows of the truth stream are there.
         base: what the directories lie under as `key=value` folders, which then are columns too.
 
-    Raises: UsageError: there is no such table or column, or the table has no time. DatasetError: a file can't be read.
+    Raises: UsageError: there is no such table or column, or the table has no time.
     """
     table = table_schema(name)
     schema = arrow_schema(table)
@@ -134,10 +147,9 @@ def open_table(
         keys = [pa.field(key, pa.string()) for key in ("campaign", "service_config")]
         schema = pa.schema([*schema, *keys], metadata=schema.metadata)
         options = {"partitioning": ds.partitioning(pa.schema(keys), flavor="hive"), "partition_base_dir": str(base)}
-    try:
-        dataset = ds.dataset(files, schema=schema, format="parquet", **options) if files else _empty(schema)
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{table.file} can't be read: {error}\n  `ocg validate` says what is wrong") from error
+    dataset = (
+        ds.dataset(files, schema=schema, format="parquet", **options) if files else ds.dataset(schema.empty_table())
+    )
     for condition in (*_visible(table, truth=truth), *_span(table, start, end)):
         dataset = dataset.filter(condition)
     return RunTable(table, dataset, columns)
@@ -169,10 +181,6 @@ def moment_of(moment: Moment | None, origin: datetime) -> datetime | None:
             )
         return moment.astimezone(UTC)
     return origin + timedelta(seconds=moment)
-
-
-def _empty(schema: pa.Schema) -> ds.Dataset:
-    return ds.dataset(schema.empty_table())
 
 
 def _visible(table: TableSchema, *, truth: bool) -> Iterator[ds.Expression]:

@@ -77,7 +77,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
         `start` and `end` are aware datetimes or seconds after `run_start`; a bucket belongs to where it starts.
 
-        Raises: UsageError: there is no such table or column. DatasetError: the file is missing or can't be read.
+        Raises: UsageError: there is no such table or column. DatasetError: the file is missing.
         """
         from otel_control_gym.engine.run_tables import moment_of, open_table, table_schema
 
