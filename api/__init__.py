@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from otel_control_gym.engine.runs import Run, find_runs, open_run, rebuild
     from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario
     from otel_control_gym.engine.synchronous import SynchronousEnv, synchronous
-    from otel_control_gym.projections import validate
+    from otel_control_gym.projections import json_schema, validate
 
 __all__ = (
     "BadConfig",
@@ -106,6 +106,7 @@ __all__ = (
     "WriteConflict",
     "action_schema",
     "find_runs",
+    "json_schema",
     "make",
     "open_run",
     "open_runs",
@@ -166,7 +167,7 @@ _HOMES = {
     "engine.runs": ("Run", "find_runs", "open_run", "rebuild"),
     "engine.settings": ("PlannedAction", "RunConfig", "Scenario"),
     "engine.synchronous": ("SynchronousEnv", "synchronous"),
-    "projections": ("validate",),
+    "projections": ("json_schema", "validate"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

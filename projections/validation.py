@@ -24,7 +24,7 @@ import zstandard
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.projections import schemas
-from otel_control_gym.projections.metadata import METADATA_KEYS
+from otel_control_gym.projections.documents import METADATA_KEYS
 from otel_control_gym.projections.schemas import TableSchema
 from otel_control_gym.projections.tables import arrow_schema
 
