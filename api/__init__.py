@@ -52,12 +52,13 @@ if TYPE_CHECKING:
         WriteConflict,
     )
     from otel_control_gym.engine.observation import Observation
+    from otel_control_gym.engine.run_checks import validate
     from otel_control_gym.engine.run_tables import RunTable
     from otel_control_gym.engine.run_windows import Window, Windows
     from otel_control_gym.engine.runs import Run, find_runs, open_run, rebuild
     from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario
     from otel_control_gym.engine.synchronous import SynchronousEnv, synchronous
-    from otel_control_gym.projections import json_schema, validate
+    from otel_control_gym.projections import json_schema
 
 __all__ = (
     "BadConfig",
@@ -162,12 +163,13 @@ _HOMES = {
         "WriteConflict",
     ),
     "engine.observation": ("Observation",),
+    "engine.run_checks": ("validate",),
     "engine.run_tables": ("RunTable",),
     "engine.run_windows": ("Window", "Windows"),
     "engine.runs": ("Run", "find_runs", "open_run", "rebuild"),
     "engine.settings": ("PlannedAction", "RunConfig", "Scenario"),
     "engine.synchronous": ("SynchronousEnv", "synchronous"),
-    "projections": ("json_schema", "validate"),
+    "projections": ("json_schema",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from otel_control_gym.engine.run_tables import Moment, RunTable
     from otel_control_gym.engine.run_windows import Windows
 
-__all__ = ("Run", "WriteDataset", "check_contract", "find_runs", "open_run", "rebuild", "run_directory", "store_run")
+__all__ = (
+    "Run",
+    "WriteDataset",
+    "check_contract",
+    "find_run",
+    "find_runs",
+    "open_run",
+    "rebuild",
+    "run_directory",
+    "store_run",
+)
 
 _PREFIX = "run_"
 
@@ -208,7 +218,7 @@ def open_run(reference: str | Path, data_dir: str | Path | None = None, *, truth
         UsageError: there is no such run.
         DatasetError: its metadata can't be read, or it keeps a later contract than this program knows.
     """
-    run = _found(reference, data_dir)
+    run = find_run(reference, data_dir)
     check_contract(run)
     return msgspec.structs.replace(run, truth=truth)
 
@@ -225,7 +235,11 @@ def check_contract(run: Run) -> None:
         )
 
 
-def _found(reference: str | Path, data_dir: str | Path | None) -> Run:
+def find_run(reference: str | Path, data_dir: str | Path | None = None) -> Run:
+    """Return a run as `open_run` does, of whatever contract.
+
+    Raises: UsageError: there is no such run. DatasetError: its metadata can't be read.
+    """
     path = Path(reference)
     if (path / "metadata.json").is_file():
         return _run(path)

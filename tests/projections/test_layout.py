@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_time_filter_reads_the_row_groups_of_that_time_alone(long_run: Path, a
 def test_no_row_group_begins_before_the_end_of_the_one_before_it(long_run: Path) -> None:
     metadata = pq.read_metadata(long_run / "node_features.parquet")
     times = [metadata.row_group(group).column(0).statistics for group in range(metadata.num_row_groups)]
-    assert all(before.max <= after.min for before, after in zip(times, times[1:], strict=False))
+    assert all(before.max <= after.min for before, after in pairwise(times))
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
