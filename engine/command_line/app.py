@@ -10,6 +10,7 @@ from otel_control_gym.engine.command_line import (
     act,
     actions,
     config,
+    log,
     rebuild,
     run,
     runs,
@@ -59,5 +60,6 @@ app.command("validate")(validate.validate)
 app.command("act")(act.act)
 app.add_typer(actions.app, name="actions")
 app.add_typer(config.app, name="config")
+app.add_typer(log.app, name="log")
 app.add_typer(stand.app, name="stand")
 app.add_typer(twin.app, name="twin")
