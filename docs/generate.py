@@ -59,6 +59,7 @@ def pages() -> dict[str, str]:
         "configuration.md": _configuration(),
         "data-dictionary.md": dictionary,
         "events.md": _events(),
+        "rules.md": _rules(),
     }
 
 
@@ -81,6 +82,21 @@ def _events() -> str:
     lines += ["", "## Rows and parts"]
     for part in _parts():
         lines += ["", f"### {part.__name__}", "", _text(part), "", *_table(_fields(part))]
+    return "\n".join(lines) + "\n"
+
+
+def _rules() -> str:
+    rules: dict[str, str] = importlib.import_module("otel_control_gym.engine.run_checks").all_rules()
+    lines = [
+        "# Rules of the data contract",
+        "",
+        "Generated from the rules themselves. `ocg validate` checks them, on a run, several, or a whole campaign; ids stay. A run that",
+        "breaks none can be read by [the data dictionary](data-dictionary.md) alone. Each rule has a test that breaks it.",
+        "",
+        "| rule | what holds |",
+        "|---|---|",
+        *(f"| `{rule}` | {says} |" for rule, says in rules.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 
