@@ -220,6 +220,7 @@ class Windows(Sequence[Window]):
 
     @cached_property
     def _faults(self) -> list[dict[str, Any]]:
+        """Labels of faults that took effect, as far as is known; without truth there are none."""
         rows = self.run.table("labels").to_arrow().to_pylist()
         return [row for row in rows if row["is_fault"] and row["applied"] is not False and row["intensity"] != "zero"]
 
@@ -251,7 +252,7 @@ class Windows(Sequence[Window]):
 
     def _label(self, requested: int) -> WindowLabel:
         axes, until = self.axes, requested + self.horizon_seconds * SECOND
-        inside = [row for row in self._faults if _in_force(row, requested, until)] if self.run.truth else []
+        inside = [row for row in self._faults if _in_force(row, requested, until)]
         kinds, targets = {row["fault_type"] for row in inside}, {row["target"] for row in inside}
         return WindowLabel(
             np.array(self.run.truth),

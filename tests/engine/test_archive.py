@@ -303,6 +303,22 @@ async def test_messages_of_a_damaged_frame_that_are_whole_are_recovered(
     assert 4 <= survey_archive(path).messages <= 6
 
 
+async def test_a_forged_message_is_neither_read_nor_recovered_nor_is_what_follows_it(tmp_path: Path) -> None:
+    run = RunName("archives", "RUN")
+    head, messages = genesis(run, truth=False), []
+    for number in range(4):
+        messages.append(seal(split(phase(number))[0], run, head))
+        head = messages[-1].head
+    forged = msgspec.structs.replace(messages[2], body=messages[1].body)
+    path = tmp_path / "forged.zst"
+    path.write_bytes(b"".join(forged_archive(run, [*messages[:2], forged, messages[3]])))
+    reading = read_archive(path)
+    assert [next(reading).event, next(reading).event] == [phase(0), phase(1)]
+    with pytest.raises(LogCorrupted, match="message 3 was altered"):
+        next(reading)
+    assert [entry.event for entry in read_archive(path, recover=True)] == [phase(0), phase(1)]
+
+
 def keep_half(path: Path, target: Path) -> None:
     """Write the first half of a file into another."""
     content = path.read_bytes()

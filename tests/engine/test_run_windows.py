@@ -132,6 +132,47 @@ def test_labels_are_masked_without_truth_and_name_kind_and_target_with_it(run_di
     assert not during.edges.any()
 
 
+def change(directory: Path, name: str, column: str, row: int, value: object) -> Path:
+    """Change a cell of a table of a copy; a function as `value` gets the old one."""
+    path = directory / f"{name}.parquet"
+    table = pq.ParquetFile(path).read()
+    position = table.schema.get_field_index(column)
+    field = table.schema.field(position)
+    values = table[column].to_pylist()
+    values[row] = value(values[row]) if callable(value) else value
+    plain = pa.string() if pa.types.is_dictionary(field.type) else field.type
+    array = pa.array(values, plain)
+    array = array.dictionary_encode().cast(field.type) if plain is not field.type else array
+    pq.write_table(table.set_column(position, field, array), path)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("intensity", "zero"),
+        ("applied", False),
+        ("actual_end", lambda end: end - timedelta(minutes=2)),
+        ("actual_start", lambda start: start + timedelta(minutes=2)),
+    ],
+)
+def test_a_fault_without_effect_or_at_another_time_is_no_label(
+    run_directory: Path, tmp_path: Path, column: str, value: object
+) -> None:
+    directory = Path(shutil.copytree(run_directory, tmp_path / run_directory.name))
+    fault = pq.ParquetFile(directory / "labels.parquet").read()["is_fault"].to_pylist().index(True)
+    windows = ocg.open_run(change(directory, "labels", column, fault, value), truth=True).windows()
+    assert not any(window.label.faults.any() for window in windows)
+
+
+def test_an_input_that_only_hindsight_knows_is_none_with_truth_either(run_directory: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(run_directory, tmp_path / run_directory.name))
+    before = ocg.open_run(run_directory, truth=True).windows().axes.inputs
+    change(directory, "control_inputs", "name", 0, "seed_of_the_fault")
+    change(directory, "control_inputs", "visibility", 0, "truth")
+    assert ocg.open_run(directory, truth=True).windows().axes.inputs == before
+
+
 def test_a_decision_whose_horizon_the_run_does_not_reach_is_left_out_or_masked(run_directory: Path) -> None:
     run = ocg.open_run(run_directory)
     assert [len(run.windows(horizon=seconds)) for seconds in (60, 90, 120)] == [2, 1, 0]
