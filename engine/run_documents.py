@@ -14,8 +14,9 @@ import msgspec
 import zstandard
 
 from otel_control_gym.engine.errors import DatasetError
+from otel_control_gym.projections.documents import METADATA_KEYS
 
-__all__ = ("HIDDEN_CONFIGURATION", "HIDDEN_METADATA", "public_metadata", "read_document", "read_lines")
+__all__ = ("HIDDEN_CONFIGURATION", "HIDDEN_METADATA", "public_metadata", "read_document", "read_lines", "read_metadata")
 
 _CHUNK_BYTES = 1 << 16
 
@@ -34,6 +35,15 @@ def read_document(path: Path) -> Any:
         return msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.MsgspecError) as error:
         raise DatasetError(f"{path} can't be read: {error}") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the content of a `metadata.json`; keys that its contract didn't have yet are null.
+
+    Raises: DatasetError: it isn't there, or isn't JSON.
+    """
+    document: dict[str, Any] = read_document(path)
+    return dict.fromkeys(METADATA_KEYS) | document
 
 
 def public_metadata(metadata: dict[str, Any]) -> dict[str, Any]:

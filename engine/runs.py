@@ -107,9 +107,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """Content of `metadata.json`; without `truth` the keys of `run_documents.HIDDEN_METADATA` are left out."""
-        from otel_control_gym.engine.run_documents import public_metadata, read_document
+        from otel_control_gym.engine.run_documents import public_metadata, read_metadata
 
-        document: dict[str, Any] = read_document(self.path / "metadata.json")
+        document = read_metadata(self.path / "metadata.json")
         return document if self.truth else public_metadata(document)
 
     @cached_property

@@ -177,12 +177,16 @@ def test_a_run_of_version_1_reads_like_one_of_today(kept_run: Path, run_director
     assert len(kept.windows()) == len(rebuilt.windows()) == 2
 
 
-def test_a_column_and_a_table_that_an_old_contract_lacked_are_null_and_empty(kept_run: Path, tmp_path: Path) -> None:
+def test_what_an_old_contract_lacked_is_null_or_empty(kept_run: Path, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(kept_run, tmp_path / kept_run.name))
     nodes = directory / "node_features.parquet"
     pq.write_table(pq.ParquetFile(nodes).read().drop_columns(["restarts"]), nodes)
     (directory / "weak_labels.parquet").unlink()
+    metadata = json.loads((directory / "metadata.json").read_text())
+    del metadata["host"]
+    (directory / "metadata.json").write_text(json.dumps(metadata))
     run = ocg.open_run(directory)
+    assert run.metadata["host"] is None
     read = run.table("node_features").to_arrow()
     assert read["restarts"].null_count == read.num_rows > 0
     assert run.table("weak_labels").count_rows() == 0
