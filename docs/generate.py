@@ -54,12 +54,13 @@ class Field(NamedTuple):
 
 def pages() -> dict[str, str]:
     """Return the text of every generated page by file name."""
-    dictionary = importlib.import_module("otel_control_gym.projections.schemas").data_dictionary()
+    dictionary = importlib.import_module("otel_control_gym.projections.dictionary").data_dictionary()
     return {
         "actions.md": importlib.import_module("otel_control_gym.actuators.descriptions").reference_page(),
         "configuration.md": _configuration(),
         "data-dictionary.md": dictionary,
         "events.md": _events(),
+        "rules.md": _rules(),
     }
 
 
@@ -82,6 +83,21 @@ def _events() -> str:
     lines += ["", "## Rows and parts"]
     for part in _parts():
         lines += ["", f"### {part.__name__}", "", _text(part), "", *_table(_fields(part))]
+    return "\n".join(lines) + "\n"
+
+
+def _rules() -> str:
+    rules: dict[str, str] = importlib.import_module("otel_control_gym.engine.run_checks").all_rules()
+    lines = [
+        "# Rules of the data contract",
+        "",
+        "Generated from the rules themselves. `ocg validate` checks them, on a run, several, or a whole campaign; ids stay. A run that",
+        "breaks none can be read by [the data dictionary](data-dictionary.md) alone. Each rule has a test that breaks it.",
+        "",
+        "| rule | what holds |",
+        "|---|---|",
+        *(f"| `{rule}` | {says} |" for rule, says in rules.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -16,13 +16,12 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from otel_control_gym.projections.schemas import TableSchema
+from otel_control_gym.projections.schemas import ROW_GROUP_ROWS, TableSchema
 from otel_control_gym.projections.tables import arrow_schema, encoded
 
-__all__ = ("LEVEL", "ROW_GROUP_ROWS", "TableFile")
+__all__ = ("LEVEL", "TableFile")
 
 LEVEL = 3  #: of zstd, in all files of a dataset
-ROW_GROUP_ROWS = 1 << 16  #: some MiB of the widest table
 
 
 class TableFile:
@@ -32,9 +31,12 @@ class TableFile:
         self._schema = schema
         self._waiting: list[pa.Table] = []
         self._rows = 0
+        columns = arrow_schema(schema)
+        order = [(name, "ascending") for name in schema.order]
         self._writer = pq.ParquetWriter(
             path,
-            arrow_schema(schema),
+            columns,
+            sorting_columns=pq.SortingColumn.from_ordering(columns, order, null_placement="at_end"),
             compression="zstd",
             compression_level=LEVEL,
             use_dictionary=True,

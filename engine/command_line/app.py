@@ -10,9 +10,11 @@ from otel_control_gym.engine.command_line import (
     act,
     actions,
     config,
+    log,
     rebuild,
     run,
     runs,
+    schema,
     show,
     stand,
     tail,
@@ -52,10 +54,12 @@ app.command("run")(run.run)
 app.command("rebuild")(rebuild.rebuild)
 app.command("tail")(tail.tail)
 app.command("runs")(runs.runs)
+app.command("schema")(schema.schema)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.command("act")(act.act)
 app.add_typer(actions.app, name="actions")
 app.add_typer(config.app, name="config")
+app.add_typer(log.app, name="log")
 app.add_typer(stand.app, name="stand")
 app.add_typer(twin.app, name="twin")

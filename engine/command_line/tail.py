@@ -20,7 +20,7 @@ from otel_control_gym.engine.errors import UsageError
 if TYPE_CHECKING:
     from otel_control_gym.engine.events import Event, Recorded
 
-__all__ = ("details", "follow", "in_progress", "tail")
+__all__ = ("EventLines", "details", "follow", "in_progress", "tail")
 
 LATEST = "latest"
 DETAIL_CHARACTERS = 120
@@ -37,7 +37,7 @@ def tail(
     from otel_control_gym.engine.runs import open_run
 
     run_id = in_progress(run, options.directory)
-    with _Lines(options) as lines:
+    with EventLines(options) as lines:
         if run_id is None and (options.nats is None or Path(run).is_dir()):
             for entry in read_archive(open_run(run, options.directory).path / ARCHIVE_NAME, truth=False):
                 lines.write(entry)
@@ -45,7 +45,7 @@ def tail(
             run_interruptibly(_follow, lines, run_id or run, options)
 
 
-async def _follow(lines: _Lines, run_id: str, options: Options) -> None:
+async def _follow(lines: EventLines, run_id: str, options: Options) -> None:
     async with aclosing(follow(run_id, options.directory, options.nats)) as entries:
         async for entry in entries:
             lines.write(entry)
@@ -86,14 +86,14 @@ def in_progress(reference: str, data_dir: Path) -> str | None:
     return fitting[0] if fitting else None
 
 
-class _Lines:
+class EventLines:
     """Writes an event a line for a person, or the items of one JSON list."""
 
     def __init__(self, options: Options) -> None:
         self._output = options.output
         self._origin: int | None = None
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> EventLines:
         return self
 
     def __exit__(

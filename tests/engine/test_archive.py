@@ -9,15 +9,24 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 import pytest_asyncio
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_control_gym.engine.archive import archived_run, content_digest, export_archive, import_archive, read_archive
+from otel_control_gym.engine.archive import (
+    archived_run,
+    content_digest,
+    export_archive,
+    import_archive,
+    read_archive,
+    survey_archive,
+)
+from otel_control_gym.engine.archive_reader import FORMAT, VERSION, Batch, Closing, Opening
 from otel_control_gym.engine.codec import split
-from otel_control_gym.engine.envelope import Message, RunName, genesis, seal
+from otel_control_gym.engine.envelope import ContentDigest, Message, RunName, genesis, seal
 from otel_control_gym.engine.errors import LogCorrupted, LogError
 from otel_control_gym.engine.events import (
     ActionSettled,
@@ -197,6 +206,164 @@ def test_a_flipped_bit_anywhere_is_found(small_archive: Path, share: float, bit:
     except LogCorrupted:
         after = None
     assert after in (None, before)  # there are bits that zstd has no use for
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0.01, 1, exclude_max=True))
+def test_of_an_archive_that_was_cut_off_all_whole_frames_are_recovered(several_frames: Path, share: float) -> None:
+    content = several_frames.read_bytes()
+    length = int(share * len(content))
+    damaged = several_frames.with_name("cut.zst")
+    damaged.write_bytes(content[:length])
+    check_recovery(several_frames, damaged, sound_bytes=length)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0.01, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_of_an_archive_with_a_flipped_bit_all_frames_before_it_are_recovered(
+    several_frames: Path, share: float, bit: int
+) -> None:
+    damaged = several_frames.with_name("flipped.zst")
+    shutil.copyfile(several_frames, damaged)
+    flip(damaged, share=share, bit=bit)
+    check_recovery(several_frames, damaged, sound_bytes=int(share * len(damaged.read_bytes())))
+
+
+def check_recovery(whole: Path, damaged: Path, *, sound_bytes: int) -> None:
+    """Check that what is recovered is a prefix of the log, holds every frame before the damage, and is what the survey says."""
+    entries = list(read_archive(whole))
+    lengths = [len(frame) for frame in frames(whole)]
+    if sound_bytes < lengths[0]:
+        with pytest.raises((LogCorrupted, LogError)):
+            survey_archive(damaged)
+        return
+    recovered = list(read_archive(damaged, recover=True))
+    assert recovered == entries[: len(recovered)]
+    sound = [number for number in range(len(lengths)) if sum(lengths[: number + 1]) <= sound_bytes]
+    assert len(recovered) >= sum(messages_of(frame) for frame in frames(whole)[: len(sound)])
+    survey = survey_archive(damaged)
+    assert survey.messages == len(recovered)
+    assert (survey.damage is None) == is_read(damaged)
+    public = [entry.event.time for entry in recovered if not entry.truth]
+    assert survey.until == (public[-1] if public else None)
+
+
+def messages_of(frame: bytes) -> int:
+    """Return how many messages a frame holds."""
+    kind, *fields = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompressobj().decompress(frame))
+    return len(fields[0]) if kind == "batch" else 0
+
+
+def is_read(path: Path) -> bool:
+    """Return whether an archive is taken for whole: there are bits that zstd has no use for."""
+    try:
+        list(read_archive(path))
+    except LogCorrupted:
+        return False
+    return True
+
+
+@pytest_asyncio.fixture
+async def several_frames(connection: LogConnection, run_id: str, tmp_path: Path) -> Path:
+    """An archive of a dozen frames, as a short run has them."""
+    log = await connection.create("archives", run_id)
+    for step in range(12):
+        lines = tuple(
+            LogRow(time=row, service="cart", severity="INFO", body=hashlib.sha256(b"%d %d" % (step, row)).hexdigest())
+            for row in range(800)
+        )
+        await log.append_all(
+            [(phase(step), False), (settled(step), True), (LogsCollected(time=step, rows=lines), False)]
+        )
+    await log.append(RunEnded(time=99, reason="closed"))
+    path = tmp_path / "event_log.zst"
+    await export_archive(log, path)
+    assert len(frames(path)) >= 12
+    return path
+
+
+async def test_messages_of_a_damaged_frame_that_are_whole_are_recovered(
+    connection: LogConnection, run_id: str, tmp_path: Path
+) -> None:
+    run = RunName("archives", run_id)
+    head, messages = genesis(run, truth=False), []
+    for number in range(1, 9):  # each longer than a block of zstd's, all in one frame
+        reason = hashlib.shake_256(b"%d" % number).hexdigest(100_000)
+        message = seal(split(RunAborted(time=number, reason=reason))[0], run, head)
+        messages.append(message)
+        head = message.head
+    opening, _, closing = forged_archive(run, messages)
+    whole = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
+        msgspec.msgpack.encode(["batch", [(False, message) for message in messages]])
+    )
+    path = tmp_path / "old.zst"
+    path.write_bytes(opening + whole + closing)
+    assert survey_archive(path).damage is None
+    path.write_bytes((opening + whole)[: len(opening) + len(whole) * 3 // 4])
+    assert 4 <= survey_archive(path).messages <= 6
+
+
+async def test_a_forged_message_is_neither_read_nor_recovered_nor_is_what_follows_it(tmp_path: Path) -> None:
+    run = RunName("archives", "RUN")
+    head, messages = genesis(run, truth=False), []
+    for number in range(4):
+        messages.append(seal(split(phase(number))[0], run, head))
+        head = messages[-1].head
+    forged = msgspec.structs.replace(messages[2], body=messages[1].body)
+    path = tmp_path / "forged.zst"
+    path.write_bytes(b"".join(forged_archive(run, [*messages[:2], forged, messages[3]])))
+    reading = read_archive(path)
+    assert [next(reading).event, next(reading).event] == [phase(0), phase(1)]
+    with pytest.raises(LogCorrupted, match="message 3 was altered"):
+        next(reading)
+    assert [entry.event for entry in read_archive(path, recover=True)] == [phase(0), phase(1)]
+
+
+def keep_half(path: Path, target: Path) -> None:
+    """Write the first half of a file into another."""
+    content = path.read_bytes()
+    target.write_bytes(content[: len(content) // 2])
+
+
+def forged_archive(run: RunName, messages: list[Message]) -> list[bytes]:
+    """Return the frames of an archive of public messages: opening, a batch, closing."""
+    digest = ContentDigest()
+    for message in messages:
+        digest.add(message, truth=False)
+    public, truth = messages[-1].head, genesis(run, truth=True)
+    parts = [
+        Opening(FORMAT, VERSION, run.campaign, run.run_id),
+        Batch([(False, message) for message in messages]),
+        Closing(public, truth, digest.hexdigest()),
+    ]
+    return [zstandard.compress(msgspec.msgpack.encode(part)) for part in parts]
+
+
+async def test_a_recovered_log_is_imported_up_to_the_damage_and_can_be_kept(
+    connection: LogConnection, several_frames: Path, tmp_path: Path
+) -> None:
+    run_id = archived_run(several_frames).run_id
+    await connection.delete(run_id)
+    damaged = tmp_path / "cut.zst"
+    keep_half(several_frames, damaged)
+    with pytest.raises(LogCorrupted, match="messages before it can be recovered"):
+        await import_archive(damaged, connection)
+    log = await import_archive(damaged, connection, recover=True)
+    survey = survey_archive(damaged)
+    assert (log.public_sequence, log.content_digest()) == (survey.public_messages, survey.content_digest)
+    await export_archive(log, tmp_path / "kept.zst")
+    assert list(read_archive(tmp_path / "kept.zst")) == list(read_archive(several_frames))[: survey.messages]
+
+
+async def test_where_nothing_lies_before_the_damage_nothing_is_imported(
+    connection: LogConnection, several_frames: Path, tmp_path: Path
+) -> None:
+    await connection.delete(archived_run(several_frames).run_id)
+    damaged = tmp_path / "cut.zst"
+    damaged.write_bytes(frames(several_frames)[0])
+    with pytest.raises(LogCorrupted, match="nothing before it can be recovered"):
+        await import_archive(damaged, connection, recover=True)
+    assert archived_run(several_frames).run_id not in [run.run_id for run in await connection.runs()]
 
 
 @pytest_asyncio.fixture

@@ -27,7 +27,19 @@ from otel_control_gym.engine.locks import locked_file
 from otel_control_gym.engine.plot import plot_summary
 from otel_control_gym.engine.summary import Track, summarise
 
-COMMANDS = ("run", "rebuild", "tail", "runs", "show", "validate", "config show", "twin serve")
+COMMANDS = (
+    "run",
+    "rebuild",
+    "tail",
+    "runs",
+    "show",
+    "validate",
+    "schema",
+    "log export",
+    "log import",
+    "config show",
+    "twin serve",
+)
 OCG = (sys.executable, "-c", "from otel_control_gym.engine.command_line import main; main()")
 HEAVY = (
     "aiohttp",

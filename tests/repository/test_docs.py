@@ -21,20 +21,20 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-PYTHON = [(page, number, code) for page in PAGES for number, code in enumerate(blocks(page, "python"))]
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "number", "code"), PYTHON, ids=[f"{label(page)}-{number}" for page, number, _ in PYTHON]
-)
-def test_a_python_block_runs(page: Path, number: int, code: str, tmp_path: Path) -> None:
-    script = tmp_path / "block.py"
-    script.write_text(code, encoding="utf-8")
-    ran = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
+@pytest.mark.timeout(600)  # each block has its own
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=label)
+def test_the_python_blocks_of_a_page_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
+    for number, code in enumerate(blocks(page, "python")):
+        script = tmp_path / f"block_{number}.py"
+        script.write_text(code, encoding="utf-8")
+        ran = subprocess.run(
+            [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
+        )
+        assert ran.returncode == 0, f"block {number}:\n{ran.stderr}"
 
 
 def test_the_readme_shows_python() -> None:
