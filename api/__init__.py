@@ -45,11 +45,13 @@ if TYPE_CHECKING:
         InvalidAction,
         LogCorrupted,
         LogError,
+        NotExportable,
         OtelControlGymError,
         StandError,
         UsageError,
         WriteConflict,
     )
+    from otel_control_gym.engine.export import Exported, export
     from otel_control_gym.engine.observation import Observation
     from otel_control_gym.engine.runs import Run, find_runs, open_run, rebuild
     from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario
@@ -67,6 +69,7 @@ __all__ = (
     "DisableGroup",
     "EnableGroup",
     "Env",
+    "Exported",
     "FeatureFlag",
     "Info",
     "InvalidAction",
@@ -76,6 +79,7 @@ __all__ = (
     "NetworkDelay",
     "NetworkPartition",
     "Noop",
+    "NotExportable",
     "Observation",
     "OtelControlGymError",
     "PacketLoss",
@@ -98,6 +102,7 @@ __all__ = (
     "UsageError",
     "WriteConflict",
     "action_schema",
+    "export",
     "find_runs",
     "make",
     "open_run",
@@ -146,11 +151,13 @@ _HOMES = {
         "InvalidAction",
         "LogCorrupted",
         "LogError",
+        "NotExportable",
         "OtelControlGymError",
         "StandError",
         "UsageError",
         "WriteConflict",
     ),
+    "engine.export": ("Exported", "export"),
     "engine.observation": ("Observation",),
     "engine.runs": ("Run", "find_runs", "open_run", "rebuild"),
     "engine.settings": ("PlannedAction", "RunConfig", "Scenario"),

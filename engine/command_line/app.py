@@ -10,6 +10,7 @@ from otel_control_gym.engine.command_line import (
     act,
     actions,
     config,
+    export,
     rebuild,
     run,
     runs,
@@ -54,6 +55,7 @@ app.command("tail")(tail.tail)
 app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
+app.command("export")(export.export)
 app.command("act")(act.act)
 app.add_typer(actions.app, name="actions")
 app.add_typer(config.app, name="config")
