@@ -38,6 +38,7 @@ from otel_control_gym.actuators.interventions import (
     RestartLoop,
 )
 from otel_control_gym.actuators.parsing import check_target, parse_action
+from otel_control_gym.actuators.replaying import replayed
 
 if TYPE_CHECKING:
     from otel_control_gym.actuators.opening import open_actuators
@@ -76,6 +77,7 @@ __all__ = (
     "open_actuators",
     "open_curve",
     "parse_action",
+    "replayed",
     "to_json",
 )
 

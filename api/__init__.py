@@ -46,11 +46,13 @@ if TYPE_CHECKING:
         InvalidAction,
         LogCorrupted,
         LogError,
+        NotExportable,
         OtelControlGymError,
         StandError,
         UsageError,
         WriteConflict,
     )
+    from otel_control_gym.engine.export import Exported, export
     from otel_control_gym.engine.observation import Observation
     from otel_control_gym.engine.rebuild import rebuild, rebuild_all
     from otel_control_gym.engine.run_checks import validate
@@ -72,6 +74,7 @@ __all__ = (
     "DisableGroup",
     "EnableGroup",
     "Env",
+    "Exported",
     "FeatureFlag",
     "Info",
     "InvalidAction",
@@ -81,6 +84,7 @@ __all__ = (
     "NetworkDelay",
     "NetworkPartition",
     "Noop",
+    "NotExportable",
     "Observation",
     "OtelControlGymError",
     "PacketLoss",
@@ -107,6 +111,7 @@ __all__ = (
     "Windows",
     "WriteConflict",
     "action_schema",
+    "export",
     "find_runs",
     "json_schema",
     "make",
@@ -159,11 +164,13 @@ _HOMES = {
         "InvalidAction",
         "LogCorrupted",
         "LogError",
+        "NotExportable",
         "OtelControlGymError",
         "StandError",
         "UsageError",
         "WriteConflict",
     ),
+    "engine.export": ("Exported", "export"),
     "engine.observation": ("Observation",),
     "engine.rebuild": ("rebuild", "rebuild_all"),
     "engine.run_checks": ("validate",),

@@ -17,6 +17,7 @@ __all__ = (
     "InvalidAction",
     "LogCorrupted",
     "LogError",
+    "NotExportable",
     "OtelControlGymError",
     "StandError",
     "UsageError",
@@ -42,6 +43,10 @@ class ConfigurationError(OtelControlGymError):
 
 class UsageError(OtelControlGymError):
     """Raised when a call or command line asks for something that doesn't exist or can't be."""
+
+
+class NotExportable(UsageError):
+    """Raised when a run doesn't hold what a format needs, or several don't fit into one file of it."""
 
 
 class InvalidAction(OtelControlGymError):

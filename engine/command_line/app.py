@@ -10,6 +10,7 @@ from otel_control_gym.engine.command_line import (
     act,
     actions,
     config,
+    export,
     log,
     rebuild,
     run,
@@ -57,6 +58,7 @@ app.command("runs")(runs.runs)
 app.command("schema")(schema.schema)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
+app.command("export")(export.export)
 app.command("act")(act.act)
 app.add_typer(actions.app, name="actions")
 app.add_typer(config.app, name="config")
