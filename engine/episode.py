@@ -20,6 +20,7 @@ from otel_control_gym.engine.clock import SECOND, Pace
 from otel_control_gym.engine.errors import StandError, UsageError
 from otel_control_gym.engine.events import (
     ActionApplied,
+    ActionForced,
     Actor,
     ClockAdvanced,
     EnvironmentRecorded,
@@ -95,7 +96,7 @@ class Episode:
 
     async def append(self, event: Event, *, truth: bool = False) -> int:
         """Make one event durable and fold it; this is the `Append` that actuators are given."""
-        if isinstance(event, ActionApplied):
+        if isinstance(event, ActionApplied | ActionForced):
             self._touched |= {item.uid: None for item in event.objects if item.kind == "Pod"}
         sequence = await self.log.append(event, truth=truth)
         if not truth:

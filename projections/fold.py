@@ -22,9 +22,12 @@ from otel_control_gym.engine.events import (
     EVENT_TYPES,
     ActionApplied,
     ActionFailed,
+    ActionForced,
+    ActionLapsed,
     ActionPostchecked,
     ActionPrechecked,
     ActionRequested,
+    ActionResumed,
     ActionReverted,
     ActionSettled,
     ClockAdvanced,
@@ -38,6 +41,7 @@ from otel_control_gym.engine.events import (
     KubernetesEventsObserved,
     LogRow,
     LogsCollected,
+    ObjectsWritten,
     PhaseEntered,
     PodsTransitioned,
     PodTransition,
@@ -73,6 +77,7 @@ class Truth:
         self.sequence = 0
         self.declared: TruthDeclared | None = None
         self.lives = Lives()
+        self.written: list[ObjectsWritten] = []
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.spans: Timeline[Span] = Timeline(_span_key)
         self.logs: Timeline[LogRow] = Timeline(_log_key)
@@ -270,6 +275,9 @@ _LIFE_CYCLE: tuple[type[Event], ...] = (
     ActionApplied,
     ActionFailed,
     ActionPostchecked,
+    ActionLapsed,
+    ActionResumed,
+    ActionForced,
     ActionReverted,
     ActionSettled,
 )
@@ -293,9 +301,11 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     WorkloadObserved: lambda state, event: state.workload.extend(event.rows),
     CollectorGap: lambda state, event: state.gaps.append(event),
     TruthDeclared: _refuse_public,
+    ObjectsWritten: _refuse_public,
 }
 _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _take_truth,
+    ObjectsWritten: lambda state, event: state.truth.written.append(event),
     **{kind: lambda state, event: state.truth.lives.take(event) for kind in _LIFE_CYCLE},
     KubernetesEventsObserved: lambda state, event: state.truth.kubernetes_events.extend(event.rows),
     SpansCollected: lambda state, event: state.truth.spans.extend(event.rows),
