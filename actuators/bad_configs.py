@@ -92,19 +92,18 @@ class BadAddressProcedure(DeploymentProcedure):
         return await self._check(self._variable.value or "")
 
     async def standing(self) -> Standing:
-        """It is in force in every pod that has the value, until the last of them is gone; strength zero has nothing to end."""
+        """It is in force in every pod that has the value, until the last of them goes; strength zero has nothing to end."""
         if not self._wrong:
             return Standing()
-        name, value = self._client.name, self._value()
-        have = [
+        name, wrong = self._client.name, Variable(name=self._variable.name, value=self._value())
+        pods = [pod for pod in await self._client.pods() if pod.metadata.deletion_timestamp is None]
+        left = [
             pod.metadata.name
-            for pod in await self._client.pods()
-            for container in pod.spec.containers
-            if container.name == name
-            and container.variable(self._variable.name) == Variable(name=self._variable.name, value=value)
+            for pod in pods
+            if any(item.name == name and item.variable(wrong.name) == wrong for item in pod.spec.containers)
         ]
         return (
-            Standing(left=tuple(have)) if have else Standing(lost=(name,), reason="no pod has the wrong value any more")
+            Standing(left=tuple(left)) if left else Standing(lost=(name,), reason="no pod has the wrong value any more")
         )
 
 
