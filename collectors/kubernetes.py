@@ -23,15 +23,17 @@ import anyio
 import msgspec
 
 from otel_control_gym.collectors.external import (
+    Deeds,
     Foreign,
+    deleted_object,
     deleted_pod,
-    external_events,
     foreign_change,
     told_of_deletion,
 )
 from otel_control_gym.collectors.gaps import Gaps
 from otel_control_gym.collectors.kubernetes_client import KubernetesReader, open_kubernetes
 from otel_control_gym.collectors.kubernetes_rows import (
+    ChaosObject,
     EventObject,
     ManagedObject,
     PodObject,
@@ -92,6 +94,7 @@ class KubernetesCollector:
         self._rollouts: list[RolloutStatus] = []
         self._events: dict[bool, list[KubernetesEvent]] = {False: [], True: []}
         self._seen: dict[str, Any] = {}  # UID -> the object as it was delivered last
+        self._deeds = Deeds()
         self._external: list[tuple[Event, bool]] = []
         self._ending: list[tuple[Delivery[Any], Any, int]] = []  # pods that began to end: delivery, before, time
 
@@ -123,7 +126,8 @@ class KubernetesCollector:
     async def _watch_others(self, kubernetes: KubernetesReader) -> None:
         """List what is watched for foreign hands alone; an API that the cluster hasn't got is left out."""
         for name, pattern in _OTHERS:
-            watch = Watch(kubernetes, pattern.format(self._endpoints.namespace), ManagedObject, self._announce)
+            kind = ChaosObject if name == "PodChaos" else ManagedObject
+            watch = Watch(kubernetes, pattern.format(self._endpoints.namespace), kind, self._announce)
             try:
                 await watch.list(initial=True)
             except aiohttp.ClientResponseError as error:
@@ -203,12 +207,17 @@ class KubernetesCollector:
             self._seen.pop(metadata.uid, None)
         else:
             self._seen[metadata.uid] = found
+        if isinstance(found, ChaosObject):
+            self._deeds.see(found)
         if delivery.initial or name == "ReplicaSet":
             return
         if name == "Pod":
             self._ending.append((delivery, before, time))
         else:
-            foreign = foreign_change(before, found, delivery.change, counted=not name.endswith("Chaos"))
+            foreign = deleted_object(before, found, delivery.change)
+            ends = delivery.change == "deleted" or metadata.deletion_timestamp is not None
+            if not ends:
+                foreign = foreign_change(before, found, delivery.change, counted=not name.endswith("Chaos"))
             if foreign is not None:
                 self._tell(foreign, name, delivery, time)
 
@@ -220,6 +229,9 @@ class KubernetesCollector:
             if not barrier.exact and time >= self._gaps.since:
                 waiting.append((delivery, before, time))
                 continue
+            if self._deeds.killed(delivery.object.metadata.name):
+                self._external += [(event, True) for event in self._deeds.victim(delivery.object, time)]
+                continue
             owned = delivery.object.metadata.owner_uid in self._seen  # else its whole ReplicaSet went
             foreign = deleted_pod(before, delivery.object, delivery.change, told) if owned else None
             if foreign is not None:
@@ -228,14 +240,8 @@ class KubernetesCollector:
 
     def _tell(self, foreign: Foreign, kind: str, delivery: Delivery[Any], time: int) -> None:
         metadata = delivery.object.metadata
-        events = external_events(
-            foreign,
-            kind=kind,
-            name=metadata.name,
-            uid=metadata.uid,
-            version=delivery.version,
-            service=metadata.service,
-            time=time,
+        events = self._deeds.life(
+            foreign, kind=kind, name=metadata.name, uid=metadata.uid, service=metadata.service, time=time
         )
         self._external += [(event, kind.endswith("Chaos")) for event in events]
 
