@@ -164,7 +164,9 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
         target_kind="service",
         safe=True,
         reads=("the container's resources", "spec.paused, spec.replicas and status of the Deployment"),
-        api_calls=(f"PATCH {DEPLOYMENT} (strategic merge, container resources, GOMEMLIMIT where there is one)",),
+        api_calls=(
+            f"PATCH {DEPLOYMENT} (strategic merge, container resources; GOMEMLIMIT and -Xmx where they are set)",
+        ),
         precheck=(*_ROLLOUT, "a request would exceed its limit"),
         evidence=(
             "observedGeneration >= generation of the write",
@@ -222,6 +224,7 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
         api_calls=(
             "POST apis/apps/v1/namespaces/{namespace}/deployments (the other version, `{target}-canary`)",
             f"PATCH {DEPLOYMENT}/scale (via replicas: both Deployments)",
+            "PATCH the Deployments of callers that hold on to their connections (reconnect_callers: a restart)",
             "POST api/v1/namespaces/{namespace}/services (via route: one for each version)",
             f"POST or PATCH {_ROUTE} (via route: weights)",
         ),
@@ -229,12 +232,13 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
             *UNTOUCHABLE,
             _AUTOSCALED,
             "via route: the cluster has no gateway.networking.k8s.io",
-            "the version is the one that runs",
+            "reconnect_callers: a caller that holds on to its connections is protected or stateful, or its rollouts are paused",
         ),
         evidence=(
             "both Deployments have the replicas that were asked for, all available",
             "via route: Accepted and ResolvedRefs are True for this generation, and the weights are what was asked for",
-            "via replicas: where callers hold on to their connections the share can't be told, so it stays unverified",
+            "via replicas: where callers hold on to their connections the share can't be told, so it stays unverified; with "
+            "reconnect_callers: after that the callers' restarts are complete",
         ),
         reverse="delete what was made, and the replicas seen by the precheck",
         deadline_seconds=180,

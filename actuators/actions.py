@@ -161,6 +161,13 @@ class ShiftTraffic(BaseAction, frozen=True, tag="shift_traffic"):
         Literal["replicas", "route"],
         Meta(description="replicas: pods of both versions behind one Service; route: weights of an HTTPRoute"),
     ] = "replicas"
+    reconnect_callers: Annotated[
+        bool,
+        Meta(
+            description="via replicas: restart the callers that hold on to their connections once both versions are there, "
+            "so that each of them dials one of the pods anew"
+        ),
+    ] = False
     duration_seconds: Duration | None = None
     duration: DurationWord | None = None
 

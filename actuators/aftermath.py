@@ -22,7 +22,7 @@ that is gone can't be seen without the change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -84,9 +84,13 @@ def aftermath_of(events: Iterable[tuple[Event, bool]]) -> list[Aftermath]:
     return [attempt for attempt in _attempts(events) if not attempt.settled]
 
 
-def leftovers_of(events: Iterable[tuple[Event, bool]]) -> list[InverseCall]:
-    """Return the calls that take back what a log doesn't show as taken back, newest change first; settled attempts included."""
-    return [call for attempt in reversed(_attempts(events)) for call in attempt.inverse]
+def leftovers_of(events: Iterable[tuple[Event, bool]], taken_back: Container[str] = ()) -> list[InverseCall]:
+    """Return the calls that take back what a log doesn't show as taken back, newest change first; settled attempts included.
+
+    `taken_back`: the actions of which a janitor has noted that it has done so.
+    """
+    left = [attempt for attempt in reversed(_attempts(events)) if attempt.action_id not in taken_back]
+    return [call for attempt in left for call in attempt.inverse]
 
 
 def _attempts(events: Iterable[tuple[Event, bool]]) -> list[Aftermath]:

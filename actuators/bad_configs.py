@@ -3,9 +3,9 @@
 In: a call edge. Out: patches of the source's Deployment or the target's Service, and what shows the mistake at work. Strength zero writes
 the value that is there.
 
-Traps: by a wrong targetPort open connections don't notice, so the source is restarted after it; an image that can't be pulled stops the
-rollout with the old pods serving, which is its whole effect; a policy may undo the mistake meanwhile, so the way back sets the one value
-that was wrong and nothing else.
+Traps: by a wrong targetPort open connections don't notice, so the callers that hold on to theirs are restarted after it; an image that
+can't be pulled stops the rollout with the old pods serving, which is its whole effect; a policy may undo the mistake meanwhile (a rollback
+does): then it has ended, and the way back sets the one value that was wrong and nothing else.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import re
 from typing import Any
 
 from otel_control_gym.actuators.deployments import DeploymentClient, DeploymentProcedure, template_patch
-from otel_control_gym.actuators.kubernetes_client import STRATEGIC
+from otel_control_gym.actuators.kubernetes_client import STRATEGIC, KubernetesClient
 from otel_control_gym.actuators.objects import Deployment, ServiceObject, Variable
-from otel_control_gym.actuators.postchecks import check_environment, check_restart
+from otel_control_gym.actuators.postchecks import check_environment
 from otel_control_gym.actuators.prechecks import refuse_protected, refuse_rollout
-from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
-from otel_control_gym.actuators.rollouts import RESTARTED_AT
+from otel_control_gym.actuators.procedure import Check, Precheck, Reversal, Standing
+from otel_control_gym.actuators.reconnection import Reconnection
 from otel_control_gym.actuators.transport import Refused
-from otel_control_gym.engine.clock import rfc3339
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 from otel_control_gym.engine.settings import Service
 
@@ -92,6 +91,21 @@ class BadAddressProcedure(DeploymentProcedure):
     async def _check_inverse(self) -> Check:
         return await self._check(self._variable.value or "")
 
+    async def standing(self) -> Standing:
+        """It is in force in every pod that has the value, until the last of them goes; strength zero has nothing to end."""
+        if not self._wrong:
+            return Standing()
+        name, wrong = self._client.name, Variable(name=self._variable.name, value=self._value())
+        pods = [pod for pod in await self._client.pods() if pod.metadata.deletion_timestamp is None]
+        left = [
+            pod.metadata.name
+            for pod in pods
+            if any(item.name == name and item.variable(wrong.name) == wrong for item in pod.spec.containers)
+        ]
+        return (
+            Standing(left=tuple(left)) if left else Standing(lost=(name,), reason="no pod has the wrong value any more")
+        )
+
 
 def _names(value: str, service: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(service)}:\d+", value) is not None
@@ -135,6 +149,13 @@ class BadImageProcedure(DeploymentProcedure):
             return Check(seen="all", evidence=evidence)
         return Check(seen="none", evidence=evidence | {"missing": "no pod waits for the image yet"})
 
+    async def standing(self) -> Standing:
+        """It is in force as long as the template has the image."""
+        name = self._client.name
+        if self._image(await self._client.read()) == self._wrong_image():
+            return Standing(left=(name,))
+        return Standing(lost=(name,), reason="the template has another image")
+
     async def _check_inverse(self) -> Check:
         deployment = await self._client.read()
         waiting = [pod for pod in await self._client.pods() if any(item in _PULL_FAILURES for item in pod.waits_for)]
@@ -146,34 +167,33 @@ class BadImageProcedure(DeploymentProcedure):
 
 
 class BadPortProcedure:
-    """The target's Service leads to a port where nobody listens, and the source is restarted, so that it notices."""
+    """The target's Service leads to a port where nobody listens, and who holds connections to it is restarted, so that they notice."""
 
-    def __init__(self, source: DeploymentClient, service: Service, *, target: str) -> None:
-        self.fields = (f"service:{target}", f"rollout:{source.name}")
-        self._source = source
-        self._service = service
+    def __init__(
+        self, kubernetes: KubernetesClient, namespace: str, *, target: str, reconnection: Reconnection
+    ) -> None:
+        self.fields = (f"service:{target}", *reconnection.fields)
+        self._kubernetes = kubernetes
         self._target = target
-        self._path = f"api/v1/namespaces/{source.namespace}/services/{target}"
+        self._reconnection = reconnection
+        self._path = f"api/v1/namespaces/{namespace}/services/{target}"
         self._before: ServiceObject | None = None
-        self._mark = ""
-        self._generation = 0
         self.begun = False
 
     async def precheck(self) -> Precheck:
-        """Read the Service's ports."""
+        """Read the Service's ports; a caller that can't be restarted wouldn't notice."""
         try:
             self._before = await self._read()
-            source = await self._source.read()
         except Refused as refusal:
             if refusal.status == 404:
-                return Precheck(rejection=f"{self._target} has no Service, or {self._source.name} no Deployment")
+                return Precheck(rejection=f"{self._target} has no Service")
             raise
-        rejection = refuse_protected(self._source.name, self._service) or refuse_rollout(source)
         ports = {str(port.port): port.target_port for port in self._before.spec.ports}
-        return Precheck(rejection=rejection, evidence={"target_ports_before": ports})
+        evidence = {"target_ports_before": ports, "callers": list(self._reconnection.names)}
+        return Precheck(rejection=await self._reconnection.refusal(), evidence=evidence)
 
     async def _read(self) -> ServiceObject:
-        return await self._source.kubernetes.call("GET", self._path, ServiceObject)
+        return await self._kubernetes.call("GET", self._path, ServiceObject)
 
     def _ports_call(self, *, wrong: bool) -> InverseCall:
         assert self._before is not None
@@ -189,37 +209,30 @@ class BadPortProcedure:
             body={"spec": {"ports": ports}},
         )
 
-    def _restart_call(self) -> InverseCall:
-        annotations = {RESTARTED_AT: self._mark}
-        return self._source.patch_call({"spec": {"template": {"metadata": {"annotations": annotations}}}})
-
     def inverse(self) -> tuple[InverseCall, ...]:
         """Set the ports that were; who can't connect dials until he can."""
         return (self._ports_call(wrong=False),)
 
     async def apply(self, now: int, /) -> tuple[TouchedObject, ...]:
-        """Patch the Service, then restart the source."""
-        self._mark = self._mark or rfc3339(now)
-        changed = await self._source.kubernetes.write(self._ports_call(wrong=True), ServiceObject)
+        """Patch the Service, then restart its callers."""
+        changed = await self._kubernetes.write(self._ports_call(wrong=True), ServiceObject)
         self.begun = True
-        restarted = await self._source.kubernetes.write(self._restart_call(), Deployment)
-        self._generation = restarted.metadata.generation
-        return (changed.metadata.touched("Service"), restarted.metadata.touched("Deployment"))
+        return (changed.metadata.touched("Service"), *await self._reconnection.begin(now))
 
     async def postcheck(self) -> Check:
-        """The Service has the wrong port, and the source's restart is complete."""
-        found = await self._read()
-        wrong = all(port.target_port == WRONG_PORT for port in found.spec.ports)
-        if not wrong:
+        """The Service has the wrong port, and its callers' restarts are complete."""
+        if not await self._is_wrong():
             return Check(seen="none", evidence={"missing": "the Service hasn't the wrong port"})
-        check = check_restart(
-            await self._source.read(),
-            await self._source.replica_sets(),
-            annotation=RESTARTED_AT,
-            mark=self._mark,
-            generation=self._generation,
-        )
-        return Check(seen="all" if check.seen == "all" else "some", evidence=check.evidence)
+        return await self._reconnection.check()
+
+    async def _is_wrong(self) -> bool:
+        return all(port.target_port == WRONG_PORT for port in (await self._read()).spec.ports)
+
+    async def standing(self) -> Standing:
+        """It lasts until somebody sets another port."""
+        if await self._is_wrong():
+            return Standing(left=(self._target,))
+        return Standing(lost=(self._target,), reason="the Service has another port")
 
     async def sustain(self, _now: int, /) -> tuple[TouchedObject, ...]:
         """A Service stays as it is."""
@@ -227,7 +240,7 @@ class BadPortProcedure:
 
     async def revert(self) -> tuple[TouchedObject, ...]:
         """Set the ports that were."""
-        changed = await self._source.kubernetes.write(self._ports_call(wrong=False), ServiceObject)
+        changed = await self._kubernetes.write(self._ports_call(wrong=False), ServiceObject)
         return (changed.metadata.touched("Service"),)
 
     async def reverted(self, _now: int, /) -> Reversal:

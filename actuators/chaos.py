@@ -10,33 +10,37 @@ What makes this hard:
 - **Dead man's switch**: `spec.duration` outlives the planned revert by `SPARE_SECONDS`, so that a gym that died leaves no fault, and
   a gym that lives decides the end itself.
 - **Objects that won't go**: finalizers stick when pods vanish under a fault. After `FORCE_SECONDS` the object's removal is forced, a
-  little later its finalizers are taken; each is in the evidence.
+  little later its finalizers are taken. While Chaos Mesh's webhook is down neither is possible, and faults don't expire: then the pods
+  in which it sits are deleted, with which it ends. Each step is an event.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from otel_control_gym.actuators.chaos_objects import Chaos
 from otel_control_gym.actuators.deployments import DeploymentClient
-from otel_control_gym.actuators.injections import check_injection, check_nobody, replaced
+from otel_control_gym.actuators.injections import check_injection, check_nobody, holding, replaced
 from otel_control_gym.actuators.kubernetes_client import FIELD_MANAGER, MERGE, KubernetesClient
+from otel_control_gym.actuators.moments import newest
 from otel_control_gym.actuators.objects import Pod
 from otel_control_gym.actuators.postchecks import Target
 from otel_control_gym.actuators.prechecks import refuse_empty
-from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
-from otel_control_gym.actuators.transport import Busy, Refused
+from otel_control_gym.actuators.procedure import Check, Forced, Precheck, Reversal, Standing
+from otel_control_gym.actuators.transport import Busy, CallError, Refused
 from otel_control_gym.engine.clock import SECOND, rfc3339
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 
 __all__ = ("ACTION_LABEL", "FORCE_SECONDS", "GROUP", "ChaosProcedure", "Injection")
 
 SPARE_SECONDS = 60
-FORCE_SECONDS = 30  #: from the first look after the deletion to the force annotation; 10 s more: finalizers are taken
+FORCE_SECONDS = 30  #: from the first look after the deletion to the force annotation
+FINALIZERS_SECONDS = 40  #: the same until finalizers are taken
+PODS_SECONDS = 50  #: the same until the pods are deleted that are known to have it
 GROUP = "chaos-mesh.org/v1alpha1"
 ACTION_LABEL = "otel-control-gym/action"  #: on every object that an action makes
 _FORCE = {"metadata": {"annotations": {"chaos-mesh.chaos-mesh.org/cleanFinalizer": "forced"}}}
@@ -75,10 +79,10 @@ class ChaosProcedure(ABC):
         self._name = injection.new_name()
         self._names: list[str] = []  # every object that this attempt may have made
         self._targets: dict[str, tuple[Target, ...]] = {}
+        self._held: tuple[str, ...] = ()  # pods in which it was seen in force at the last look
         self._end = 0
         self._renewals: list[dict[str, Any]] = []
         self._renewal: dict[str, Any] | None = None  # begun, but its object isn't made yet
-        self._forced: list[str] = []
         self._revert_began: int | None = None
 
     # --- what the kinds differ in ----------------------------------------------------------------------------------------
@@ -159,6 +163,35 @@ class ChaosProcedure(ABC):
             without_effect=without_effect,
         )
 
+    async def standing(self) -> Standing:
+        """See which targets still are what they were and have the fault; it needs one of each service."""
+        if self._nil or self._renewal is not None:
+            return Standing()
+        pods = await self._all_pods()
+        chaos = await self._present(self._name)
+        present = holding(chaos) if chaos is not None else ()
+        replaced_now = self._lost(pods)
+        left = {
+            service: [target.pod for target in targets if target.pod in present and target.pod not in replaced_now]
+            for service, targets in self._targets.items()
+        }
+        places = tuple(name for names in left.values() for name in names)
+        taken_out = tuple(name for name in self._held if name not in (*places, *replaced_now))
+        lost = (*replaced_now, *taken_out)
+        self._held = places
+        return Standing(
+            left=places if all(left.values()) else (),
+            lost=lost,
+            moment=newest(self._ended_at(name, pods) for name in lost),
+            reason=_why(replaced_now, taken_out, gone=chaos is None, by_container=self.by_container),
+        )
+
+    def _ended_at(self, name: str, pods: Mapping[str, Sequence[Pod]]) -> str:
+        """Return when the fault of a lost target ended: its container tells it, a pod that is gone doesn't."""
+        uids = [target.uid for targets in self._targets.values() for target in targets if target.pod == name]
+        same = [pod for members in pods.values() for pod in members if pod.metadata.uid in uids]
+        return same[0].ended_at if same and self.by_container else ""
+
     async def sustain(self, now: int, /) -> tuple[TouchedObject, ...]:
         """Make a new object for the pods that are there now, if a target was replaced and all ends are ready again."""
         if self._nil or not self._injection.persistent:
@@ -179,6 +212,7 @@ class ChaosProcedure(ABC):
         """Delete the object, and aim anew under another name."""
         await self._delete(self._name)
         self._aim(ready)
+        self._held = ()
         self._name = self._injection.new_name()
         self._renewal = {"time": rfc3339(now), "object": self._name, "replaced": list(lost)}
 
@@ -194,31 +228,57 @@ class ChaosProcedure(ABC):
     async def reverted(self, now: int, /) -> Reversal:
         """Every object answers 404, and no pod holds a trace of one; what won't go is forced."""
         self._revert_began = now if self._revert_began is None else self._revert_began
-        present = [name for name in self._names if await self._exists(name)]
-        if present:
-            await self._force(present, (now - self._revert_began) // SECOND)
+        present = [chaos for name in self._names if (chaos := await self._present(name)) is not None]
         leftovers = await self._leftovers(self._names)
-        evidence: dict[str, Any] = {"objects_present": present, "leftovers": leftovers}
+        forced = await self._force(present, leftovers, (now - self._revert_began) // SECOND)
+        evidence: dict[str, Any] = {
+            "objects_present": [chaos.metadata.name for chaos in present],
+            "leftovers": leftovers,
+        }
         if self._renewals:
             evidence["renewals"] = self._renewals
-        if self._forced:
-            evidence["forced"] = self._forced
-        return Reversal(verified=not present and not leftovers, evidence=evidence)
+        return Reversal(verified=not present and not leftovers, evidence=evidence, forced=forced)
 
-    async def _force(self, names: Sequence[str], waited_seconds: int) -> None:
-        if waited_seconds < FORCE_SECONDS:
-            return
-        patch = _FORCE if waited_seconds < FORCE_SECONDS + 10 else _BARE
-        for name in names:
-            call = InverseCall(
-                api="kubernetes", method="PATCH", path=f"{self._path}/{name}", content_type=MERGE, body=patch
-            )
+    async def _force(
+        self, present: Sequence[Chaos], leftovers: Sequence[str], waited_seconds: int
+    ) -> tuple[Forced, ...]:
+        """Make objects go that are still there, and take the pods away whose rules are."""
+        if waited_seconds >= PODS_SECONDS and (present or leftovers):
+            return await self._delete_pods()
+        if waited_seconds < FORCE_SECONDS or not present:
+            return ()
+        if waited_seconds < FINALIZERS_SECONDS:
+            return tuple([await self._push(chaos, "annotation", _FORCE) for chaos in present])
+        return tuple([await self._push(chaos, "finalizers", _BARE) for chaos in present])
+
+    async def _push(self, chaos: Chaos, step: Literal["annotation", "finalizers"], patch: Mapping[str, Any]) -> Forced:
+        path = f"{self._path}/{chaos.metadata.name}"
+        call = InverseCall(api="kubernetes", method="PATCH", path=path, content_type=MERGE, body=patch)
+        touched = (chaos.metadata.touched(self.kind),)
+        try:
+            await self._kubernetes.write(call, dict)
+        except CallError as error:
+            gone = isinstance(error, Refused) and error.status == _GONE
+            return Forced(step=step, objects=touched, error="" if gone else str(error))
+        return Forced(step=step, objects=touched)
+
+    async def _delete_pods(self) -> tuple[Forced, ...]:
+        """Delete the pods that are still those which were targeted, once; what owns them makes others."""
+        pods = await self._all_pods()
+        uids = [target.uid for targets in self._targets.values() for target in targets]
+        forced = []
+        for pod in [item for members in pods.values() for item in members if item.metadata.uid in uids]:
+            if pod.metadata.deletion_timestamp is not None:
+                continue
+            path = f"api/v1/namespaces/{self._namespace}/pods/{pod.metadata.name}"
+            body = {"preconditions": {"uid": pod.metadata.uid}}
+            error = ""
             try:
-                await self._kubernetes.write(call, dict)
-            except Refused as refusal:
-                if refusal.status != _GONE:
-                    raise
-            self._forced.append(f"{'annotation' if patch is _FORCE else 'finalizers'}: {name}")
+                await self._kubernetes.write(InverseCall(api="kubernetes", method="DELETE", path=path, body=body), dict)
+            except CallError as refused:
+                error = str(refused)
+            forced.append(Forced(step="pods", objects=(pod.metadata.touched("Pod"),), error=error))
+        return tuple(forced)
 
     # --- calls and targets -----------------------------------------------------------------------------------------------
 
@@ -243,14 +303,13 @@ class ChaosProcedure(ABC):
     async def _read(self, name: str) -> Chaos:
         return await self._kubernetes.call("GET", f"{self._path}/{name}", Chaos)
 
-    async def _exists(self, name: str) -> bool:
+    async def _present(self, name: str) -> Chaos | None:
         try:
-            await self._read(name)
+            return await self._read(name)
         except Refused as refusal:
             if refusal.status == _GONE:
-                return False
+                return None
             raise
-        return True
 
     async def _delete(self, name: str) -> Chaos | None:
         """Delete an object and return its last state; None if it wasn't there."""
@@ -288,3 +347,13 @@ class ChaosProcedure(ABC):
         """Name the pods one by one: what was targeted is then known, and doesn't depend on when the controller looks."""
         names = [] if self._nil else [target.pod for target in self._targets[service]]
         return {"pods": {self._namespace: names}}
+
+
+def _why(replaced_now: Sequence[str], taken_out: Sequence[str], *, gone: bool, by_container: bool) -> str:
+    """Return why targets were lost, or an empty text if none was."""
+    reasons = []
+    if replaced_now:
+        reasons.append("container restarted or pod replaced" if by_container else "pod replaced")
+    if taken_out:
+        reasons.append("the chaos object is gone" if gone else "the chaos object says that it is taken out")
+    return "; ".join(reasons)

@@ -13,6 +13,7 @@ class ChaosEvent(Part, frozen=True, kw_only=True):
     type: str = ""
     operation: str = ""
     message: str = ""
+    timestamp: str = ""
 
 
 class ChaosRecord(Part, frozen=True, kw_only=True):

@@ -3,8 +3,8 @@
 In: a flag and a variant. Out: the whole flag document with another default, and what flagd evaluates the flag to (OFREP).
 
 Traps: flagd-ui answers before it writes, so its yes is no evidence; it replaces the *whole* document, so that is read right before; a flag
-with targeting ignores its default; the document lies in an emptyDir, so a new flagd pod has the old one again, which the postcheck of
-a later look would see.
+with targeting ignores its default; the document lies in an emptyDir, so a new flagd pod has the old one again: every flag that was
+switched is back, and the intervention has ended.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
-from otel_control_gym.actuators.transport import CALL_SECONDS, receive
+from otel_control_gym.actuators.procedure import Check, Precheck, Reversal, Standing
+from otel_control_gym.actuators.transport import CALL_SECONDS, decoded, receive
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 from otel_control_gym.engine.protocols import Endpoints
 
@@ -45,7 +45,7 @@ class FlagClient:
         Raises: CallError: one of its three kinds.
         """
         call = self._session.request(method, f"{self._url}/{path}", json=body)
-        return await receive(f"{method} {path}", call, answer)
+        return decoded(f"{method} {path}", await receive(f"{method} {path}", call), answer)
 
     async def document(self) -> dict[str, Any]:
         """Return the flag document as it is.
@@ -129,6 +129,15 @@ class FeatureFlagProcedure:
         if found == self._variant:
             return Check(seen="all", evidence=evidence)
         return Check(seen="none", evidence=evidence | {"missing": f"flagd says {found!r}, not {self._variant!r}"})
+
+    async def standing(self) -> Standing:
+        """Ask flagd; strength zero has nothing to end."""
+        if self._nil:
+            return Standing()
+        found = await self._flags.evaluate(self._flag)
+        if found == self._variant:
+            return Standing(left=(self._flag,))
+        return Standing(lost=(self._flag,), reason=f"flagd says {found!r}, not {self._variant!r}")
 
     async def sustain(self, _now: int, /) -> tuple[TouchedObject, ...]:
         """The document stays as long as flagd's pod."""

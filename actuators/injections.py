@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from otel_control_gym.actuators.chaos_objects import Chaos, PodNetworkChaos
+from otel_control_gym.actuators.chaos_objects import Chaos, ChaosRecord, PodNetworkChaos
+from otel_control_gym.actuators.moments import newest
 from otel_control_gym.actuators.objects import Pod
 from otel_control_gym.actuators.postchecks import Target
 from otel_control_gym.actuators.procedure import Check
@@ -17,6 +18,7 @@ from otel_control_gym.actuators.procedure import Check
 __all__ = (
     "check_injection",
     "check_nobody",
+    "holding",
     "missing_rules",
     "missing_stressors",
     "not_killed",
@@ -76,11 +78,7 @@ def check_injection(
     mechanism itself (stressor, traffic rule) must be seen, `without_effect` those of them at which it isn't.
     """
     records = {record.id: record for record in chaos.status.experiment.container_records or ()}
-    injected = [
-        key
-        for key in record_ids
-        if key in records and records[key].injected_count >= 1 and records[key].phase == "Injected"
-    ]
+    injected = [key for key in record_ids if key in records and _holds(records[key])]
     messages = [record.events[-1].message for record in records.values() if record.events and record.events[-1].message]
     evidence: dict[str, Any] = {
         "records": len(records),
@@ -94,9 +92,25 @@ def check_injection(
         evidence["message"] = messages[-1]
     complete = len(injected) == len(record_ids) == len(records) and chaos.status.holds("AllInjected")
     if complete and not lost and not without_effect:
-        return Check(seen="all", evidence=evidence)
+        return Check(seen="all", evidence=evidence, moment=newest(_applied_at(record) for record in records.values()))
     somewhere = bool(injected) and len(without_effect) < len(affected)
     return Check(seen="some" if somewhere else "none", evidence=evidence)
+
+
+def _holds(record: ChaosRecord) -> bool:
+    return record.injected_count >= 1 and record.phase == "Injected"
+
+
+def _applied_at(record: ChaosRecord) -> str:
+    """Return when a record's target was injected, or an empty text."""
+    applied = [event.timestamp for event in record.events if (event.type, event.operation) == ("Succeeded", "Apply")]
+    return applied[-1] if applied else ""
+
+
+def holding(chaos: Chaos) -> tuple[str, ...]:
+    """Return the pods in which a chaos object says to be injected now; a pause, or the end of its duration, takes it out."""
+    records = chaos.status.experiment.container_records or ()
+    return tuple(dict.fromkeys(record.id.split("/")[1] for record in records if _holds(record)))
 
 
 def check_nobody(chaos: Chaos) -> Check:

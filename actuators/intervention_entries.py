@@ -161,7 +161,11 @@ INTERVENTION_ENTRIES: tuple[Entry, ...] = (
         target_kind="service",
         safe=False,
         reads=(*_READY, "spec.replicas of the Deployment (scale_to_zero)"),
-        api_calls=(*_NETWORK, f"PATCH {DEPLOYMENT}/scale (merge; scale_to_zero)"),
+        api_calls=(
+            *_NETWORK,
+            *(f"{call} (pod_failure)" for call in _PODS),
+            f"PATCH {DEPLOYMENT}/scale (merge; scale_to_zero)",
+        ),
         precheck=(
             "target is no dependency",
             "target has no ready pod",
@@ -171,9 +175,10 @@ INTERVENTION_ENTRIES: tuple[Entry, ...] = (
         ),
         evidence=(
             "delay, partition: as network_delay and network_partition, at the target's pods, towards everybody",
+            f"pod_failure: {_INJECTED}; the pods' own images are noted in their annotations, and their containers have restarted",
             "scale_to_zero: spec.replicas is 0 and no pod is left",
         ),
-        reverse="delete the object, or scale back to the replicas seen by the precheck",
+        reverse="delete the object (and no pod has a pause image), or scale back to the replicas seen by the precheck",
         deadline_seconds=90,
         symptoms=("replicas", "latency", "errors"),
         spreads=("latency", "errors"),
@@ -192,18 +197,19 @@ INTERVENTION_ENTRIES: tuple[Entry, ...] = (
         reads=("the source's environment and image, or the target's Service", "spec.paused of the source's Deployment"),
         api_calls=(
             f"PATCH {DEPLOYMENT} (strategic merge: image or env of the source)",
-            "PATCH api/v1/namespaces/{namespace}/services/{target} (strategic merge: targetPort)",
+            "PATCH api/v1/namespaces/{namespace}/services/{target} (strategic merge: targetPort; then PATCH each caller that holds on to "
+            "its connections: a restart)",
         ),
         precheck=(
             "the source has no variable that names the target (address)",
             "target has no Service (target_port)",
-            "rollouts of the source are paused",
+            "rollouts of the source are paused (target_port: of a caller that holds on to its connections)",
             "the same mistake is in force",
         ),
         evidence=(
             "image: a pod of the new ReplicaSet waits for it: ErrImagePull or ImagePullBackOff",
             "address: every pod of the source has the wrong address, and its rollout is complete",
-            "target_port: the Service has the wrong port, and the source's restart is complete",
+            "target_port: the Service has the wrong port, and the callers' restarts are complete",
         ),
         reverse="the image, variable or port seen by the precheck",
         deadline_seconds=180,

@@ -37,7 +37,7 @@ __all__ = (
     "RestartLoop",
 )
 
-Mechanism = Literal["delay", "partition", "scale_to_zero"]
+Mechanism = Literal["delay", "partition", "pod_failure", "scale_to_zero"]
 Mistake = Literal["image", "address", "target_port"]
 
 _Every = Annotated[int, Meta(ge=5, le=3600, description="time between two kills", extra_json_schema={"unit": "s"})]
@@ -141,7 +141,7 @@ class RestartLoop(BaseAction, frozen=True, tag="restart_loop"):
 
 
 class DependencyOutage(BaseAction, frozen=True, tag="dependency_outage"):
-    """Make a cache, database or queue slow, unreachable, or gone."""
+    """Make a cache, database or queue slow, unreachable, broken, or gone."""
 
     target: ServiceName
     intensity: Strength | None = None
@@ -149,8 +149,8 @@ class DependencyOutage(BaseAction, frozen=True, tag="dependency_outage"):
         Annotated[
             Mechanism,
             Meta(
-                description="delay: its answers are late; partition: its packets are dropped; "
-                "scale_to_zero: it is gone, and empty when it comes back"
+                description="delay: its answers are late; partition: its packets are dropped; pod_failure: its pods run a pause "
+                "image, refuse connections, and are empty when they come back; scale_to_zero: it is gone, and empty as well"
             ),
         ]
         | None
@@ -173,7 +173,7 @@ class BadConfig(BaseAction, frozen=True, tag="bad_config"):
             Mistake,
             Meta(
                 description="image: the source gets a tag that doesn't exist; address: the source's variable for the target "
-                "names a port where nobody listens; target_port: the target's Service does, and the source is restarted"
+                "names a port where nobody listens; target_port: the target's Service does, and its callers are restarted"
             ),
         ]
         | None

@@ -1,8 +1,8 @@
 """Takes back what a gym that died has left on a stand.
 
 In: the inverse calls that a log holds, newest change first; a stand that still lives. Out: what was done, and whether the stand was
-seen clean of it. Besides the inverses everything of ours is removed that ends with a run: chaos objects, whatever their names, by the
-label that says who manages them; those that won't go are forced, and at last their finalizers are taken.
+seen clean of it. Besides the inverses the chaos objects of the actions are removed, whatever their names, by the labels that say who
+manages them and for which action; those that won't go are forced, and at last their finalizers are taken.
 
 A crash may come in the middle of the janitor's own work: each of its calls can be repeated.
 """
@@ -228,20 +228,21 @@ async def put_in_order(
     """
     attempts = aftermath_of(events)
     noted = taken_back or {}
-    cleaned: Cleaned | None = None
-    if janitor is not None:
-        open_still = [attempt for attempt in reversed(attempts) if attempt.action_id not in noted]
-        cleaned = await janitor.clean([call for attempt in open_still for call in attempt.inverse])
+    cleaned: dict[str, Cleaned] = {}
+    for attempt in reversed(attempts) if janitor is not None else ():
+        assert janitor is not None
+        if attempt.inverse and attempt.action_id not in noted:
+            cleaned[attempt.action_id] = await janitor.clean(attempt.inverse, action_id=attempt.action_id)
     appended: list[tuple[Event, bool]] = []
-    clean: bool | None
     for attempt in attempts:
-        if attempt.action_id in noted:
-            attempt.taken_back = True
-            clean = True
-            evidence = {"janitor": noted[attempt.action_id]}
+        attempt.taken_back = attempt.action_id in noted
+        done = cleaned.get(attempt.action_id)
+        if attempt.taken_back:
+            clean, evidence = True, {"janitor": noted[attempt.action_id]}
+        elif done is not None:
+            clean, evidence = done.clean, {"janitor": msgspec.to_builtins(done)}
         else:
-            clean = None if cleaned is None else cleaned.clean
-            evidence = {} if cleaned is None else {"janitor": msgspec.to_builtins(cleaned)}
+            clean, evidence = None, {}
         appended += [(event, attempt.truth) for event in closing_events(attempt, now, cleaned=clean, evidence=evidence)]
     return appended
 

@@ -12,19 +12,25 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias
 
 from otel_control_gym.actuators.catalogue import to_json
-from otel_control_gym.actuators.procedure import Check
+from otel_control_gym.actuators.moments import Span
+from otel_control_gym.actuators.procedure import Check, Forced
 from otel_control_gym.actuators.resolution import Resolved
 from otel_control_gym.engine.events import (
     ActionApplied,
     ActionFailed,
+    ActionForced,
+    ActionLapsed,
     ActionPostchecked,
     ActionPrechecked,
     ActionRequested,
+    ActionResumed,
     ActionReverted,
     ActionSettled,
     Event,
     InverseCall,
+    ObjectsWritten,
     TouchedObject,
+    WrittenObject,
 )
 from otel_control_gym.engine.protocols import ActionRecord, Append, Request
 from otel_control_gym.engine.randomness import derive_seed, draw_identifier
@@ -118,10 +124,49 @@ class Journal:
         record.reason = error
         await self._write(record, ActionFailed(time=now, action_id=record.action_id, stage=stage, error=error))
 
-    async def postchecked(self, record: ActionRecord, check: Check, now: int) -> None:
-        """The last word on the effect."""
-        if check.seen == "all":
-            record.effective = now
+    async def written(self, record: ActionRecord, objects: tuple[WrittenObject, ...], now: int) -> None:
+        """What was written to Kubernetes objects; of every action in the truth stream, because of the versions."""
+        event = ObjectsWritten(time=now, action_id=record.action_id, objects=objects)
+        await self._append(event, truth=True)
+
+    async def lapsed(
+        self, record: ActionRecord, *, lost: tuple[str, ...], left: tuple[str, ...], end: Span, reason: str, now: int
+    ) -> None:
+        """It is no longer in force where it was."""
+        event = ActionLapsed(
+            time=now,
+            action_id=record.action_id,
+            lost=lost,
+            left=left,
+            end_time=end.moment,
+            precision_ns=end.precision_ns,
+            reason=reason,
+        )
+        await self._write(record, event)
+
+    async def resumed(self, record: ActionRecord, *, places: tuple[str, ...], begin: Span, now: int) -> None:
+        """It is in force again."""
+        event = ActionResumed(
+            time=now,
+            action_id=record.action_id,
+            places=places,
+            resumed_time=begin.moment,
+            precision_ns=begin.precision_ns,
+        )
+        await self._write(record, event)
+
+    async def forced(self, record: ActionRecord, forced: Forced, now: int) -> None:
+        """An object didn't go by itself."""
+        event = ActionForced(
+            time=now, action_id=record.action_id, step=forced.step, objects=forced.objects, error=forced.error
+        )
+        await self._write(record, event)
+
+    async def postchecked(self, record: ActionRecord, check: Check, since: Span, now: int) -> None:
+        """The last word on the effect; `since`: when it was there, if all of it was seen."""
+        complete = check.seen == "all"
+        if complete:
+            record.effective = since.moment
         record.reason = str(check.evidence.get("missing", ""))
         event = ActionPostchecked(
             time=now,
@@ -129,6 +174,7 @@ class Journal:
             verdict=_VERDICTS[check.seen],
             effective_time=record.effective,
             evidence=check.evidence,
+            precision_ns=since.precision_ns if complete else None,
         )
         await self._write(record, event)
 
@@ -139,13 +185,19 @@ class Journal:
         *,
         verified: bool,
         evidence: dict[str, Any],
+        precision_ns: int,
         now: int,
     ) -> None:
-        """The last word on taking it back."""
+        """The last word on taking it back; `precision_ns`: how much earlier it may have been gone."""
         record.reverted = now if verified else None
         record.revert_failed = not verified
         event = ActionReverted(
-            time=now, action_id=record.action_id, objects=objects, verified=verified, evidence=evidence
+            time=now,
+            action_id=record.action_id,
+            objects=objects,
+            verified=verified,
+            evidence=evidence,
+            precision_ns=precision_ns if verified else None,
         )
         await self._write(record, event)
 

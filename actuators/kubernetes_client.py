@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiohttp
 import anyio.to_thread
 
-from otel_control_gym.actuators.transport import CALL_SECONDS, receive
+from otel_control_gym.actuators.transport import CALL_SECONDS, decoded, receive
+from otel_control_gym.actuators.writes import WriteBook
 from otel_control_gym.engine.events import InverseCall
 from otel_control_gym.engine.protocols import Endpoints
 
@@ -37,10 +38,15 @@ T = TypeVar("T")
 
 
 class KubernetesClient:
-    """Calls to the Kubernetes API."""
+    """Calls to the Kubernetes API; `book` takes note of what is read and written."""
 
-    def __init__(self, api: ApiClient) -> None:
+    def __init__(self, api: ApiClient, book: WriteBook | None = None) -> None:
         self._api = api
+        self._book = book
+
+    def noting(self, book: WriteBook) -> KubernetesClient:
+        """Return a client of the same session whose writes are noted."""
+        return KubernetesClient(self._api, book)
 
     async def call(
         self,
@@ -56,6 +62,14 @@ class KubernetesClient:
 
         Raises: CallError: one of its three kinds.
         """
+        payload = await self._payload(method, path, body, content_type, query)
+        if self._book is not None and method == "GET":
+            self._book.read(payload)
+        return decoded(f"{method} {path}", payload, answer)
+
+    async def _payload(
+        self, method: str, path: str, body: Any, content_type: str, query: Mapping[str, str] | None
+    ) -> bytes:
         call = self._api.call_api(
             f"/{path}",
             method,
@@ -66,7 +80,7 @@ class KubernetesClient:
             _preload_content=False,
             _request_timeout=CALL_SECONDS,
         )
-        return await receive(f"{method} {path}", call, answer)
+        return await receive(f"{method} {path}", call)
 
     async def write(self, call: InverseCall, answer: type[T], *, dry_run: bool = False) -> T:
         """Make a change under our name; `dry_run`: have it checked without making it.
@@ -74,14 +88,11 @@ class KubernetesClient:
         Raises: CallError: one of its three kinds.
         """
         query = {} if call.method == "DELETE" else {"fieldManager": FIELD_MANAGER}
-        return await self.call(
-            call.method,
-            call.path,
-            answer,
-            body=call.body,
-            content_type=call.content_type,
-            query=query | ({"dryRun": "All"} if dry_run else {}),
-        )
+        query |= {"dryRun": "All"} if dry_run else {}
+        payload = await self._payload(call.method, call.path, call.body, call.content_type, query)
+        if self._book is not None and not dry_run:
+            self._book.wrote(call.method, call.path, payload)
+        return decoded(f"{call.method} {call.path}", payload, answer)
 
 
 def _import_library() -> tuple[Any, Any]:

@@ -151,6 +151,10 @@ class LeaseStore:
         precondition = {"preconditions": {"resourceVersion": lease.metadata.resource_version}}
         await self._delete(f"{self._leases}/{lease.metadata.name}", precondition)
 
+    async def remove_config_map(self, name: str) -> None:
+        """Delete a ConfigMap whose Lease is gone already."""
+        await self._delete(f"{self._config_maps}/{name}", None)
+
     async def config_map(self, name: str) -> KeptObject:
         """Read what is kept."""
         return await self._kubernetes.call("GET", f"{self._config_maps}/{name}", KeptObject)

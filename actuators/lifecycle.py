@@ -11,6 +11,8 @@ Why this is more than a call with a retry:
 - **Each attempt settles exactly once**, whatever fails: `rejected` (precheck), `failed` (the API said no, or never answered),
   `applied` (all evidence seen), `partial` (some, by the deadline), `unverified` (none). The API's yes alone is never `applied`.
 - **What is timed is taken back**, and looked at again: a revert that can't be verified marks the record `revert_failed`.
+- **Evidence is watched to the end**: what an intervention has done may end before it is taken back, because its pods were replaced or
+  somebody undid it. That is logged when it is seen, with the time at which it happened.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ import msgspec
 from otel_control_gym.actuators.actions import Noop
 from otel_control_gym.actuators.entries import Entry
 from otel_control_gym.actuators.journal import FailedStage, Journal, Status
-from otel_control_gym.actuators.procedure import Check, Procedure
+from otel_control_gym.actuators.moments import span_between
+from otel_control_gym.actuators.procedure import Check, Procedure, Reversal, Standing, Watched
 from otel_control_gym.actuators.resolution import Resolved, resolve
 from otel_control_gym.actuators.safekeeping import Safekeeper
 from otel_control_gym.actuators.transport import Busy, CallError, Refused, Unreachable
+from otel_control_gym.actuators.writes import WriteBook
 from otel_control_gym.engine.clock import SECOND, seconds
 from otel_control_gym.engine.events import TouchedObject
 from otel_control_gym.engine.protocols import ActionRecord, Append, Request
@@ -64,6 +68,9 @@ class _Attempt:
         self.verdict: Status = "unverified"
         self.check: Check | None = None
         self.checked = False  #: the postcheck has given its last word
+        self.looked = 0  # when it was last seen not to have come to what is waited for: effect, loss, removal
+        self.lost: tuple[str, ...] = ()  # where it is known not to be in force any more
+        self.lapsed = False  # it is in force nowhere
         self.revert_end = 0
         self.reverted_objects: tuple[TouchedObject, ...] = ()
 
@@ -90,6 +97,7 @@ class Lifecycle:
         append: writes an event and returns when it is durable.
         procedure_of: makes the procedure of an action as it was logged, under its id.
         seed: action ids derive from it.
+        writes: what the procedures have written to Kubernetes objects since it was last asked.
         safekeeper: keeps the inverses on a stand that outlives the gym; None: the stand doesn't.
     """
 
@@ -100,11 +108,13 @@ class Lifecycle:
         procedure_of: ProcedureFactory,
         *,
         seed: int,
+        writes: WriteBook,
         safekeeper: Safekeeper | None = None,
     ) -> None:
         self._settings = settings
         self._journal = Journal(append, seed=seed)
         self._procedure_of = procedure_of
+        self._writes = writes
         self._safekeeper = safekeeper
         self._open: list[_Attempt] = []  # requested and not settled, in order of request
         self._lasting: dict[tuple[bool, str], _Attempt] = {}  # settled, in force until the same field is written again
@@ -125,7 +135,7 @@ class Lifecycle:
             reason = f"{conflict.entry.type} {conflict.record.action_id} on the same target is still in flight"
             await self._reject(attempt, reason, {}, now)
         elif await self._precheck(attempt, now):
-            await self._apply(attempt, now)
+            await self._stage(attempt, "apply", now)
         return record
 
     def due(self) -> int | None:
@@ -153,12 +163,15 @@ class Lifecycle:
                 settled.append(attempt.record)
 
     def in_force(self, *, truth: bool) -> list[ActionRecord]:
-        """Return what was applied and not yet taken back, or overwritten by a later action on the same field."""
+        """Return what was applied and is still there: not taken back, nor overwritten by a later action on the same field, nor lapsed."""
         lasting = list({item.record.action_id: item for item in self._lasting.values() if item.truth == truth}.values())
         applied = [
             item
             for item in self._open
-            if item.truth == truth and item.record.applied is not None and item.record.reverted is None
+            if item.truth == truth
+            and item.record.applied is not None
+            and item.record.reverted is None
+            and not item.lapsed
         ]
         records = sorted(
             (item.record for item in [*lasting, *applied]), key=lambda record: (record.requested, record.action_id)
@@ -193,9 +206,8 @@ class Lifecycle:
         for attempt in list(self._open):
             await self._last_word(attempt, now, look=False)
             if attempt.touched and attempt.duration is not None and attempt.record.reverted is None:
-                await self._conclude_revert(
-                    attempt, verified=False, evidence={"missing": "the run ended before"}, now=now
-                )
+                unseen = Reversal(verified=False, evidence={"missing": "the run ended before"})
+                await self._conclude_revert(attempt, unseen, now)
             await self._settle(attempt, attempt.verdict, now)
             settled.append(attempt.record)
         return settled
@@ -223,6 +235,12 @@ class Lifecycle:
                 await self._revert(attempt, now)
             case "verify":
                 await self._verify(attempt, now)
+        await self._note_writes(attempt, now)
+
+    async def _note_writes(self, attempt: _Attempt, now: int) -> None:
+        objects = self._writes.take()
+        if objects:
+            await self._journal.written(attempt.record, objects, now)
 
     async def _precheck(self, attempt: _Attempt, now: int) -> bool:
         """Return whether the attempt may be applied."""
@@ -262,9 +280,10 @@ class Lifecycle:
         for field in attempt.fields:
             self._lasting.pop((attempt.truth, field), None)
         await self._journal.applied(attempt.record, objects, now)
+        attempt.looked = now
         attempt.due["postcheck"] = now + FIRST_LOOK
         if attempt.duration is not None:
-            attempt.due["revert"] = now + attempt.duration
+            attempt.due.setdefault("revert", now + attempt.duration)
 
     async def _give_up(self, attempt: _Attempt, error: CallError, now: int) -> None:
         """Log that it couldn't be applied; if some of it was, or nobody knows, take it back as well as possible."""
@@ -300,13 +319,18 @@ class Lifecycle:
             seen = "none"
         else:
             seen = attempt.check.seen
+        if seen != "all" and attempt.check.more and now < deadline:
+            attempt.due["apply"] = now
+            return
         if seen != "all" and now < deadline:
+            attempt.looked = now
             attempt.due["postcheck"] = min(deadline, now - (now - attempt.record.applied) % LOOK_EVERY + LOOK_EVERY)
             return
         await self._conclude(attempt, now)
         if attempt.duration is None:
             await self._settle(attempt, attempt.verdict, now)
-        elif attempt.entry.action_class == "intervention":
+        elif isinstance(attempt.procedure, Watched):
+            attempt.looked = now
             attempt.due["sustain"] = now + LOOK_EVERY
 
     async def _conclude(self, attempt: _Attempt, now: int) -> None:
@@ -315,21 +339,53 @@ class Lifecycle:
         attempt.verdict = _STATUSES[check.seen]
         attempt.checked = True
         attempt.due.pop("postcheck", None)
-        await self._journal.postchecked(attempt.record, check, now)
+        since = span_between(attempt.looked, now, check.moment)
+        await self._journal.postchecked(attempt.record, check, since, now)
 
     async def _sustain(self, attempt: _Attempt, now: int) -> None:
+        """See what became of the change, and bring it to the pods that took over, if it is to follow them."""
+        objects: tuple[TouchedObject, ...] = ()
         try:
+            standing = await self._watch(attempt, now)
             objects = await attempt.procedure.sustain(now)
-        except CallError as error:
-            await self._journal.failed(attempt.record, "postcheck", str(error), now)
-        else:
+            if objects and standing.left:
+                # For all pods anew, so those that still had it have it no longer until the new object works.
+                await self._lose(attempt, Standing(lost=standing.left, reason="made anew for all pods"), now, now)
             if objects:
                 await self._journal.applied(attempt.record, objects, now)
-        attempt.due["sustain"] = now + LOOK_EVERY
+                attempt.lost = ()
+        except CallError as error:
+            await self._journal.failed(attempt.record, "postcheck", str(error), now)
+        attempt.due["sustain"] = now + (FIRST_LOOK if objects else LOOK_EVERY)
+
+    async def _watch(self, attempt: _Attempt, now: int) -> Standing:
+        """Log what of the change has ended since it was last looked at, or is there again; return what was seen."""
+        assert isinstance(attempt.procedure, Watched)
+        standing = await attempt.procedure.standing()
+        fresh = tuple(name for name in standing.lost if name not in attempt.lost)
+        if fresh:
+            await self._lose(attempt, msgspec.structs.replace(standing, lost=fresh), attempt.looked, now)
+            attempt.lost += fresh
+        elif standing.left and not standing.lost and (attempt.lapsed or attempt.lost):
+            begin = span_between(attempt.looked, now)
+            await self._journal.resumed(attempt.record, places=standing.left, begin=begin, now=now)
+            attempt.lost, attempt.lapsed = (), False
+        attempt.looked = now
+        return standing
+
+    async def _lose(self, attempt: _Attempt, lost: Standing, since: int, now: int) -> None:
+        attempt.lapsed = not lost.left
+        end = span_between(since, now, lost.moment)
+        await self._journal.lapsed(attempt.record, lost=lost.lost, left=lost.left, end=end, reason=lost.reason, now=now)
 
     async def _revert(self, attempt: _Attempt, now: int) -> None:
         """Take the change back, then look; what can't be seen yet stays due."""
         await self._last_word(attempt, now)
+        if attempt.due.pop("sustain", None) is not None:
+            try:
+                await self._watch(attempt, now)
+            except CallError as error:
+                await self._journal.failed(attempt.record, "postcheck", str(error), now)
         attempt.due.clear()
         attempt.tries += 1
         try:
@@ -340,29 +396,37 @@ class Lifecycle:
                 attempt.due["revert"] = now + seconds(pause)
                 return
             await self._journal.failed(attempt.record, "revert", str(error), now)
-            await self._conclude_revert(attempt, verified=False, evidence={"missing": str(error)}, now=now)
+            await self._conclude_revert(attempt, Reversal(verified=False, evidence={"missing": str(error)}), now)
             await self._settle(attempt, attempt.verdict, now)
             return
         attempt.reverted_objects = objects
+        attempt.looked = now
         attempt.revert_end = now + REVERT_DEADLINE
         await self._verify(attempt, now)
 
     async def _verify(self, attempt: _Attempt, now: int) -> None:
         try:
             reversal = await attempt.procedure.reverted(now)
-            verified, evidence = reversal.verified, reversal.evidence
         except CallError as error:
-            verified, evidence = False, {"missing": str(error)}
-        if not verified and now < attempt.revert_end:
+            reversal = Reversal(verified=False, evidence={"missing": str(error)})
+        for forced in reversal.forced:
+            await self._journal.forced(attempt.record, forced, now)
+        if not reversal.verified and now < attempt.revert_end:
             first = now == attempt.revert_end - REVERT_DEADLINE
+            attempt.looked = now
             attempt.due["verify"] = min(attempt.revert_end, now + (FIRST_LOOK if first else LOOK_EVERY))
             return
-        await self._conclude_revert(attempt, verified=verified, evidence=evidence, now=now)
+        await self._conclude_revert(attempt, reversal, now)
         await self._settle(attempt, attempt.verdict, now)
 
-    async def _conclude_revert(self, attempt: _Attempt, *, verified: bool, evidence: dict[str, Any], now: int) -> None:
+    async def _conclude_revert(self, attempt: _Attempt, reversal: Reversal, now: int) -> None:
         await self._journal.reverted(
-            attempt.record, attempt.reverted_objects, verified=verified, evidence=evidence, now=now
+            attempt.record,
+            attempt.reverted_objects,
+            verified=reversal.verified,
+            evidence=reversal.evidence,
+            precision_ns=now - attempt.looked,
+            now=now,
         )
 
     async def _last_word(self, attempt: _Attempt, now: int, *, look: bool = True) -> None:
@@ -383,9 +447,9 @@ class Lifecycle:
 
     async def _close_attempt(self, attempt: _Attempt, now: int) -> None:
         if "verify" in attempt.due:
-            await self._verify(attempt, now)
+            await self._stage(attempt, "verify", now)
         elif attempt.touched and (attempt.duration is not None or attempt.record.applied is None):
-            await self._revert(attempt, now)
+            await self._stage(attempt, "revert", now)
         else:
             await self._last_word(attempt, now)
             await self._settle(attempt, attempt.verdict, now)
@@ -396,6 +460,7 @@ class Lifecycle:
         if attempt.duration is None and attempt.record.applied is not None and attempt.entry.reverse:
             for field in attempt.fields:
                 self._lasting[attempt.truth, field] = attempt
+        await self._note_writes(attempt, now)
         await self._journal.settled(attempt.record, status, now)
         if self._safekeeper is not None and not attempt.record.revert_failed:
             await self._safekeeper.forget(attempt.record.action_id)

@@ -166,12 +166,14 @@ class PodCondition(Part, frozen=True, kw_only=True):
 
     type: str
     status: str
+    last_transition_time: str | None = None
 
 
 class StateReason(Part, frozen=True, kw_only=True):
-    """Why a container waits, or ended."""
+    """Why a container waits, or ended, and when that was."""
 
     reason: str = ""
+    finished_at: str | None = None
 
 
 class ContainerState(Part, frozen=True, kw_only=True):
@@ -209,6 +211,18 @@ class Pod(Part, frozen=True, kw_only=True):
         """Return whether the pod is Ready and not on its way out."""
         serving = any(item.type == "Ready" and item.status == "True" for item in self.status.conditions)
         return serving and self.metadata.deletion_timestamp is None
+
+    @property
+    def ready_since(self) -> str:
+        """Return when the pod became Ready, or an empty text."""
+        stamps = [item.last_transition_time or "" for item in self.status.conditions if item.type == "Ready"]
+        return stamps[0] if stamps and self.ready else ""
+
+    @property
+    def ended_at(self) -> str:
+        """Return when a container of it ended the last time, or an empty text."""
+        ends = (state.terminated for item in self.status.container_statuses for state in (item.state, item.last_state))
+        return max((end.finished_at or "" for end in ends if end is not None), default="")
 
     @property
     def restarts(self) -> int:

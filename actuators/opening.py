@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypedDict
 
@@ -41,9 +41,10 @@ from otel_control_gym.actuators.leases import RUN_LABEL
 from otel_control_gym.actuators.lifecycle import Lifecycle
 from otel_control_gym.actuators.network_chaos import EdgeProcedure, IsolationProcedure, delay_block, loss_block
 from otel_control_gym.actuators.outages import OutageProcedure
-from otel_control_gym.actuators.pod_chaos import PodKillProcedure, RestartLoopProcedure
+from otel_control_gym.actuators.pod_chaos import PodFailureProcedure, PodKillProcedure, RestartLoopProcedure
 from otel_control_gym.actuators.pod_deletion import DeletePodProcedure
 from otel_control_gym.actuators.procedure import Procedure
+from otel_control_gym.actuators.reconnection import Reconnection
 from otel_control_gym.actuators.resolution import Resolved, group_members
 from otel_control_gym.actuators.rollbacks import RollbackProcedure
 from otel_control_gym.actuators.rollouts import RestartProcedure, RolloutConfigProcedure, SetResourcesProcedure
@@ -52,6 +53,7 @@ from otel_control_gym.actuators.scaling import GroupProcedure, ScaleProcedure
 from otel_control_gym.actuators.stress import CpuPressureProcedure, MemoryPressureProcedure
 from otel_control_gym.actuators.traffic import ShiftTrafficProcedure
 from otel_control_gym.actuators.workload import LoadGenerator, SetWorkloadProcedure, open_load_generator
+from otel_control_gym.actuators.writes import WriteBook
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.protocols import Append, Endpoints
 from otel_control_gym.engine.randomness import derive_seed, draw_identifier
@@ -119,13 +121,15 @@ class _Procedures:
             case SetAutoscaler():
                 return AutoscalerProcedure(*self._service(target), parameters, labels)
             case ShiftTraffic():
-                edges = [edge for edge in self._services.edges if edge.target == target]
+                sticky = self._sticky_callers(target)
+                again = parameters["reconnect_callers"] and bool(sticky)
                 return ShiftTrafficProcedure(
                     *self._service(target),
                     version=parameters["version"],
                     weight_percent=parameters["weight_percent"],
                     via=parameters["via"],
-                    sticky=any(edge.connection == "sticky" for edge in edges),
+                    sticky=bool(sticky),
+                    reconnection=self._reconnection(sticky) if again else None,
                     labels=labels,
                 )
             case SetWorkload():
@@ -188,6 +192,9 @@ class _Procedures:
                 return OutageProcedure(*self._service(target))
             case "partition":
                 return IsolationProcedure(injection, target=target, block=_PARTITION)
+            case "pod_failure":
+                stateful = self._services.services[target].stateful
+                return PodFailureProcedure(injection, target=target, stateful=stateful)
             case _:
                 return IsolationProcedure(injection, target=target, block=delay_block(parameters["latency_ms"], 0))
 
@@ -197,9 +204,19 @@ class _Procedures:
             case "image":
                 return BadImageProcedure(*self._service(source))
             case "target_port":
-                return BadPortProcedure(*self._service(source), target=target)
+                callers = dict.fromkeys((source, *self._sticky_callers(target)))
+                reconnection = self._reconnection(tuple(callers))
+                return BadPortProcedure(self._kubernetes, self._namespace, target=target, reconnection=reconnection)
             case _:
                 return BadAddressProcedure(*self._service(source), target=target, wrong=parameters["wrong"])
+
+    def _sticky_callers(self, target: str) -> tuple[str, ...]:
+        """Return the callers of a service that hold on to their connections."""
+        edges = self._services.edges
+        return tuple(edge.source for edge in edges if edge.target == target and edge.connection == "sticky")
+
+    def _reconnection(self, callers: Sequence[str]) -> Reconnection:
+        return Reconnection([self._service(name) for name in callers])
 
     def _service(self, name: str) -> tuple[DeploymentClient, Service]:
         return DeploymentClient(self._kubernetes, self._namespace, name), self._services.services[name]
@@ -243,7 +260,8 @@ async def open_actuators(
         open_flags(endpoints) as flags,
         open_safekeeping(kubernetes, endpoints, run_id) as safekeeper,
     ):
+        writes = WriteBook()
         procedures = _Procedures(
-            kubernetes, load_generator, flags, settings.services, endpoints.namespace, new_name, run_id
+            kubernetes.noting(writes), load_generator, flags, settings.services, endpoints.namespace, new_name, run_id
         )
-        yield Lifecycle(settings, append, procedures, seed=seed, safekeeper=safekeeper)
+        yield Lifecycle(settings, append, procedures, seed=seed, writes=writes, safekeeper=safekeeper)

@@ -246,6 +246,14 @@ def _check_delete(action: DeletePod) -> None:
 def _check_shift(action: ShiftTraffic) -> None:
     if action.weight_percent is None and action.intensity is None:
         raise _missing("shift_traffic", "weight_percent", "a whole number from 0 to 100 %, or intensity")
+    if action.reconnect_callers and action.via == "route":
+        raise InvalidAction(
+            action="shift_traffic",
+            key="reconnect_callers",
+            found=True,
+            problem="excludes via = 'route'",
+            remedy="leave it out: a route weighs requests, not connections",
+        )
 
 
 def _check_resources(action: SetResources) -> None:

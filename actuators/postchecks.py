@@ -6,6 +6,8 @@ Each function answers with what it saw and one of three verdicts: `all` (every p
 The traps these rules answer: status from before the write (`observedGeneration` is compared with the generation that the write made);
 pods of the old template counted as new (ReplicaSets are told apart by UID and template); terminating pods (not in
 `status.replicas`). Those of injections are in `injections`.
+
+Where the last thing to come true is that pods are Ready, their own condition says since when.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from otel_control_gym.actuators.moments import newest
 from otel_control_gym.actuators.objects import Container, Deployment, Pod, ReplicaSet
 from otel_control_gym.actuators.procedure import Check
 from otel_control_gym.actuators.quantities import parse_quantity
@@ -41,8 +44,13 @@ class Target(msgspec.Struct, frozen=True):
     restarts: int
 
 
-def check_scale(deployment: Deployment, *, replicas: int, generation: int, available_before: int) -> Check:
-    """Judge a scaling: the spec holds, the controller has seen it, and as many pods are there and available."""
+def check_scale(
+    deployment: Deployment, pods: Iterable[Pod], *, replicas: int, generation: int, available_before: int
+) -> Check:
+    """Judge a scaling: the spec holds, the controller has seen it, and as many pods are there and available.
+
+    When a pod went says nobody, so only one that was scaled up shows since when.
+    """
     spec, status = deployment.spec, deployment.status
     observed = status.observed_generation >= generation
     evidence: dict[str, Any] = {
@@ -55,20 +63,31 @@ def check_scale(deployment: Deployment, *, replicas: int, generation: int, avail
     if spec.replicas != replicas:
         return Check(seen="none", evidence=evidence | {"missing": f"spec.replicas is {spec.replicas}, not {replicas}"})
     if observed and status.replicas == status.available_replicas == replicas:
-        return Check(seen="all", evidence=evidence)
+        return Check(seen="all", evidence=evidence, moment=_ready_since(pods) if replicas > available_before else "")
     moved = observed and status.available_replicas != available_before
     return Check(seen="some" if moved else "none", evidence=evidence | {"missing": "not all replicas are available"})
 
 
+def _ready_since(pods: Iterable[Pod]) -> str:
+    """Return when the last of the pods that are Ready became so."""
+    return newest(pod.ready_since for pod in pods if pod.ready)
+
+
 def check_restart(
-    deployment: Deployment, sets: Iterable[ReplicaSet], *, annotation: str, mark: str, generation: int
+    deployment: Deployment,
+    sets: Iterable[ReplicaSet],
+    pods: Iterable[Pod],
+    *,
+    annotation: str,
+    mark: str,
+    generation: int,
 ) -> Check:
     """Judge a rolling restart: a ReplicaSet of this Deployment with our mark has all the replicas."""
     marked = [item for item in sets if item.spec.template.annotations.get(annotation) == mark]
     evidence: dict[str, Any] = {"mark": mark}
     if deployment.spec.template.annotations.get(annotation) != mark:
         return Check(seen="none", evidence=evidence | {"missing": "the Deployment's template doesn't carry the mark"})
-    return check_rollout(deployment, marked, generation=generation, evidence=evidence)
+    return check_rollout(deployment, marked, pods, generation=generation, evidence=evidence)
 
 
 def check_resources(
@@ -85,7 +104,7 @@ def check_resources(
     evidence: dict[str, Any] = {"resources": {kind: dict(values) for kind, values in resources.items()}}
     if not _has(deployment.container(container), resources):
         return Check(seen="none", evidence=evidence | {"missing": "the Deployment's template doesn't have them"})
-    check = check_rollout(deployment, matching, generation=generation, evidence=evidence)
+    check = check_rollout(deployment, matching, pods, generation=generation, evidence=evidence)
     return _check_pods(check, deployment, matching, pods, container, lambda item: _has(item, resources))
 
 
@@ -113,18 +132,24 @@ def check_environment(
     evidence: dict[str, Any] = {"variables": sorted(variables), "config_maps": list(config_maps)}
     if not fits(deployment.container(container)):
         return Check(seen="none", evidence=evidence | {"missing": "the Deployment's template hasn't this environment"})
-    check = check_rollout(deployment, matching, generation=generation, evidence=evidence)
+    check = check_rollout(deployment, matching, pods, generation=generation, evidence=evidence)
     return _check_pods(check, deployment, matching, pods, container, fits)
 
 
 def check_template(
-    deployment: Deployment, sets: Iterable[ReplicaSet], *, holds: bool, replica_sets: Sequence[str], generation: int
+    deployment: Deployment,
+    sets: Iterable[ReplicaSet],
+    pods: Iterable[Pod],
+    *,
+    holds: bool,
+    replica_sets: Sequence[str],
+    generation: int,
 ) -> Check:
     """Judge a rollout to a template: the Deployment `holds` it, and those named have it."""
     if not holds:
         return Check(seen="none", evidence={"missing": "the Deployment hasn't the revision's template"})
     matching = [item for item in sets if item.metadata.name in replica_sets]
-    return check_rollout(deployment, matching, generation=generation, evidence={})
+    return check_rollout(deployment, matching, pods, generation=generation, evidence={})
 
 
 def check_deletion(
@@ -141,7 +166,7 @@ def check_deletion(
     ready = sum(pod.ready for pod in pods)
     evidence: dict[str, Any] = {"pods_gone": gone, "pods_leaving": leaving, "pods_ready": ready}
     if len(gone) == len(targets) and ready >= ready_before:
-        return Check(seen="all", evidence=evidence)
+        return Check(seen="all", evidence=evidence, moment=_ready_since(pods))
     missing = "not all pods are gone" if len(gone) < len(targets) else "their replacements aren't all ready"
     return Check(seen="some" if gone or leaving else "none", evidence=evidence | {"missing": missing})
 
@@ -162,16 +187,21 @@ def _check_pods(
     right = [pod for pod in own if all(fits(item) for item in pod.spec.containers if item.name == container)]
     evidence = check.evidence | {"pods": len(own), "pods_as_wanted": len(right)}
     complete = len(right) == len(own) == deployment.spec.replicas
-    return Check(seen="all" if complete else "some", evidence=evidence)
+    return Check(seen="all" if complete else "some", evidence=evidence, moment=check.moment if complete else "")
 
 
 def check_rollout(
-    deployment: Deployment, candidates: Sequence[ReplicaSet], *, generation: int, evidence: dict[str, Any]
+    deployment: Deployment,
+    candidates: Sequence[ReplicaSet],
+    pods: Iterable[Pod],
+    *,
+    generation: int,
+    evidence: dict[str, Any],
 ) -> Check:
     """Judge a rollout to one of the candidates (those with the wanted template, of this Deployment)."""
     spec, status = deployment.spec, deployment.status
     own = [item for item in candidates if item.metadata.owner_uid == deployment.metadata.uid]
-    newest = max(own, key=lambda item: (item.status.replicas, item.metadata.name), default=None)
+    latest = max(own, key=lambda item: (item.status.replicas, item.metadata.name), default=None)
     evidence = evidence | {
         "generation": generation,
         "observed_generation": status.observed_generation,
@@ -180,15 +210,16 @@ def check_rollout(
         "replicas_updated": status.updated_replicas,
         "replicas_available": status.available_replicas,
     }
-    if newest is None or status.observed_generation < generation:
+    if latest is None or status.observed_generation < generation:
         return Check(seen="none", evidence=evidence | {"missing": "the controller hasn't made a ReplicaSet of it yet"})
-    evidence["replica_set"] = newest.metadata.name
-    evidence["replica_set_uid"] = newest.metadata.uid
-    evidence["replica_set_available"] = newest.status.available_replicas
-    counts = (status.replicas, status.updated_replicas, status.available_replicas, newest.status.available_replicas)
+    evidence["replica_set"] = latest.metadata.name
+    evidence["replica_set_uid"] = latest.metadata.uid
+    evidence["replica_set_available"] = latest.status.available_replicas
+    counts = (status.replicas, status.updated_replicas, status.available_replicas, latest.status.available_replicas)
     if all(count == spec.replicas for count in counts):
-        return Check(seen="all", evidence=evidence)
-    some = newest.status.available_replicas > 0
+        new = [pod for pod in pods if pod.metadata.owner_uid == latest.metadata.uid]
+        return Check(seen="all", evidence=evidence, moment=_ready_since(new))
+    some = latest.status.available_replicas > 0
     return Check(seen="some" if some else "none", evidence=evidence | {"missing": "the rollout isn't complete"})
 
 

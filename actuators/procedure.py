@@ -1,18 +1,19 @@
 """What the life cycle asks of an action: check, apply, look, take back, look again.
 
 One procedure per attempt; it keeps what it needs between the stages (the replicas before, the names of its objects). It writes no
-event and knows no due moment: that is `lifecycle`. It raises `transport.CallError` where a call fails.
+event and knows no due moment: that is `lifecycle`. It raises `transport.CallError` where a call fails. An intervention's is `Watched`: it
+can be asked, as long as it is in force, whether it still is.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 
-__all__ = ("Check", "Precheck", "Procedure", "Reversal")
+__all__ = ("Check", "Forced", "Precheck", "Procedure", "Reversal", "Standing", "Watched")
 
 
 class Precheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,27 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
     seen: Literal["all", "some", "none"]
     evidence: dict[str, Any]
+    moment: str = ""  #: since when, as the stand's own objects say (whole seconds); empty: they don't
+    more: bool = False  #: what was seen lets the next part of the change be made: `apply` makes it
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at what was in force: where it still is, and where it no longer is."""
+
+    left: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    moment: str = (
+        ""  #: when the newest of the lost ended, as the stand's own objects say; empty: they don't say it of all
+    )
+    reason: str = ""  #: why they were lost
+
+
+class Forced(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done to an object that didn't go by itself."""
+
+    step: Literal["annotation", "finalizers", "pods"]
+    objects: tuple[TouchedObject, ...]
+    error: str = ""  #: if it was refused
 
 
 class Reversal(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +56,7 @@ class Reversal(msgspec.Struct, frozen=True, kw_only=True):
 
     verified: bool
     evidence: dict[str, Any]
+    forced: tuple[Forced, ...] = ()  #: done at this look
 
 
 class Procedure(Protocol):
@@ -75,4 +98,13 @@ class Procedure(Protocol):
 
     async def reverted(self, now: int, /) -> Reversal:
         """Look whether the change is gone."""
+        ...
+
+
+@runtime_checkable
+class Watched(Procedure, Protocol):
+    """A procedure whose change may end before it is taken back."""
+
+    async def standing(self) -> Standing:
+        """Look where the change is still in force; nothing is changed by that."""
         ...

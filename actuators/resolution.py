@@ -68,6 +68,8 @@ def resolve(action: msgspec.Struct, settings: RunSettings) -> Resolved:
         word = getattr(action, "duration", None)
         parameters["duration_class"] = word or duration_class(duration / SECOND)
     nil = parameters.get("intensity") == "zero"
+    if not nil and target in services.services and services.services[target].stateful:
+        parameters["data_lost"] = _loses_data(action, parameters)
     return Resolved(
         action=action,
         entry=entry,
@@ -77,6 +79,13 @@ def resolve(action: msgspec.Struct, settings: RunSettings) -> Resolved:
         root_cause_kind=_root_cause_kind(entry, target, services),
         expected_symptoms=() if nil else _symptoms(entry, target, services),
     )
+
+
+def _loses_data(action: msgspec.Struct, parameters: dict[str, Any]) -> bool:
+    """Return whether the process of a target is ended, which takes along what it held: the stores of the application have no volumes."""
+    if isinstance(action, DependencyOutage):
+        return parameters["mechanism"] in ("pod_failure", "scale_to_zero")
+    return isinstance(action, PodKill | RestartLoop)
 
 
 def target_of(action: msgspec.Struct, services: ServiceConfiguration) -> str:
@@ -157,7 +166,8 @@ def _shift(action: ShiftTraffic, _: ServiceConfiguration) -> dict[str, Any]:
     if action.intensity is not None:
         weight = intensities().shift_traffic[action.intensity].weight_percent
     word = {} if action.intensity is None else {"intensity": action.intensity}
-    return {**word, "version": action.version, "weight_percent": weight, "via": action.via}
+    chosen = {"version": action.version, "weight_percent": weight, "via": action.via}
+    return {**word, **chosen, "reconnect_callers": action.reconnect_callers}
 
 
 def _workload(action: SetWorkload, services: ServiceConfiguration) -> dict[str, Any]:

@@ -135,6 +135,7 @@ class RollbackProcedure:
         return check_template(
             await self._client.read(),
             await self._client.replica_sets(),
+            await self._client.pods(),
             holds=template_of(raw) == self._template,
             replica_sets=names,
             generation=self._generation,

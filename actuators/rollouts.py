@@ -5,12 +5,13 @@ In: what the template should have. Out: strategic merge patches, and what shows 
 Traps, and where they are answered: a paused Deployment takes the patch and rolls nothing (precheck); a patch that changes nothing makes no
 revision, so there is nothing to wait for (precheck, or evidence that holds at once); a ConfigMap that changes in place reaches no process
 and isn't undone with the template, so a ConfigMap's name holds a hash of its data, and the template names it; a variable of the container
-itself hides one from a ConfigMap (precheck); a Go process keeps to its GOMEMLIMIT, which moves with the memory limit.
+itself hides one from a ConfigMap (precheck); a Go process keeps to its GOMEMLIMIT and a JVM to its -Xmx, which move with the memory limit.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,12 +35,18 @@ from otel_control_gym.engine.clock import rfc3339
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 from otel_control_gym.engine.settings import Service
 
-__all__ = ("RestartProcedure", "RolloutConfigProcedure", "SetResourcesProcedure")
+__all__ = ("RESTARTED_AT", "RestartProcedure", "RolloutConfigProcedure", "SetResourcesProcedure", "restart_patch")
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
-GO_MEMORY = "GOMEMLIMIT"
-_GO_SHARE = 0.8  #: of the memory limit, as the demo's chart has it
+_GO_MEMORY, _GO_SHARE = "GOMEMLIMIT", 0.8  #: the share is of the memory limit, as the demo's chart has it
+_JVM_OPTIONS, _JVM_SHARE = "JDK_JAVA_OPTIONS", 0.6  #: the same: 180m of 300Mi
+_HEAP = re.compile(r"-Xmx\d+[kKmMgG]?")
 _CONFLICT = 409
+
+
+def restart_patch(mark: str) -> dict[str, Any]:
+    """Return the strategic merge patch that restarts a Deployment's pods, as `kubectl rollout restart` does."""
+    return {"spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: mark}}}}}
 
 
 class RestartProcedure(DeploymentProcedure):
@@ -56,16 +63,17 @@ class RestartProcedure(DeploymentProcedure):
     async def apply(self, now: int, /) -> tuple[TouchedObject, ...]:
         """Patch the annotation; the same mark is written again when the answer was lost."""
         self._mark = self._mark or rfc3339(now)
-        annotations = {RESTARTED_AT: self._mark}
-        after = await self._client.patch({"spec": {"template": {"metadata": {"annotations": annotations}}}})
+        after = await self._client.patch(restart_patch(self._mark))
         self._generation = after.metadata.generation
         return (after.metadata.touched("Deployment"),)
 
     async def postcheck(self) -> Check:
         """The ReplicaSet with our mark has taken over."""
         deployment = await self._client.read()
-        sets = await self._client.replica_sets()
-        return check_restart(deployment, sets, annotation=RESTARTED_AT, mark=self._mark, generation=self._generation)
+        sets, pods = await self._client.replica_sets(), await self._client.pods()
+        return check_restart(
+            deployment, sets, pods, annotation=RESTARTED_AT, mark=self._mark, generation=self._generation
+        )
 
 
 class SetResourcesProcedure(DeploymentProcedure):
@@ -97,24 +105,36 @@ class SetResourcesProcedure(DeploymentProcedure):
         )
         return Precheck(rejection=rejection, evidence={"resources_before": self._previous()})
 
-    def _body(self, resources: dict[str, dict[str, str | None]], go_memory: str | None) -> dict[str, Any]:
-        moved = {"env": [{"name": GO_MEMORY, "value": go_memory}]} if go_memory is not None else {}
-        return template_patch(self._container, {"resources": resources, **moved})
+    def _body(self, resources: dict[str, dict[str, str | None]], variables: Mapping[str, str]) -> dict[str, Any]:
+        moved = [{"name": name, "value": value} for name, value in variables.items()]
+        return template_patch(self._container, {"resources": resources, **({"env": moved} if moved else {})})
 
-    def _go_memory(self) -> str | None:
-        """Return the process's own limit as it is now, if it has one and the container's changes."""
-        present = self.before.container(self._container).variable(GO_MEMORY)
-        return None if present is None or self._memory_limit is None else present.value
+    def _own_limits(self) -> dict[str, str]:
+        """Return the variables by which the process limits itself as they are now, if the container's memory limit changes."""
+        if self._memory_limit is None:
+            return {}
+        container = self.before.container(self._container)
+        found = {name: container.variable(name) for name in (_GO_MEMORY, _JVM_OPTIONS)}
+        values = {name: item.value for name, item in found.items() if item is not None and item.value is not None}
+        return {name: value for name, value in values.items() if name == _GO_MEMORY or _HEAP.search(value)}
+
+    def _moved_limits(self) -> dict[str, str]:
+        """Return them as they should be beside the new limit."""
+        assert self._memory_limit is not None
+        mebibytes = self._memory_limit / 2**20
+        heap = f"-Xmx{round(_JVM_SHARE * mebibytes)}m"
+        return {
+            name: f"{round(_GO_SHARE * mebibytes)}MiB" if name == _GO_MEMORY else _HEAP.sub(heap, value)
+            for name, value in self._own_limits().items()
+        }
 
     def inverse(self) -> tuple[InverseCall, ...]:
         """Set what was."""
-        return (self._client.patch_call(self._body(self._previous(), self._go_memory())),)
+        return (self._client.patch_call(self._body(self._previous(), self._own_limits())),)
 
     async def apply(self, _now: int, /) -> tuple[TouchedObject, ...]:
-        """Patch the container's resources."""
-        moved = None
-        if self._go_memory() is not None and self._memory_limit is not None:
-            moved = f"{round(_GO_SHARE * self._memory_limit / 2**20)}MiB"
+        """Patch the container's resources, and what its process limits itself by."""
+        moved = self._moved_limits() if self._own_limits() else {}
         after = await self._client.patch(self._body(self._wanted, moved))
         self._generation = after.metadata.generation
         return (after.metadata.touched("Deployment"),)

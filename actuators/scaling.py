@@ -11,6 +11,7 @@ from typing import Any
 
 from otel_control_gym.actuators.deployments import DeploymentClient, DeploymentProcedure, autoscaler_of
 from otel_control_gym.actuators.kubernetes_client import MERGE
+from otel_control_gym.actuators.moments import newest
 from otel_control_gym.actuators.objects import Deployment
 from otel_control_gym.actuators.postchecks import check_scale
 from otel_control_gym.actuators.prechecks import refuse_autoscaled, refuse_protected, refuse_untouchable
@@ -53,6 +54,7 @@ class ScaleProcedure(DeploymentProcedure):
         """Compare spec and status with what was asked for."""
         return check_scale(
             await self._client.read(),
+            await self._client.pods(),
             replicas=self._replicas,
             generation=self._generation,
             available_before=self.before.status.available_replicas,
@@ -61,6 +63,7 @@ class ScaleProcedure(DeploymentProcedure):
     async def _check_inverse(self) -> Check:
         return check_scale(
             await self._client.read(),
+            await self._client.pods(),
             replicas=self.before.spec.replicas,
             generation=self._generation,
             available_before=self._replicas,
@@ -150,13 +153,14 @@ class GroupProcedure:
         for before, (client, _) in zip(self._before, self._members, strict=True):
             checks[client.name] = check_scale(
                 await client.read(),
+                await client.pods(),
                 replicas=wanted[client.name],
                 generation=self._generations.get(client.name, 0),
                 available_before=before.status.available_replicas,
             )
         evidence = {name: check.evidence for name, check in checks.items()}
         if all(check.seen == "all" for check in checks.values()):
-            return Check(seen="all", evidence=evidence)
+            return Check(seen="all", evidence=evidence, moment=newest(check.moment for check in checks.values()))
         missing = [name for name, check in checks.items() if check.seen != "all"]
         evidence["missing"] = {"services": missing}
         some = any(check.seen != "none" for check in checks.values())

@@ -10,7 +10,9 @@ What makes this hard:
 - **Proportions.** Pods are whole: their number grows until the share is met within `TOLERANCE_PERCENT`, up to `MOST_PODS`. What share it
   is, is in the evidence.
 - **Connections.** Callers that hold on to their connections keep the pods that they have. Where any caller does, the share can't be told
-  from the objects, and the attempt stays unverified; a route's gateway says in its status that it has taken the weights.
+  from the objects, and the attempt stays unverified; unless they are restarted once both versions are there (`reconnection`), which
+  deals the connections anew: one per pod of a caller, so the share is met the better the more there are.
+- **Routes.** A route is no more than a wish until a gateway or mesh that the load passes has accepted it, as its status says.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from otel_control_gym.actuators.kubernetes_client import FIELD_MANAGER
 from otel_control_gym.actuators.objects import Metadata, Part, PodCondition
 from otel_control_gym.actuators.prechecks import refuse_autoscaled, refuse_rollout, refuse_untouchable
 from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
+from otel_control_gym.actuators.reconnection import Reconnection
 from otel_control_gym.actuators.rollbacks import template_of
 from otel_control_gym.actuators.transport import Busy, Refused
 from otel_control_gym.engine.events import InverseCall, TouchedObject
@@ -103,9 +106,11 @@ class ShiftTrafficProcedure:
         weight_percent: int,
         via: Literal["replicas", "route"],
         sticky: bool,
+        reconnection: Reconnection | None,
         labels: Mapping[str, str],
     ) -> None:
-        self.fields = (f"scale:{client.name}", f"traffic:{client.name}", f"rollout:{client.name}")
+        again = () if reconnection is None else reconnection.fields
+        self.fields = (f"scale:{client.name}", f"traffic:{client.name}", f"rollout:{client.name}", *again)
         self._client = client
         self._service = service
         self._canary = DeploymentClient(client.kubernetes, client.namespace, f"{client.name}-canary")
@@ -113,10 +118,12 @@ class ShiftTrafficProcedure:
         self._weight = weight_percent
         self._via = via
         self._sticky = sticky  # some caller holds on to its connections
+        self._reconnection = reconnection  # of those; None: they keep their connections
         self._labels = {"app.kubernetes.io/managed-by": FIELD_MANAGER, **labels}
         self._template: _Object = {}
         self._replicas = 0
         self._wanted = (0, 0)
+        self._both_there = False
         self.begun = False
 
     # --- the stages ------------------------------------------------------------------------------------------------------
@@ -143,6 +150,8 @@ class ShiftTrafficProcedure:
             rejection = f"{name} has a canary already: wait for its end, or remove it"
         if not rejection and self._via == "route" and not await self._present(self._routes):
             rejection = "the cluster has no gateway.networking.k8s.io: shift via replicas"
+        if not rejection and self._reconnection is not None:
+            rejection = await self._reconnection.refusal()
         old, new = self._wanted
         evidence = {"replicas_before": self._replicas, "replicas_old": old, "replicas_new": new}
         return Precheck(rejection=rejection, evidence=evidence)
@@ -164,8 +173,13 @@ class ShiftTrafficProcedure:
             self._client.scale_call(self._replicas),
         )
 
-    async def apply(self, _now: int, /) -> tuple[TouchedObject, ...]:
-        """Make the canary and, via a route, what leads to it; what is there already is an earlier try's."""
+    async def apply(self, now: int, /) -> tuple[TouchedObject, ...]:
+        """Make the canary and, via a route, what leads to it; what is there already is an earlier try's.
+
+        Once both versions were seen to be there, restart the callers, if that is asked for.
+        """
+        if self._both_there and self._reconnection is not None:
+            return await self._reconnection.begin(now)
         old, new = self._wanted
         touched = [await self._make("Deployment", self._canary.path, self._canary_body(new))]
         self.begun = True
@@ -194,10 +208,23 @@ class ShiftTrafficProcedure:
             return Check(seen="some" if available[1] else "none", evidence=evidence | {"missing": missing})
         if self._via == "route":
             return await self._check_route(evidence)
+        if self._reconnection is not None:
+            return await self._check_callers(self._reconnection, evidence)
         if self._sticky:
             missing = "callers hold on to their connections: what share they send can't be told"
             return Check(seen="none", evidence=evidence | {"missing": missing})
         return Check(seen="all", evidence=evidence)
+
+    async def _check_callers(self, reconnection: Reconnection, evidence: _Object) -> Check:
+        self._both_there = True
+        if not reconnection.begun:
+            missing = "callers that hold on to their connections haven't dialled anew"
+            return Check(seen="none", evidence=evidence | {"missing": missing}, more=True)
+        check = await reconnection.check()
+        evidence = evidence | {"callers": list(reconnection.names)}
+        if check.seen != "all":
+            evidence = evidence | {"missing": check.evidence["missing"]}
+        return Check(seen=check.seen, evidence=evidence, moment=check.moment)
 
     async def _check_route(self, evidence: _Object) -> Check:
         route = await self._client.kubernetes.call("GET", self._route_path, _Route)
@@ -206,7 +233,8 @@ class ShiftTrafficProcedure:
             return Check(seen="none", evidence=evidence | {"missing": "the route hasn't the weights"})
         unmet = [name for name in ("Accepted", "ResolvedRefs") if not route.holds(name)]
         if unmet:
-            return Check(seen="some", evidence=evidence | {"missing": f"{', '.join(unmet)}: not True yet"})
+            missing = f"{', '.join(unmet)}: not True, so no gateway that the load passes follows the weights"
+            return Check(seen="none", evidence=evidence | {"missing": missing})
         return Check(seen="all", evidence=evidence)
 
     async def sustain(self, _now: int, /) -> tuple[TouchedObject, ...]:

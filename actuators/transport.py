@@ -18,7 +18,7 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-__all__ = ("CALL_SECONDS", "Busy", "CallError", "Refused", "Unreachable", "receive")
+__all__ = ("CALL_SECONDS", "Busy", "CallError", "Refused", "Unreachable", "decoded", "receive")
 
 CALL_SECONDS = 60.0  #: wall time that one call may take, from asking for a connection to the answer's last byte
 _RETRYABLE = (409, 429, 500, 502, 503, 504)
@@ -54,8 +54,8 @@ class _Status(msgspec.Struct):
     message: str = ""
 
 
-async def receive(name: str, call: Awaitable[aiohttp.ClientResponse], answer: type[T]) -> T:
-    """Make a call and return its answer as a struct; `name` is what an error calls it.
+async def receive(name: str, call: Awaitable[aiohttp.ClientResponse]) -> bytes:
+    """Make a call and return the body of its answer; `name` is what an error calls it.
 
     Raises: CallError: one of its three kinds.
     """
@@ -70,10 +70,18 @@ async def receive(name: str, call: Awaitable[aiohttp.ClientResponse], answer: ty
         if response.status in _RETRYABLE:
             raise Busy(message, response.status, float(retry_after) if retry_after.isdigit() else None)
         raise Refused(message, response.status)
+    return payload
+
+
+def decoded(name: str, payload: bytes, answer: type[T]) -> T:
+    """Return the body of an answer as a struct.
+
+    Raises: Unreachable: it can't be read as one.
+    """
     try:
         return msgspec.json.decode(payload, type=answer)
     except msgspec.DecodeError as error:
-        raise Unreachable(f"{name}: HTTP {response.status} with an answer that can't be read: {error}") from error
+        raise Unreachable(f"{name}: an answer that can't be read: {error}") from error
 
 
 def _reason(payload: bytes) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 from otel_control_gym.actuators.postchecks import check_workload
 from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
-from otel_control_gym.actuators.transport import CALL_SECONDS, Refused, receive
+from otel_control_gym.actuators.transport import CALL_SECONDS, Refused, decoded, receive
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 from otel_control_gym.engine.protocols import Endpoints
 
@@ -61,7 +61,7 @@ class LoadGenerator:
         Raises: CallError: one of its three kinds.
         """
         call = self._session.request(method, f"{self._url}/{path}", data=form)
-        return await receive(f"{method} {path}", call, answer)
+        return decoded(f"{method} {path}", await receive(f"{method} {path}", call), answer)
 
     async def write(self, call: InverseCall) -> None:
         """Make a change; its answer says whether it was made.
@@ -70,7 +70,8 @@ class LoadGenerator:
         """
         body: dict[str, Any] = {"data": call.body} if call.content_type == _FORM else {"json": call.body}
         request = self._session.request(call.method, f"{self._url}/{call.path}", **body)
-        answer = await receive(f"{call.method} {call.path}", request, _Answer)
+        name = f"{call.method} {call.path}"
+        answer = decoded(name, await receive(name, request), _Answer)
         if not answer.success:
             raise Refused(f"{call.method} {call.path}: the load generator refused: {answer.message}", 200)
 

@@ -70,6 +70,10 @@ FAULTS: dict[str, tuple[dict[str, Any], tuple[Any, str]]] = {
         {"type": "dependency_outage", "target": "valkey-cart", "mechanism": "scale_to_zero"},
         (("cart", "valkey-cart"), "error_ratio"),
     ),
+    "dependency_outage of postgresql (pod_failure)": (
+        {"type": "dependency_outage", "target": "postgresql", "mechanism": "pod_failure"},
+        (("product-catalog", "postgresql"), "error_ratio"),
+    ),
     "bad_config checkout->payment": (
         {"type": "bad_config", "target": "checkout->payment", "mistake": "address"},
         (("checkout", "payment"), "error_ratio"),
@@ -85,6 +89,7 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "scale": {"type": "scale", "target": "{place}", "replicas": 4},
     "restart": {"type": "restart", "target": "{place}"},
     "delete_pod": {"type": "delete_pod", "target": "{place}", "count": 1},
+    "rollout_config": {"type": "rollout_config", "target": "{place}", "env": {"OCG_HARMLESS": "1"}},
     "rollback_config": {"type": "rollback_config", "target": "{place}"},
     "set_resources": {
         "type": "set_resources",
@@ -93,6 +98,13 @@ ACTIONS: dict[str, dict[str, Any]] = {
         "memory_limit_bytes": 2**30,
     },
     "set_autoscaler": {"type": "set_autoscaler", "target": "{place}", "min_replicas": 3, "max_replicas": 6},
+    "shift_traffic": {
+        "type": "shift_traffic",
+        "target": "{place}",
+        "version": "2.2.0",
+        "weight_percent": 50,
+        "reconnect_callers": True,
+    },
     "disable_group": {"type": "disable_group", "target": "recommendations"},
     "set_workload": {"type": "set_workload", "users": 60},
 }
@@ -187,7 +199,7 @@ async def measure(seeds: range, faults: list[str], actions: list[str]) -> list[s
             if harm < HARM:
                 cells.append("–")
                 continue
-            action = {k: v.format(place=place_of(fault)) if isinstance(v, str) else v for k, v in ACTIONS[key].items()}
+            action = {k: v.format(place=place_of(fault)) if k == "target" else v for k, v in ACTIONS[key].items()}
             acted = _mean([await play(seed, fault, action, symptom) for seed in seeds])
             verdict = judge(healthy, faulty, acted)
             share = "" if verdict == "rejected" else f" ({(acted.good - faulty.good) / harm:+.0%})"

@@ -7,8 +7,9 @@ Whose a change is, says the API server: every object lists its field managers, a
 the gym's own; controllers, the installation and what was there before anybody looked are nobody's action. A write that repeats what a
 manager has written in the same second shows in the generation alone, and goes to the newest manager.
 
-Pods are deleted without a trace of who did it. A pod that ends, though its ReplicaSet hasn't told of deleting it and nothing evicted it,
-was deleted by hand; where the gym did so, whoever holds the log knows better.
+Nothing is left of who deleted an object. A pod that ends, though its ReplicaSet hasn't told of deleting it, nothing evicted it and no
+chaos object killed it, was deleted by hand; so was any other object that goes. Where the gym did so, whoever holds the log knows better.
+Who is killed by a chaos object belongs to the truth, as it does.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any
 
 import msgspec
 
-from otel_control_gym.collectors.kubernetes_rows import Change, KubernetesEvent, ManagedObject, PodObject
+from otel_control_gym.collectors.kubernetes_rows import Change, ChaosObject, KubernetesEvent, ManagedObject, PodObject
 from otel_control_gym.engine.events import ActionApplied, ActionRequested, ActionSettled, Event, TouchedObject
 
-__all__ = ("deleted_pod", "external_events", "foreign_change", "told_of_deletion")
+__all__ = ("Deeds", "deleted_object", "deleted_pod", "foreign_change", "told_of_deletion")
 
 OURS = "otel-control-gym"
 _NOBODY = (
@@ -77,16 +78,23 @@ def _foreign(manager: str) -> bool:
     return manager.lower() not in _NOBODY
 
 
+def deleted_object(
+    before: ManagedObject | PodObject | None, after: ManagedObject | PodObject, change: Change
+) -> Foreign | None:
+    """Return that an object was deleted, if it goes, or has begun to."""
+    began = change == "deleted" or after.metadata.deletion_timestamp is not None
+    if not began or (before is not None and before.metadata.deletion_timestamp is not None):
+        return None
+    return Foreign("", "deleted")
+
+
 def deleted_pod(before: PodObject | None, after: PodObject, change: Change, told: Sequence[str]) -> Foreign | None:
     """Return that a pod was deleted by hand, if it has begun to end and neither its ReplicaSet (`told`) nor an eviction says why.
 
     One that is deleted without a grace period is gone at once.
     """
-    began = change == "deleted" or after.metadata.deletion_timestamp is not None
-    if not began or (before is not None and before.metadata.deletion_timestamp is not None):
-        return None
     evicted = any(item.type == "DisruptionTarget" and item.status == "True" for item in after.status.conditions or [])
-    return None if evicted or after.metadata.name in told else Foreign("", "deleted")
+    return None if evicted or after.metadata.name in told else deleted_object(before, after, change)
 
 
 def told_of_deletion(events: Sequence[KubernetesEvent]) -> tuple[str, ...]:
@@ -94,29 +102,56 @@ def told_of_deletion(events: Sequence[KubernetesEvent]) -> tuple[str, ...]:
     return tuple(row.message.rpartition(" ")[2] for row in events if row.reason == "SuccessfulDelete")
 
 
-def external_events(
-    foreign: Foreign, *, kind: str, name: str, uid: str, version: int, service: str, time: int
-) -> Iterator[Event]:
-    """Yield the life of an external action; its id derives from the object and the version that the change made."""
-    digest = hashlib.sha256(f"{uid}/{version}".encode()).hexdigest()[:11]
-    action_id = f"x{digest}"
-    parameters: dict[str, Any] = {
-        "object": f"{kind}/{name}",
-        "operation": foreign.operation,
-        "manager": foreign.manager,
-        "fields": list(foreign.fields),
-    }
-    chaos = kind.endswith("Chaos")
-    yield ActionRequested(
-        time=time,
-        action_id=action_id,
-        actor="human",
-        action_class="intervention" if chaos else "action",
-        action_type="external",
-        target_kind="service" if service else "none",
-        target=service,
-        parameters=parameters,
-        root_cause_kind="service" if service else "none",
-    )
-    yield ActionApplied(time=time, action_id=action_id, objects=(TouchedObject(kind=kind, name=name, uid=uid),))
-    yield ActionSettled(time=time, action_id=action_id, status="applied")
+class Deeds:
+    """What foreign hands have done, as actions; and whom their chaos objects killed."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}  # UID -> deeds so far
+        self._killers: dict[str, str] = {}  # pod -> UID of the chaos object that kills it
+        self._made: dict[str, str] = {}  # UID of a foreign chaos object -> action that made it
+
+    def life(self, foreign: Foreign, *, kind: str, name: str, uid: str, service: str, time: int) -> Iterator[Event]:
+        """Yield the life of an external action.
+
+        Its id derives from the object and how many deeds there were to it: a resourceVersion would tell of writes that are hidden.
+        """
+        number = self._counts[uid] = self._counts.get(uid, 0) + 1
+        action_id = f"x{hashlib.sha256(f'{uid}/{number}'.encode()).hexdigest()[:11]}"
+        parameters: dict[str, Any] = {
+            "object": f"{kind}/{name}",
+            "operation": foreign.operation,
+            "manager": foreign.manager,
+            "fields": list(foreign.fields),
+        }
+        chaos = kind.endswith("Chaos")
+        if chaos and foreign.operation == "created":
+            self._made[uid] = action_id
+        yield ActionRequested(
+            time=time,
+            action_id=action_id,
+            actor="human",
+            action_class="intervention" if chaos else "action",
+            action_type="external",
+            target_kind="service" if service else "none",
+            target=service,
+            parameters=parameters,
+            root_cause_kind="service" if service else "none",
+        )
+        yield ActionApplied(time=time, action_id=action_id, objects=(TouchedObject(kind=kind, name=name, uid=uid),))
+        yield ActionSettled(time=time, action_id=action_id, status="applied")
+
+    def see(self, chaos: ChaosObject) -> None:
+        """Take note of whom a chaos object kills; its records stay known when it is gone."""
+        for pod in chaos.victims():
+            self._killers[pod] = chaos.metadata.uid
+
+    def killed(self, pod: str) -> bool:
+        """Return whether a chaos object kills a pod."""
+        return pod in self._killers
+
+    def victim(self, pod: PodObject, time: int) -> Iterator[Event]:
+        """Yield that a foreign chaos object has touched a pod, for the truth; those of the gym's own are in its own account."""
+        action_id = self._made.get(self._killers.get(pod.metadata.name, ""))
+        if action_id is not None:
+            touched = TouchedObject(kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid)
+            yield ActionApplied(time=time, action_id=action_id, objects=(touched,))

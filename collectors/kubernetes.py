@@ -25,9 +25,10 @@ import anyio
 import msgspec
 
 from otel_control_gym.collectors.external import (
+    Deeds,
     Foreign,
+    deleted_object,
     deleted_pod,
-    external_events,
     foreign_change,
     told_of_deletion,
 )
@@ -40,6 +41,7 @@ from otel_control_gym.collectors.kubernetes_controls import (
     route_row,
 )
 from otel_control_gym.collectors.kubernetes_rows import (
+    ChaosObject,
     EventObject,
     ManagedObject,
     PodObject,
@@ -82,7 +84,7 @@ _OTHERS: tuple[tuple[str, str, type[Any]], ...] = (
     ("HorizontalPodAutoscaler", "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers", AutoscalerObject),
     ("HTTPRoute", "apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes", RouteObject),
     ("NetworkChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/networkchaos", ManagedObject),
-    ("PodChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/podchaos", ManagedObject),
+    ("PodChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/podchaos", ChaosObject),
     ("StressChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/stresschaos", ManagedObject),
 )
 _NOT_FOUND = 404
@@ -110,6 +112,7 @@ class KubernetesCollector:
         self._told: dict[str, _Row] = {}  # UID -> the object's row as it was told last
         self._events: dict[bool, list[KubernetesEvent]] = {False: [], True: []}
         self._seen: dict[str, Any] = {}  # UID -> the object as it was delivered last
+        self._deeds = Deeds()
         self._external: list[tuple[Event, bool]] = []
         self._ending: list[tuple[Delivery[Any], Any, int]] = []  # pods that began to end: delivery, before, time
 
@@ -234,12 +237,17 @@ class KubernetesCollector:
             self._seen.pop(metadata.uid, None)
         else:
             self._seen[metadata.uid] = found
+        if isinstance(found, ChaosObject):
+            self._deeds.see(found)
         if delivery.initial or name == "ReplicaSet":
             return
         if name == "Pod":
             self._ending.append((delivery, before, time))
         else:
-            foreign = foreign_change(before, found, delivery.change, counted=not name.endswith("Chaos"))
+            foreign = deleted_object(before, found, delivery.change)
+            ends = delivery.change == "deleted" or metadata.deletion_timestamp is not None
+            if not ends:
+                foreign = foreign_change(before, found, delivery.change, counted=not name.endswith("Chaos"))
             if foreign is not None:
                 self._tell(foreign, name, delivery, time)
 
@@ -251,6 +259,9 @@ class KubernetesCollector:
             if not barrier.exact and time >= self._gaps.since:
                 waiting.append((delivery, before, time))
                 continue
+            if self._deeds.killed(delivery.object.metadata.name):
+                self._external += [(event, True) for event in self._deeds.victim(delivery.object, time)]
+                continue
             owned = delivery.object.metadata.owner_uid in self._seen  # else its whole ReplicaSet went
             foreign = deleted_pod(before, delivery.object, delivery.change, told) if owned else None
             if foreign is not None:
@@ -259,14 +270,8 @@ class KubernetesCollector:
 
     def _tell(self, foreign: Foreign, kind: str, delivery: Delivery[Any], time: int) -> None:
         metadata = delivery.object.metadata
-        events = external_events(
-            foreign,
-            kind=kind,
-            name=metadata.name,
-            uid=metadata.uid,
-            version=delivery.version,
-            service=metadata.service,
-            time=time,
+        events = self._deeds.life(
+            foreign, kind=kind, name=metadata.name, uid=metadata.uid, service=metadata.service, time=time
         )
         hidden = kind.endswith("Chaos") or any(mark in field for field in foreign.fields for mark in _CHAOS_MARKS)
         self._external += [(event, hidden) for event in events]

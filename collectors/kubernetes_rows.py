@@ -19,6 +19,7 @@ from otel_control_gym.engine.events import KubernetesEvent, PodTransition, Rollo
 
 __all__ = (
     "Change",
+    "ChaosObject",
     "EventObject",
     "KubernetesEvent",
     "ManagedObject",
@@ -123,6 +124,43 @@ class ManagedObject(_Part):
         """Return the newest time that the object shows [ns], or 0."""
         stamps = [self.metadata.creation_timestamp, self.metadata.deletion_timestamp]
         return _newest([*stamps, *(entry.time for entry in self.metadata.managed_fields or [])])
+
+
+class ChaosRecord(_Part):
+    """A target of a chaos object: `namespace/pod`, or with a container after it."""
+
+    id: str = ""
+
+
+class ChaosExperiment(_Part):
+    """The targets."""
+
+    container_records: list[ChaosRecord] | None = None
+
+
+class ChaosState(_Part):
+    """What a chaos object says of itself."""
+
+    experiment: ChaosExperiment = msgspec.field(default_factory=ChaosExperiment)
+
+
+class ChaosSpec(_Part):
+    """What it does."""
+
+    action: str = ""
+
+
+class ChaosObject(ManagedObject):
+    """A PodChaos."""
+
+    spec: ChaosSpec = msgspec.field(default_factory=ChaosSpec)
+    status: ChaosState = msgspec.field(default_factory=ChaosState)
+
+    def victims(self) -> tuple[str, ...]:
+        """Return the pods that it deletes."""
+        if self.spec.action != "pod-kill":
+            return ()
+        return tuple(record.id.partition("/")[2] for record in self.status.experiment.container_records or [])
 
 
 class Condition(_Part):

@@ -26,6 +26,7 @@ from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endp
 from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.randomization import randomized
 from otel_control_gym.engine.randomness import derive_key
+from otel_control_gym.engine.recovery import Crashed
 from otel_control_gym.engine.settings import RunConfig, RunSettings
 
 if TYPE_CHECKING:
@@ -121,11 +122,13 @@ class Rooms:
             for planned in config.scenario.interventions
         )
 
-    async def settle(self, events: Iterable[tuple[Event, bool]], now: int) -> list[tuple[Event, bool]]:
-        """Return the events that a crashed run's actions lack; the embedded twin died with its process, so nothing is left on it."""
-        from otel_control_gym.actuators.janitor import put_in_order
+    def settle(self, crashed: Crashed) -> AbstractAsyncContextManager[Iterable[tuple[Event, bool]]]:
+        """Take back what a crashed run has left on its stand, if that has outlived it, and yield the events that its actions lack."""
+        from otel_control_gym.actuators.recovering import recovering
 
-        return await put_in_order(events, now, None)
+        recorded = [event.stand for event, _ in crashed.events if isinstance(event, EnvironmentRecorded)]
+        endpoints = self.stand.surviving(recorded[0]) if recorded else None
+        return recovering(endpoints, crashed.run_id, crashed.events, crashed.last)
 
     def environment(self, stand: Stand) -> EnvironmentRecorded:
         """Return what isn't reproducible about this process and machine."""

@@ -20,11 +20,14 @@ from otel_control_gym.engine.clock import SECOND, Pace
 from otel_control_gym.engine.errors import StandError, UsageError
 from otel_control_gym.engine.events import (
     ActionApplied,
+    ActionForced,
+    ActionRequested,
     Actor,
     ClockAdvanced,
     EnvironmentRecorded,
     Event,
     GraphObserved,
+    ObjectsWritten,
     Phase,
     PhaseEntered,
     Recorded,
@@ -87,7 +90,9 @@ class Episode:
         self._collectors: tuple[Collector, ...] = ()
         self._actuators: Actuators | None = None
         self._driver: WorkloadDriver | None = None
-        self._touched: dict[str, None] = {}  # UIDs of pods that our own actions deleted or killed
+        self._touched: dict[
+            str, None
+        ] = {}  # UIDs of objects that our own actions deleted, and of pods that they killed
         self._phase: Phase = "reset"
         self._control_start = 0
         self._hands = Hands(self._perform_for_a_human)
@@ -96,8 +101,10 @@ class Episode:
 
     async def append(self, event: Event, *, truth: bool = False) -> int:
         """Make one event durable and fold it; this is the `Append` that actuators are given."""
-        if isinstance(event, ActionApplied):
+        if isinstance(event, ActionApplied | ActionForced):
             self._touched |= {item.uid: None for item in event.objects if item.kind == "Pod"}
+        elif isinstance(event, ObjectsWritten):
+            self._touched |= {item.uid: None for item in event.objects if item.method == "DELETE" and item.uid}
         sequence = await self.log.append(event, truth=truth)
         if not truth:
             step(self.state, Recorded(seq=sequence, event=event))
@@ -324,14 +331,25 @@ class Episode:
             planned = self._plan.pop(0)
             await self._actuators.perform(Request(action=planned.action, actor="scripted", truth=True), now)
 
-    def _is_ours(self, event: ActionApplied) -> bool:
-        """Return whether what a collector took for somebody else's deed was an action of this run: deletions bear no name."""
-        return any(item.uid in self._touched for item in event.objects)
-
     async def _flush(self, since: int, *, decision_step: int | None) -> None:
         now = self._stand.now
         batch = [pair for collector in self._collectors for pair in collector.flush(now)]
-        ours = [event.action_id for event, _ in batch if isinstance(event, ActionApplied) and self._is_ours(event)]
+        ours = self._deletions_of_ours([event for event, _ in batch])
         batch = [(event, truth) for event, truth in batch if getattr(event, "action_id", None) not in ours]
         closing = ClockAdvanced(time=now, since=since, decision_step=decision_step)
         await self._append_all([*batch, (closing, False)])
+
+    def _deletions_of_ours(self, events: Sequence[Event]) -> list[str]:
+        """Return the actions which a collector took for somebody else's and which were this run's: deletions bear no name."""
+        deletions = [
+            event.action_id
+            for event in events
+            if isinstance(event, ActionRequested) and event.parameters.get("operation") == "deleted"
+        ]
+        return [
+            event.action_id
+            for event in events
+            if isinstance(event, ActionApplied)
+            and event.action_id in deletions
+            and any(item.uid in self._touched for item in event.objects)
+        ]

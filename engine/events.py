@@ -25,9 +25,12 @@ __all__ = (
     "EVENT_TYPES",
     "ActionApplied",
     "ActionFailed",
+    "ActionForced",
+    "ActionLapsed",
     "ActionPostchecked",
     "ActionPrechecked",
     "ActionRequested",
+    "ActionResumed",
     "ActionReverted",
     "ActionSettled",
     "Actor",
@@ -58,6 +61,7 @@ __all__ = (
     "KubernetesEventsObserved",
     "LogRow",
     "LogsCollected",
+    "ObjectsWritten",
     "PhaseEntered",
     "PodTransition",
     "PodsTransitioned",
@@ -79,6 +83,7 @@ __all__ = (
     "TruthDeclared",
     "WorkloadObserved",
     "WorkloadState",
+    "WrittenObject",
     "type_tag",
 )
 
@@ -258,6 +263,39 @@ class ActionPostchecked(Event, frozen=True, kw_only=True, tag="action.postchecke
     verdict: Literal["effective", "partial", "unverified"]
     effective_time: int | None  #: when the stand first showed it; null if never seen
     evidence: dict[str, Any]
+    precision_ns: int | None = None  #: how much earlier it may have been; null: not said (early logs), or never seen
+
+
+class ActionLapsed(Event, frozen=True, kw_only=True, tag="action.lapsed.1"):
+    """What was in force isn't any more where it was, though we didn't take it back: its pod or container was replaced, a flag was reset.
+
+    `time` is when that was seen. Of a fault that lasts beyond this `left` names what still has it.
+    """
+
+    action_id: str
+    lost: tuple[str, ...]  #: pods (or a Deployment, Service, flag) that no longer have it
+    left: tuple[str, ...]  #: those that still have it; none: it is no longer in force at all
+    end_time: int  #: when it ended there, at the latest
+    precision_ns: int  #: how much earlier that may have been
+    reason: str
+
+
+class ActionResumed(Event, frozen=True, kw_only=True, tag="action.resumed.1"):
+    """A fault that had lapsed is in force again, as it should be: it was brought to the pods that took over."""
+
+    action_id: str
+    places: tuple[str, ...]  #: where it is in force
+    resumed_time: int  #: when it was so again, at the latest
+    precision_ns: int  #: how much earlier that may have been
+
+
+class ActionForced(Event, frozen=True, kw_only=True, tag="action.forced.1"):
+    """An object that didn't go by itself when an action was taken back was made to."""
+
+    action_id: str
+    step: Literal["annotation", "finalizers", "pods"]  #: the controller told, its finalizers taken, the pods deleted
+    objects: tuple[TouchedObject, ...]
+    error: str = ""  #: of the step, if it was refused
 
 
 class ActionReverted(Event, frozen=True, kw_only=True, tag="action.reverted.1"):
@@ -267,6 +305,9 @@ class ActionReverted(Event, frozen=True, kw_only=True, tag="action.reverted.1"):
     objects: tuple[TouchedObject, ...] = ()
     verified: bool = True  #: the stand was seen without it
     evidence: dict[str, Any] = {}
+    precision_ns: int | None = (
+        None  #: how much earlier it may have been gone; null: not said (early logs), or never seen
+    )
 
 
 class ActionSettled(Event, frozen=True, kw_only=True, tag="action.settled.1"):
@@ -519,6 +560,24 @@ class CollectorGap(Event, frozen=True, kw_only=True, tag="telemetry.gap.1"):
 # --- truth ----------------------------------------------------------------------------------------------------------------
 
 
+class WrittenObject(Row, frozen=True, kw_only=True):
+    """A write to a Kubernetes object, with what a policy mustn't see: versions count all writes to the cluster."""
+
+    method: str
+    kind: str  #: as in the path: `deployments`, `deployments/scale`
+    name: str
+    uid: str
+    version_before: str  #: resourceVersion that was read last before the write; empty: none was
+    version_after: str  #: resourceVersion in the answer; empty: the object is gone, or the answer has none
+
+
+class ObjectsWritten(Event, frozen=True, kw_only=True, tag="truth.objects.1"):
+    """What an action, a policy's too, has written to Kubernetes objects; always in the truth stream."""
+
+    action_id: str
+    objects: tuple[WrittenObject, ...]
+
+
 class TruthDeclared(Event, frozen=True, kw_only=True, tag="truth.declared.1"):
     """First event of the truth stream: the script of the run."""
 
@@ -599,6 +658,9 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     ActionApplied,
     ActionFailed,
     ActionPostchecked,
+    ActionLapsed,
+    ActionResumed,
+    ActionForced,
     ActionReverted,
     ActionSettled,
     SeriesDeclared,
@@ -625,6 +687,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     CleanWorkload,
     CleanGap,
     RunIdentified,
+    ObjectsWritten,
 )
 """The closed union, in the order of the event catalogue."""
 

@@ -6,7 +6,7 @@ then applies what is due while time stands still. At the end of a step every col
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
@@ -71,6 +71,13 @@ class Stand(Protocol):
     @property
     def endpoints(self) -> Endpoints:
         """The stand's interfaces; valid from the end of `open`."""
+        ...
+
+    def surviving(self, recorded: Mapping[str, str]) -> Endpoints | None:
+        """Return the interfaces of the stand that a crashed run recorded (`environment`), if it is this one and lives; before `open`.
+
+        None: that stand died with its process, or is another.
+        """
         ...
 
     def open(self) -> AbstractAsyncContextManager[None]:

@@ -17,7 +17,8 @@ What is on the disk at each moment at which a process may die, and what recovery
 | in recovery itself               | yes       | any of these | any of these | the same again: each step can be repeated |
 
 Actions that hadn't settled get the events that their lives lack, and what they may have left on a stand that still lives is taken
-back: `settle` does both, it knows the actuators.
+back: `settle` does both, it knows the actuators. What lay on the stand for that goes when the events are durable, so `settle` is left
+only then; a run whose end is written already has nothing to add, but may still have something there.
 
 Then the lock file is removed; not in the first row, and not for a run that can't be read: that one is left to a person.
 Two processes that recover at once don't meet: each takes a run's lock first and leaves alone what it doesn't get. A run
@@ -29,22 +30,32 @@ Upstream: `engine.env` calls this before it opens the stand. Downstream: `engine
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from otel_control_gym.engine.errors import LogCorrupted, OtelControlGymError
-from otel_control_gym.engine.events import Event, RunAborted, RunDeclared, RunEnded
+from otel_control_gym.engine.events import BulkEvent, Event, RunAborted, RunDeclared, RunEnded
 from otel_control_gym.engine.locks import claimed_run, forget_run, listed_runs
 from otel_control_gym.engine.log import LogConnection, RunLog
 from otel_control_gym.engine.runs import WriteDataset, run_directory, store_run
 
-__all__ = ("REASON", "Recovered", "Settle", "recover")
+__all__ = ("REASON", "Crashed", "Recovered", "Settle", "recover")
 
-Settle = Callable[[Iterable[tuple[Event, bool]], int], Awaitable[list[tuple[Event, bool]]]]
+
+class Crashed(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a run whose process died."""
+
+    run_id: str
+    events: list[tuple[Event, bool]]  #: (event, truth), each stream in its order, without bulk telemetry
+    last: int  #: its last moment [ns]
+
+
+Settle = Callable[[Crashed], AbstractAsyncContextManager[Iterable[tuple[Event, bool]]]]
+"""Takes back what a run has left, and yields the events that its actions lack; it is left when they are durable."""
 
 REASON = "the process ended before it closed the run"
 
@@ -65,9 +76,8 @@ async def recover(
 ) -> list[Recovered]:
     """Put every crashed run of the data directory in order; return what was done, oldest run first.
 
-    `write_dataset` is called in a worker thread with an archive's events and the run's directory; `settle` with a crashed run's
-    events and their last moment, and returns those that its actions lack. A run that can't be read
-    is reported with a warning and kept for a person to look at; it doesn't keep others from starting.
+    `write_dataset` is called in a worker thread with an archive's events and the run's directory. A run that can't be read, or whose stand
+    can't be cleaned, is reported with a warning and kept for a person to look at; it doesn't keep others from starting.
 
     Raises: BrokerError: the broker went away.
     """
@@ -109,20 +119,22 @@ async def _recover_run(
     ended = isinstance(last, RunEnded | RunAborted)
     if ended and (directory / "metadata.json").exists():  # the dataset appears at once
         return None
-    if not ended:
-        for event, truth in [] if settle is None else await settle(await _all_events(log), last.time):
-            await log.append(event, truth=truth)
-        await log.append(RunAborted(time=last.time, reason=REASON))
+    crashed = Crashed(run_id=run_id, events=await _events(log), last=last.time)
+    async with nullcontext(()) if settle is None else settle(crashed) as missing:
+        if not ended:
+            for event, truth in missing:
+                await log.append(event, truth=truth)
+            await log.append(RunAborted(time=last.time, reason=REASON))
     await store_run(log, directory, write_dataset)
     return Recovered(run_id=run_id, outcome="stored" if ended else "aborted", directory=directory)
 
 
-async def _all_events(log: RunLog) -> list[tuple[Event, bool]]:
-    """Return the events of both streams as (event, truth), each stream in its order."""
+async def _events(log: RunLog) -> list[tuple[Event, bool]]:
+    """Return the events of both streams but bulk telemetry, of which there may be too much."""
     found = []
     for truth in (False, True):
         async with aclosing(log.read(truth=truth)) as entries:
-            found += [(entry.event, truth) async for entry in entries]
+            found += [(entry.event, truth) async for entry in entries if not isinstance(entry.event, BulkEvent)]
     return found
 
 

@@ -23,7 +23,7 @@ class Causes:
         self._owners = owners
         self._touches: dict[str, list[tuple[int, str]]] = {}
         for life in lives:
-            for written in (life.applied, life.reverted):
+            for written in (life.applied, *life.forced, life.reverted):
                 for touched in written.objects if written is not None else ():
                     if touched.kind != _HTTP and touched.uid and written is not None:
                         entry = (written.time, life.requested.action_id)

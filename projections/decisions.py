@@ -1,7 +1,7 @@
 """Lives of actions ➜ rows of `actions.parquet` and `labels.parquet`.
 
 In: the public and the hidden lives of a state. Out: a row each for both tables. Labels come from life-cycle events and nothing else:
-what a tool suspected is in `weak_labels.parquet`.
+what a tool suspected is in `weak_labels.parquet`. When something was in force, and when it wasn't meanwhile, says `stretches`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from otel_control_gym.engine.events import ActionRequested
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.lives import Life
+from otel_control_gym.projections.stretches import gaps_of, stretch_of
 
 __all__ = ("action_rows", "label_rows")
 
@@ -83,7 +84,7 @@ def _action(life: Life, visibility: str) -> Row:
 def _label(life: Life, visibility: str) -> Row:
     asked = life.requested
     is_fault = asked.action_class == "intervention"
-    actual_end = life.reverted.time if life.reverted is not None and life.reverted.verified else None
+    stretch = stretch_of(life)
     intensity = asked.parameters.get("intensity")
     return {
         "action_id": asked.action_id,
@@ -93,16 +94,24 @@ def _label(life: Life, visibility: str) -> Row:
         "target": asked.target,
         "start": asked.time,
         "end": None if asked.duration_ns is None else asked.time + asked.duration_ns,
-        "actual_start": None if life.postchecked is None else life.postchecked.effective_time,
-        "actual_end": actual_end,
-        "end_censored": life.applied is not None and asked.duration_ns is not None and actual_end is None,
+        "actual_start": stretch.start,
+        "actual_end": stretch.end,
+        "end_censored": life.applied is not None and asked.duration_ns is not None and stretch.end is None,
         "intensity": None if intensity is None else str(intensity),
         "duration_class": asked.parameters.get("duration_class", _duration_class(asked.duration_ns)),
         "root_cause_kind": asked.root_cause_kind or asked.target_kind,
         "expected_symptoms": _symptoms(asked),
         "applied": _took_effect(life),
         "visibility": visibility,
+        "actual_start_precision_s": _in_seconds(stretch.start_precision_ns),
+        "actual_end_precision_s": _in_seconds(stretch.end_precision_ns),
+        "gaps": json.dumps([gap.as_mapping() for gap in gaps_of(life)]),
+        "data_lost": bool(asked.parameters.get("data_lost", False)) and _took_effect(life) is True,
     }
+
+
+def _in_seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9
 
 
 def _symptoms(asked: ActionRequested) -> list[str]:

@@ -28,9 +28,12 @@ from otel_control_gym.engine.events import (
     EVENT_TYPES,
     ActionApplied,
     ActionFailed,
+    ActionForced,
+    ActionLapsed,
     ActionPostchecked,
     ActionPrechecked,
     ActionRequested,
+    ActionResumed,
     ActionReverted,
     ActionSettled,
     AutoscalersObserved,
@@ -45,6 +48,7 @@ from otel_control_gym.engine.events import (
     KubernetesEventsObserved,
     LogRow,
     LogsCollected,
+    ObjectsWritten,
     PhaseEntered,
     PodsTransitioned,
     PodTransition,
@@ -96,6 +100,7 @@ class Truth:
         self.declared: TruthDeclared | None = None
         self.identity = RunIdentity()
         self.lives = Lives()
+        self.written: list[ObjectsWritten] = []
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.spans: Timeline[Span] = Timeline(_span_key)
         self.logs: Timeline[LogRow] = Timeline(_log_key)
@@ -385,6 +390,9 @@ _LIFE_CYCLE: tuple[type[Event], ...] = (
     ActionApplied,
     ActionFailed,
     ActionPostchecked,
+    ActionLapsed,
+    ActionResumed,
+    ActionForced,
     ActionReverted,
     ActionSettled,
 )
@@ -414,10 +422,12 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _refuse_public,
     **dict.fromkeys(CLEAN_FORMS.values(), _refuse_public),
     RunIdentified: _refuse_public,
+    ObjectsWritten: _refuse_public,
 }
 _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _take_truth,
     RunIdentified: _identify,
+    ObjectsWritten: lambda state, event: state.truth.written.append(event),
     **{kind: lambda state, event: state.truth.lives.take(event) for kind in _LIFE_CYCLE},
     KubernetesEventsObserved: lambda state, event: state.truth.kubernetes_events.extend(event.rows),
     SpansCollected: lambda state, event: state.truth.spans.extend(event.rows),

@@ -1,7 +1,8 @@
 """Rows of all sources ➜ what happened, as one list of moments.
 
 In: a state. Out: `Happening`s, sorted: Kubernetes events, the lives of pods, rollouts, autoscalers and routes, what polls of Coroot told,
-changes of the workload, phases and gaps. The observation shows those of its window, public ones only; `events.parquet` has all.
+changes of the workload, phases and gaps. The observation shows those of its window, public ones only; `events.parquet` has all: what
+became of interventions, too, and which versions of Kubernetes objects actions wrote.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import msgspec
 
 from otel_control_gym.engine.clock import SECOND, rfc3339
 from otel_control_gym.engine.events import (
+    ActionForced,
+    ActionLapsed,
+    ActionResumed,
     AutoscalerStatus,
     KubernetesEvent,
     PodTransition,
@@ -72,12 +76,54 @@ def happenings(state: RunState, start: int, end: int, *, truth: bool) -> list[Ha
         causes = Causes(state.owners, (*state.lives.all(), *state.truth.lives.all()))
         hidden = state.truth.kubernetes_events.between(start, end)
         found += [msgspec.structs.replace(_kubernetes(row, causes), visibility="truth") for row in hidden]
-        found += [row for row in _script(state) if start <= row.time < end]
+        found += [row for row in (*_script(state), *_hidden_actions(state)) if start <= row.time < end]
     return sorted(found, key=_order)
 
 
 def _order(row: Happening) -> tuple[int, str, str]:
     return (row.time, row.source, row.object)
+
+
+def _hidden_actions(state: RunState) -> Iterator[Happening]:
+    """Yield what became of interventions while they were in force, what was forced, and what every action wrote."""
+    for life in state.truth.lives.all():
+        for event in (*life.watched, *life.forced):
+            yield _fate(event)
+    for written in state.truth.written:
+        for item in written.objects:
+            yield Happening(
+                time=written.time,
+                source="actions",
+                type="wrote",
+                reason=item.method,
+                object=f"{item.kind}/{item.name}",
+                message=f"uid={item.uid} resource_version={item.version_before or '-'}..{item.version_after or '-'}",
+                visibility="truth",
+                caused_by_action_id=written.action_id,
+            )
+
+
+def _fate(event: ActionLapsed | ActionResumed | ActionForced) -> Happening:
+    """Return what became of an intervention."""
+    match event:
+        case ActionLapsed():
+            time, kind, reason = event.end_time, "lapsed", event.reason
+            places, message = event.lost, f"left: {', '.join(event.left) or 'none'}"
+        case ActionResumed():
+            time, kind, reason, places, message = event.resumed_time, "resumed", "", event.places, ""
+        case ActionForced():
+            time, kind, reason, message = event.time, "forced", event.step, event.error
+            places = tuple(f"{item.kind}/{item.name}" for item in event.objects)
+    return Happening(
+        time=time,
+        source="actions",
+        type=kind,
+        reason=reason,
+        object=",".join(places),
+        message=message,
+        visibility="truth",
+        caused_by_action_id=event.action_id,
+    )
 
 
 def _kubernetes(row: KubernetesEvent, causes: Causes) -> Happening:

@@ -13,9 +13,12 @@ from otel_control_gym.engine.errors import LogCorrupted
 from otel_control_gym.engine.events import (
     ActionApplied,
     ActionFailed,
+    ActionForced,
+    ActionLapsed,
     ActionPostchecked,
     ActionPrechecked,
     ActionRequested,
+    ActionResumed,
     ActionReverted,
     ActionSettled,
 )
@@ -28,6 +31,9 @@ ActionEvent = (
     | ActionApplied
     | ActionFailed
     | ActionPostchecked
+    | ActionLapsed
+    | ActionResumed
+    | ActionForced
     | ActionReverted
     | ActionSettled
 )
@@ -41,6 +47,8 @@ class Life(msgspec.Struct, kw_only=True):
     applied: ActionApplied | None = None
     failed: tuple[ActionFailed, ...] = ()
     postchecked: ActionPostchecked | None = None
+    watched: tuple[ActionLapsed | ActionResumed, ...] = ()  #: what became of it while it was in force
+    forced: tuple[ActionForced, ...] = ()
     reverted: ActionReverted | None = None
     settled: ActionSettled | None = None
 
@@ -82,6 +90,10 @@ class Lives:
                 life.failed += (event,)
             case ActionPostchecked():
                 life.postchecked = event
+            case ActionLapsed() | ActionResumed():
+                life.watched += (event,)
+            case ActionForced():
+                life.forced += (event,)
             case ActionReverted():
                 life.reverted = event
             case ActionSettled():

@@ -413,8 +413,8 @@ LABELS = TableSchema(
             "actual_end",
             "time",
             "UTC",
-            "when it was taken back, and seen so",
-            "ActionReverted, verified; null if unobserved",
+            "when it was no longer in force: taken back and seen so, or ended before that (its pods were replaced, it was undone)",
+            "ActionLapsed that nothing followed, else ActionReverted, verified; null if unobserved",
             "truth",
         ),
         Column(
@@ -452,6 +452,33 @@ LABELS = TableSchema(
         ),
         Column("applied", "flag", "", "it took effect", "from the postcheck; null if that never came", "truth"),
         _VISIBILITY,
+        Column(
+            "actual_start_precision_s",
+            "number",
+            "s",
+            "how much earlier actual_start may have been",
+            "a time stamp of the stand has 1 s, else the time since the look before; null: not known (early logs)",
+            "truth",
+        ),
+        Column(
+            "actual_end_precision_s", "number", "s", "the same for actual_end", "as actual_start_precision_s", "truth"
+        ),
+        Column(
+            "gaps",
+            "json",
+            "",
+            "when it wasn't in force in between: start, end, partial (in some places only), reason",
+            "ActionLapsed to the ActionResumed that follows; an empty list without any",
+            "truth",
+        ),
+        Column(
+            "data_lost",
+            "flag",
+            "",
+            "the target's process was ended, and with it what it kept: it has no volume",
+            "parameter of that name, if it took effect",
+            "truth",
+        ),
     ),
     ("start", "action_id"),
 )

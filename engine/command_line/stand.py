@@ -17,10 +17,11 @@ from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from otel_control_gym.actuators.caretaker import TakenBack
-    from otel_control_gym.engine.events import InverseCall
+    from otel_control_gym.actuators.janitor import Cleaned
+    from otel_control_gym.engine.events import Event
     from otel_control_gym.engine.protocols import Endpoints
 
-__all__ = ("app", "clean", "endpoints_in_pod", "endpoints_of", "janitor")
+__all__ = ("app", "clean", "clean_of", "endpoints_in_pod", "endpoints_of", "janitor")
 
 LOOK_SECONDS = 10.0  #: between two rounds of the janitor
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  #: where a pod finds its credentials
@@ -35,8 +36,12 @@ def clean(
     ],
     run: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Take back, too, what this run did and its log doesn't show as taken back."),
+        typer.Option(
+            metavar="RUN",
+            help="Take back, too, what this run did, unless its log shows that it was taken back or a janitor has noted that.",
+        ),
     ] = None,
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Where gyms keep Leases and inverses.")] = "ocg-system",
     load_generator: Annotated[
         str, typer.Option(metavar="URL", help="Needed where the run has changed the workload.")
     ] = "",
@@ -47,9 +52,9 @@ def clean(
 
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
 
-    inverses = [] if run is None else _leftovers(run, options)
+    dead = None if run is None else _events_of(run, options)
     with endpoints_of(kubeconfig, load_generator=load_generator, flagd=flagd) as endpoints:
-        cleaned = run_interruptibly(_clean, endpoints, inverses)
+        cleaned = run_interruptibly(clean_of, endpoints, namespace, dead)
     document: dict[str, Any] = {"clean": cleaned.clean, **msgspec.to_builtins(cleaned)}
     options.output.answer(document)
     if not options.json:
@@ -66,22 +71,43 @@ def clean(
     return 0 if cleaned.clean else NOT_SO
 
 
-def _leftovers(run: str, options: Options) -> list[InverseCall]:
-    from otel_control_gym.actuators.aftermath import leftovers_of
+def _events_of(run: str, options: Options) -> tuple[str, list[tuple[Event, bool]]]:
     from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
     from otel_control_gym.engine.runs import open_run
 
-    archive = open_run(run, options.directory).path / ARCHIVE_NAME
-    return leftovers_of((entry.event, entry.truth) for entry in read_archive(archive))
+    opened = open_run(run, options.directory)
+    return opened.run_id, [(entry.event, entry.truth) for entry in read_archive(opened.path / ARCHIVE_NAME)]
 
 
-async def _clean(endpoints: Endpoints, inverses: list[InverseCall]) -> Any:
+async def clean_of(endpoints: Endpoints, namespace: str, run: tuple[str, list[tuple[Event, bool]]] | None) -> Cleaned:
+    """Remove the gym's chaos objects from a stand; of a run (its id and its log) also what it has left, and what lies there for that.
+
+    Raises:
+        UsageError: what lies in `namespace` for the run can't be read.
+        StandError: a janitor is at work with it.
+    """
     import anyio
 
+    from otel_control_gym.actuators.aftermath import leftovers_of
     from otel_control_gym.actuators.janitor import open_janitor
+    from otel_control_gym.actuators.kubernetes_client import open_kubernetes
+    from otel_control_gym.actuators.recovering import DeadRun
+    from otel_control_gym.actuators.transport import CallError
 
-    async with open_janitor(endpoints, anyio.sleep) as janitor:
-        return await janitor.clean(inverses)
+    async with open_janitor(endpoints, anyio.sleep) as cleaner, open_kubernetes(endpoints) as kubernetes:
+        if run is None:
+            return await cleaner.clean([])
+        run_id, events = run
+        dead = DeadRun(kubernetes, namespace, run_id)
+        try:
+            noted = await dead.claim()
+            cleaned = await cleaner.clean(leftovers_of(events, noted))
+            await dead.close(clean=cleaned.clean)
+        except CallError as error:
+            raise UsageError(
+                f"what is kept of run {run_id} in namespace {namespace!r} can't be read: {error}"
+            ) from error
+        return cleaned
 
 
 def janitor(

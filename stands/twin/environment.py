@@ -31,6 +31,10 @@ _REFERENCE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 _URL = re.compile(r"(?:[a-z]+://)?(?:[^@/]*@)?([A-Za-z0-9.-]+)(?::(\d+))?(?:[/?].*)?")
 _PAIR = re.compile(r"(?i)\b(host|server|port)\s*=\s*([^;\s]+)")
 _PANIC = 2  #: exit code of a Go program
+_OWN_LIMITS = {
+    "go": ("GOMEMLIMIT", "16MiB"),
+    "java": ("JDK_JAVA_OPTIONS", "-Xmx180m"),
+}  #: by which processes limit themselves
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +75,9 @@ def declare(application: ServiceConfiguration, name: str) -> Iterator[Object]:
     yield {"name": "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "value": "cumulative"}
     yield {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://$(OTEL_COLLECTOR_NAME):4317"}
     settings = application.services[name]
+    if settings.runtime in _OWN_LIMITS and settings.kind == "service":
+        variable, value = _OWN_LIMITS[settings.runtime]
+        yield {"name": variable, "value": value}
     if variable := port_variable(name, settings):
         yield {"name": variable, "value": str(settings.port)}
     for item in _dependencies(application, name):

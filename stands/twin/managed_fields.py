@@ -87,7 +87,7 @@ def managed_after(kind: Kind, before: Object | None, after: Object, manager: Man
         for path in (*changed, *gone):
             paths.pop(path, None)
     owners.setdefault(manager, {}).update(dict.fromkeys(changed))
-    return _entries(owners, entries, now)
+    return _entries(owners, entries, now, writer=manager)
 
 
 def applied(
@@ -203,15 +203,18 @@ def _first_owners(kind: Kind, before: Object | None, old: Leaves) -> _Owners:
     return {Manager("Update", name, kind.api_version): {path: None for path in old if path[0] != "f:status"}}
 
 
-def _entries(owners: _Owners, before: Iterable[Object], now: str) -> list[Object]:
-    """Return owners as managedFields; who owns the same as before keeps its time stamp, who owns nothing is left out."""
+def _entries(owners: _Owners, before: Iterable[Object], now: str, writer: Manager | None = None) -> list[Object]:
+    """Return owners as managedFields; who owns the same as before keeps its time stamp, who owns nothing is left out.
+
+    `writer` has changed a value of what it owns, or taken a field away: that is a new time stamp as well.
+    """
     known = {_manager(entry): entry for entry in before}
     result = []
     for manager, paths in owners.items():
         if not paths:
             continue
         fields = fields_of(paths)
-        earlier = known.get(manager)
+        earlier = known.get(manager) if manager != writer else None
         entry = {
             "manager": manager.name,
             "operation": manager.operation,

@@ -19,7 +19,7 @@ Next: `servers` for the interfaces, `telemetry` for the series, `spans` for OTLP
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -192,6 +192,10 @@ class TwinStand:
             GraphEdge(source=edge.source, target=edge.target, protocol=edge.protocol) for edge in services.edges
         )
         return nodes, edges
+
+    def surviving(self, _recorded: Mapping[str, str], /) -> Endpoints | None:
+        """An embedded twin dies with its process: nothing of a crashed run is left on it."""
+        return None
 
     def environment(self) -> dict[str, str]:
         """Return what is emulated, and which model emulates it."""

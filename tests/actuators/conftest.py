@@ -116,9 +116,8 @@ class Stage:
 
     def life(self, action_id: str) -> list[str]:
         """Return the kinds of events of an attempt, without `action.` and version."""
-        return [
-            type_tag(event).split(".")[1] for event, _ in self.log if getattr(event, "action_id", None) == action_id
-        ]
+        own = [event for event, _ in self.log if getattr(event, "action_id", None) == action_id]
+        return [type_tag(event).split(".")[1] for event in own if type_tag(event).startswith("action.")]
 
     def last(self, kind: type[Event]) -> Any:
         """Return the newest event of a kind."""

@@ -20,7 +20,7 @@ import otel_control_gym as ocg
 from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.codec import encode
-from otel_control_gym.engine.events import ActionRequested, EnvironmentRecorded, RunDeclared
+from otel_control_gym.engine.events import ActionRequested, EnvironmentRecorded, ObjectsWritten, RunDeclared
 from otel_control_gym.engine.provenance import git_shas
 from otel_control_gym.engine.settings import Randomization, RunConfig, RunIdentity
 
@@ -388,18 +388,24 @@ async def test_the_reward_of_a_step_and_the_control_inputs_do_not_know_the_next_
 
 
 async def test_a_hidden_intervention_without_effect_changes_nothing_that_is_public(tmp_path: Path) -> None:
+    """Its versions are in the truth stream, those of the policy's own action too: in numbers they would differ."""
     hidden = ocg.PlannedAction(
         at_seconds=10,
         action={"type": "network_delay", "target": "frontend->cart", "intensity": "zero", "duration_seconds": 60},
     )
-    digests = []
+    digests, versions = [], []
     for interventions in ((), (hidden,)):
         async with ocg.make(short(interventions=interventions), data_dir=tmp_path) as env:
             await env.reset(seed=7)
             await env.step(ocg.Noop())
             await env.step(ocg.Restart("cart"))  # touches objects, and makes new ones, after the hidden ones were made
             await env.step(ocg.Noop())
-        entries = read_archive(env.run_dir / "event_log.zst")
+        entries = list(read_archive(env.run_dir / "event_log.zst"))
+        written = [entry for entry in entries if isinstance(entry.event, ObjectsWritten)]
+        assert all(entry.truth for entry in written)
+        versions.append(
+            [item.version_after for entry in written for item in entry.event.objects if item.name == "cart"]
+        )
         digests.append(
             [
                 (type(entry.event).__name__, encode(entry.event))
@@ -409,6 +415,8 @@ async def test_a_hidden_intervention_without_effect_changes_nothing_that_is_publ
         )
     assert [name for name, _ in digests[0]] == [name for name, _ in digests[1]]
     assert [a[0] for a, b in zip(*digests, strict=True) if a != b] == []
+    assert len(versions[0]) == 1
+    assert versions[0] < versions[1], "nothing hidden was written before"
 
 
 async def test_a_policy_may_compute_with_numpy(env: ocg.Env) -> None:

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import otel_control_gym as ocg
+from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.command_line.act import ask, parse_words
+from otel_control_gym.engine.events import ActionApplied
 from otel_control_gym.engine.settings import RunConfig
 
 MERGE = "application/merge-patch+json"
@@ -118,6 +120,96 @@ async def test_a_fault_by_hand_is_recorded_where_a_policy_can_t_see_it(tmp_path:
     (row,) = externals(env)
     assert (row["action_class"], row["visibility"]) == ("intervention", "truth")
     assert "StressChaos/by-hand" in row["parameters"]
+
+
+async def test_whom_a_human_s_fault_kills_belongs_to_the_truth_as_it_does(tmp_path: Path) -> None:
+    body = {
+        "apiVersion": "chaos-mesh.org/v1alpha1",
+        "kind": "PodChaos",
+        "metadata": {"name": "by-hand"},
+        "spec": {
+            "action": "pod-kill",
+            "mode": "all",
+            "selector": {"labelSelectors": {"opentelemetry.io/name": "cart"}},
+        },
+    }
+    async with ocg.make(config(), data_dir=tmp_path) as env:
+        await env.reset()
+        pods = await kubectl(env, "GET", f"{CORE}/pods?labelSelector=opentelemetry.io/name=cart")
+        victims = [pod["metadata"]["name"] for pod in pods["items"]]
+        path = "apis/chaos-mesh.org/v1alpha1/namespaces/otel-demo/podchaos"
+        await kubectl(env, "POST", path, body, "application/json")
+        await env.step(ocg.Noop(), dt=30)
+        await kubectl(env, "DELETE", f"{path}/by-hand")
+        await env.step(ocg.Noop(), dt=30)
+    assert [row["visibility"] for row in externals(env)] == ["truth", "truth"]
+    made, deleted = externals(env)
+    assert ('"operation": "created"' in made["parameters"], '"operation": "deleted"' in deleted["parameters"]) == (
+        True,
+        True,
+    )
+    gone = [item for item in rows(env, "events") if item["source"] == "pods" and item["type"] == "deleted"]
+    assert sorted(item["object"] for item in gone) == sorted(f"Pod/{name}" for name in victims)
+    assert all(item["caused_by_action_id"] is None for item in gone), "a public row gives an intervention away"
+    log = read_archive(env.run_dir / "event_log.zst")
+    touched = [
+        item.name
+        for entry in log
+        if isinstance(entry.event, ActionApplied) and entry.event.action_id == made["action_id"] and entry.truth
+        for item in entry.event.objects
+    ]
+    assert sorted(touched) == sorted(["by-hand", *victims])
+    assert ocg.validate(env.run_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("HorizontalPodAutoscaler", "apis/autoscaling/v2/namespaces/otel-demo/horizontalpodautoscalers/frontend"),
+        ("Deployment", "apis/apps/v1/namespaces/otel-demo/deployments/quote-canary"),
+        ("Service", "api/v1/namespaces/otel-demo/services/frontend-canary"),
+        ("HTTPRoute", "apis/gateway.networking.k8s.io/v1/namespaces/otel-demo/httproutes/frontend-split"),
+    ],
+)
+async def test_what_is_deleted_by_hand_is_noticed_and_what_we_delete_is_ours(
+    kind: str, path: str, tmp_path: Path
+) -> None:
+    """The same object is once taken away by us at its time, and once by somebody else before."""
+    route = {"type": "shift_traffic", "target": "frontend", "version": "2.2.0", "weight_percent": 50, "via": "route"}
+    made = {
+        "HorizontalPodAutoscaler": {
+            "type": "set_autoscaler",
+            "target": "frontend",
+            "min_replicas": 2,
+            "max_replicas": 4,
+        },
+        "Deployment": {"type": "shift_traffic", "target": "quote", "version": "2.2.0", "weight_percent": 50},
+    }.get(kind, route)
+    for by_hand in (False, True):
+        async with ocg.make(config(), data_dir=tmp_path) as env:
+            await env.reset()
+            await env.step({**made, "duration_seconds": 60}, dt=30)
+            if by_hand:
+                await kubectl(env, "DELETE", path)
+            await env.step(ocg.Noop(), dt=90)
+        found = [(row["actor"], row["visibility"]) for row in externals(env) if f"{kind}/" in row["parameters"]]
+        assert found == ([("human", "public")] if by_hand else []), by_hand
+        assert by_hand or externals(env) == []
+
+
+async def test_ids_of_external_actions_do_not_tell_of_hidden_writes(tmp_path: Path) -> None:
+    fault = {"type": "network_delay", "target": "frontend->cart", "intensity": "zero", "duration_seconds": 60}
+    ids = []
+    for plan in ((), (ocg.PlannedAction(at_seconds=5, action=fault),)):
+        async with ocg.make(config(interventions=plan), data_dir=tmp_path) as env:
+            await env.reset()
+            await env.step(ocg.Noop(), dt=30)
+            for replicas in (3, 2):
+                await kubectl(env, "PATCH", f"{APPS}/deployments/cart/scale", {"spec": {"replicas": replicas}})
+                await env.step(ocg.Noop(), dt=30)
+        ids.append([row["action_id"] for row in externals(env)])
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 2
 
 
 async def test_an_unrelated_death_at_the_same_moment_has_no_cause(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -14,10 +15,10 @@ import msgspec
 import nats
 import pytest
 
-from otel_control_gym.actuators.janitor import put_in_order
+from otel_control_gym.actuators.recovering import recovering
 from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.broker import Broker, open_broker
-from otel_control_gym.engine.errors import LogError
+from otel_control_gym.engine.errors import LogError, StandError
 from otel_control_gym.engine.events import (
     ActionApplied,
     ActionFailed,
@@ -34,7 +35,7 @@ from otel_control_gym.engine.events import (
 )
 from otel_control_gym.engine.locks import listed_runs, run_lock
 from otel_control_gym.engine.log import LogConnection, RunLog
-from otel_control_gym.engine.recovery import REASON, Recovered, recover
+from otel_control_gym.engine.recovery import REASON, Crashed, Recovered, recover
 from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
@@ -260,8 +261,8 @@ REQUESTED = ActionRequested(
 APPLIED = ActionApplied(time=7, action_id="a1", objects=())
 
 
-async def settle(events: Iterable[tuple[Event, bool]], now: int) -> list[tuple[Event, bool]]:
-    return await put_in_order(events, now, None)
+def settle(crashed: Crashed) -> AbstractAsyncContextManager[Iterable[tuple[Event, bool]]]:
+    return recovering(None, crashed.run_id, crashed.events, crashed.last)
 
 
 async def test_an_action_in_flight_gets_the_end_that_is_true(
@@ -282,12 +283,38 @@ async def test_a_recovery_that_died_among_the_ends_of_actions_is_repeated_withou
 ) -> None:
     log = await crash(connection, tmp_path, run_id, DECLARED, PHASE, REQUESTED)
 
-    async def dies(events: Iterable[tuple[Event, bool]], now: int) -> list[tuple[Event, bool]]:
-        await log.append_all((await settle(events, now))[:1])
+    left: list[str] = []
+
+    def half(missing: Iterable[tuple[Event, bool]]) -> Iterator[tuple[Event, bool]]:
+        yield next(iter(missing))
         raise KeyboardInterrupt
+
+    @asynccontextmanager
+    async def dies(crashed: Crashed) -> AsyncIterator[Iterable[tuple[Event, bool]]]:
+        async with settle(crashed) as missing:
+            yield half(missing)
+        left.append(crashed.run_id)
 
     with pytest.raises(KeyboardInterrupt):
         await recover(connection, tmp_path, write_dataset, dies)
+    assert left == [], "what lies on the stand goes when the events are durable, not before"
     await recover(connection, tmp_path, write_dataset, settle)
     kinds = [type(entry.event) async for entry in log.read()]
     assert kinds == [RunDeclared, PhaseEntered, ActionRequested, ActionFailed, ActionSettled, RunAborted]
+
+
+async def test_a_stand_that_can_not_be_cleaned_keeps_its_run_for_the_next_start_and_no_other_from_starting(
+    connection: LogConnection, run_id: str, tmp_path: Path
+) -> None:
+    @asynccontextmanager
+    async def unreachable(crashed: Crashed) -> AsyncIterator[Iterable[tuple[Event, bool]]]:
+        if crashed.last:
+            raise StandError("the stand can't be reached")
+        yield ()
+
+    log = await crash(connection, tmp_path, run_id, DECLARED, PHASE, REQUESTED)
+    (recovered,) = await recover(connection, tmp_path, write_dataset, unreachable)
+    assert (recovered.outcome, listed_runs(tmp_path)) == ("unreadable", [run_id])
+    assert [entry.event async for entry in log.read()] == [DECLARED, PHASE, REQUESTED]
+    (again,) = await recover(connection, tmp_path, write_dataset, settle)
+    assert again.outcome == "aborted"

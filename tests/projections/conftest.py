@@ -14,9 +14,12 @@ from otel_control_gym import configs
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import (
     ActionApplied,
+    ActionForced,
+    ActionLapsed,
     ActionPostchecked,
     ActionPrechecked,
     ActionRequested,
+    ActionResumed,
     ActionReverted,
     ActionSettled,
     AutoscalersObserved,
@@ -34,6 +37,7 @@ from otel_control_gym.engine.events import (
     KubernetesEventsObserved,
     LogRow,
     LogsCollected,
+    ObjectsWritten,
     PhaseEntered,
     PodsTransitioned,
     PodTransition,
@@ -54,6 +58,7 @@ from otel_control_gym.engine.events import (
     TruthDeclared,
     WorkloadObserved,
     WorkloadState,
+    WrittenObject,
 )
 from otel_control_gym.engine.settings import (
     EdgeSettings,
@@ -352,6 +357,10 @@ def _act(log: Scribe, action_id: str, kind: str, target: str, *, step: int, uid:
     log.add(ActionPrechecked(time=moment(30), action_id=action_id, verdict="passed"))
     touched = TouchedObject(kind="Deployment", name=target, uid=uid)
     log.add(ActionApplied(time=moment(30), action_id=action_id, objects=(touched,)))
+    written = WrittenObject(
+        method="PATCH", kind="deployments/scale", name=target, uid=uid, version_before="41", version_after="43"
+    )
+    log.add(ObjectsWritten(time=moment(30), action_id=action_id, objects=(written,)), truth=True)
     log.add(
         ActionPostchecked(
             time=moment(36), action_id=action_id, verdict="effective", effective_time=moment(36), evidence={}
@@ -388,10 +397,27 @@ def _intervene(log: Scribe, action_id: str, kind: str, target: str) -> None:
         ActionPrechecked(time=moment(30), action_id=action_id, verdict="passed"),
         ActionApplied(time=moment(30), action_id=action_id, objects=(touched,)),
         verdict,
+        _lapsed(action_id, 50, "cart-1-aaaaa"),
+        ActionResumed(
+            time=moment(56), action_id=action_id, places=("cart-1-bbbbb",), resumed_time=moment(55), precision_ns=SECOND
+        ),
+        ActionForced(time=moment(89), action_id=action_id, step="finalizers", objects=(touched,)),
         ActionReverted(time=moment(90), action_id=action_id, objects=(touched, also)),
         ActionSettled(time=moment(90), action_id=action_id, status="applied"),
     ):
         log.add(event, truth=True)
+
+
+def _lapsed(action_id: str, seconds: float, *lost: str, left: tuple[str, ...] = ()) -> ActionLapsed:
+    return ActionLapsed(
+        time=moment(seconds + 1),
+        action_id=action_id,
+        lost=lost,
+        left=left,
+        end_time=moment(seconds),
+        precision_ns=SECOND,
+        reason="pod replaced",
+    )
 
 
 def _request(

@@ -170,9 +170,8 @@ class Twin:
         raise AssertionError(f"{action} doesn't settle")
 
     def life(self, action_id: str) -> list[str]:
-        return [
-            type_tag(event).split(".")[1] for event, _ in self.log if getattr(event, "action_id", None) == action_id
-        ]
+        own = [event for event, _ in self.log if getattr(event, "action_id", None) == action_id]
+        return [type_tag(event).split(".")[1] for event in own if type_tag(event).startswith("action.")]
 
 
 async def _take(_: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +22,16 @@ from aiohttp import web
 
 from otel_control_gym.actuators import open_actuators
 from otel_control_gym.actuators.caretaker import Caretaker, TakenBack
-from otel_control_gym.actuators.janitor import Janitor, open_janitor, put_in_order
+from otel_control_gym.actuators.janitor import Janitor, Sleep, open_janitor
 from otel_control_gym.actuators.kubernetes_client import open_kubernetes
-from otel_control_gym.actuators.leases import KeptStand, LeaseStore, lease_name, taken_back
+from otel_control_gym.actuators.leases import KeptStand, LeaseStore, lease_name
 from otel_control_gym.actuators.lifecycle import Lifecycle
+from otel_control_gym.actuators.recovering import recovering
 from otel_control_gym.actuators.safekeeping import MOST_BYTES, open_safekeeping
 from otel_control_gym.engine.clock import seconds
-from otel_control_gym.engine.command_line.stand import endpoints_in_pod
+from otel_control_gym.engine.command_line.stand import clean_of, endpoints_in_pod
 from otel_control_gym.engine.errors import StandError, UsageError
-from otel_control_gym.engine.events import ActionPrechecked, ActionReverted, ActionSettled, InverseCall
+from otel_control_gym.engine.events import ActionPrechecked, ActionReverted, ActionSettled, Event, InverseCall
 from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.stands.twin.objects import CONFIG_MAP, DEPLOYMENT, LEASE, STRESS_CHAOS
 from tests.actuators.on_the_twin.conftest import Call, honest
@@ -421,29 +422,107 @@ async def test_what_cannot_be_taken_back_stays_kept_and_is_tried_again(open_twin
         assert {key.partition(".")[0] for key in kept(twin)} == {"stand", "taken-back"}
 
 
-async def test_recovery_appends_what_the_janitor_did_and_does_not_repeat_it(open_twin: OpenTwin) -> None:
+def sleeping(twin: Twin) -> Sleep:
+    async def sleep(wanted: float) -> None:
+        await twin.stand.advance(twin.now + seconds(wanted))
+
+    return sleep
+
+
+def recovered(twin: Twin, log: list[tuple[Event, bool]]) -> AbstractAsyncContextManager[list[tuple[Event, bool]]]:
+    return recovering(outliving(twin.stand.endpoints), "RUN", log, twin.now, sleeping(twin))
+
+
+async def test_recovery_appends_what_the_janitor_did_does_not_repeat_it_and_removes_its_notes(
+    open_twin: OpenTwin,
+) -> None:
     async with open_twin() as twin:
         async with gym(twin):
             record = await twin.perform(SCALE)
         crashed = list(twin.log)
         await Watch(twin).look()
         await twin.kubectl("PATCH", "deployments/cart/scale", {"spec": {"replicas": 2}})  # somebody else has it now
-
-        async def sleep(wanted: float) -> None:
-            await twin.stand.advance(twin.now + seconds(wanted))
-
-        async with (
-            open_kubernetes(twin.stand.endpoints) as kubernetes,
-            open_janitor(twin.stand.endpoints, sleep) as janitor,
-        ):
-            noted = taken_back(await LeaseStore(kubernetes, KEPT_IN).config_map(lease_name("RUN")))
-            appended = [event for event, _ in await put_in_order(crashed, twin.now, janitor, noted)]
+        async with recovered(twin, crashed) as missing:
+            assert kept(twin), "until the events are durable the notes stay"
+        appended = [event for event, _ in missing]
         reverted = next(event for event in appended if isinstance(event, ActionReverted))
         assert (reverted.action_id, reverted.verified) == (record.action_id, True)
         assert reverted.evidence["janitor"]["janitor"] == "janitor-1"
         assert isinstance(appended[-1], ActionSettled)
-        assert replicas(twin, "cart") == 2
+        assert (replicas(twin, "cart"), kept(twin), leases(twin)) == (2, {}, [])
         assert any(isinstance(event, ActionPrechecked) for event, _ in crashed)
+
+
+async def test_where_no_janitor_came_recovery_takes_back_itself_and_nobody_does_it_again(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin, gym(twin):
+        await twin.perform(SCALE)
+        await twin.perform({"type": "cpu_pressure", "target": "quote", "duration_seconds": 600}, truth=True)
+        crashed = list(twin.log)  # the process dies here; its Lease hasn't run out
+        async with recovered(twin, crashed) as missing:
+            assert replicas(twin, "cart") == 1
+        assert [truth for event, truth in missing if isinstance(event, ActionReverted)] == [False, True]
+        assert all(event.verified for event, _ in missing if isinstance(event, ActionReverted))
+        assert (kept(twin), leases(twin)) == ({}, [])
+        assert twin.stand.run.control_plane.context.store.objects(STRESS_CHAOS) == []
+        assert await Watch(twin).look(after=1000) == []
+
+
+async def test_recovery_that_dies_before_its_events_are_durable_finds_the_notes_again(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+        async with gym(twin):
+            await twin.perform(SCALE)
+        crashed = list(twin.log)
+        await Watch(twin).look()
+        with pytest.raises(KeyboardInterrupt):
+            async with recovered(twin, crashed) as first:
+                raise KeyboardInterrupt
+        async with recovered(twin, crashed) as again:
+            assert [type(event) for event, _ in first] == [type(event) for event, _ in again]
+        assert kept(twin) == {}
+
+
+async def test_recovery_waits_for_nobody_and_disturbs_no_janitor_at_work(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin, gym(twin):
+        await twin.perform(SCALE)
+        async with open_kubernetes(twin.stand.endpoints) as kubernetes:
+            store = LeaseStore(kubernetes, KEPT_IN)
+            await store.hold(await store.lease(lease_name("RUN")), "janitor-7", 900, twin.now)
+        with pytest.raises(StandError, match="janitor-7 is taking back"):
+            async with recovered(twin, list(twin.log)):
+                raise AssertionError("it has begun")
+        assert leases(twin) == ["janitor-7"]
+
+
+async def test_what_recovery_could_not_take_back_is_left_to_the_janitor(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin, gym(twin):
+        await twin.perform(SCALE)
+        crashed = list(twin.log)
+
+        async def refusing(call: Call) -> web.StreamResponse:
+            if call.writes and call.request.path.endswith("/scale"):
+                return web.json_response({"kind": "Status", "message": "no", "code": 403}, status=403)
+            return await call.forward()
+
+        twin.behave(refusing)
+        place = outliving(twin.endpoints)
+        async with recovering(place, "RUN", crashed, twin.now, sleeping(twin)) as missing:
+            pass
+        (reverted,) = [event for event, _ in missing if isinstance(event, ActionReverted)]
+        assert (reverted.verified, leases(twin)) == (False, [""])
+        twin.behave(honest)
+        (done,) = await Watch(twin).look()
+        assert (done.cleaned.clean, replicas(twin, "cart")) == (True, 1)
+
+
+async def test_a_stand_that_is_cleaned_of_a_run_by_hand_heeds_the_notes_and_removes_them(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+        async with gym(twin):
+            await twin.perform(SCALE)
+        await Watch(twin).look()
+        await twin.kubectl("PATCH", "deployments/cart/scale", {"spec": {"replicas": 2}})  # somebody else has it now
+        cleaned = await clean_of(twin.stand.endpoints, KEPT_IN, ("RUN", list(twin.log)))
+        assert (cleaned.clean, cleaned.calls) == (True, ())
+        assert (replicas(twin, "cart"), kept(twin)) == (2, {})
 
 
 def command(twin: Twin, folder: Path, *options: str) -> list[str]:

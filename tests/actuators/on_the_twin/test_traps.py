@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
 
-from otel_control_gym.engine.events import ActionApplied, ActionPostchecked, ActionReverted
+import otel_control_gym as ocg
+from otel_control_gym.actuators.deployments import DeploymentClient
+from otel_control_gym.actuators.kubernetes_client import open_kubernetes
+from otel_control_gym.actuators.objects import Pod
+from otel_control_gym.engine.events import (
+    ActionApplied,
+    ActionForced,
+    ActionLapsed,
+    ActionPostchecked,
+    ActionRequested,
+    ActionReverted,
+)
 from otel_control_gym.stands.twin.objects import CONFIG_MAP, DEPLOYMENT, NETWORK_CHAOS, POD_NETWORK_CHAOS, SERVICE
 
 if TYPE_CHECKING:
@@ -25,6 +37,31 @@ def replicas(twin: Twin, name: str) -> int:
 
 def last(twin: Twin, kind: type[Any]) -> Any:
     return next(event for event, _ in reversed(twin.log) if isinstance(event, kind))
+
+
+async def pods_of(twin: Twin, service: str) -> tuple[Pod, ...]:
+    async with open_kubernetes(twin.stand.endpoints) as kubernetes:
+        return await DeploymentClient(kubernetes, "otel-demo", service).pods()
+
+
+async def environment_of(twin: Twin, name: str) -> list[dict[str, Any]]:
+    found = await twin.kubectl("GET", f"deployments/{name}", None)
+    variables: list[dict[str, Any]] = found["spec"]["template"]["spec"]["containers"][0]["env"]
+    return variables
+
+
+async def requests_by_pod(twin: Twin, service: str) -> dict[str, float]:
+    """Return how many requests each pod of a service has served, as Prometheus has it."""
+    query = f'traces_span_metrics_calls_total{{service_name="{service}",span_kind="SPAN_KIND_SERVER"}}'
+    url = f"{twin.stand.endpoints.prometheus}/api/v1/query"
+    moment = str(twin.now / 1e9)
+    async with aiohttp.ClientSession() as session, session.get(url, params={"query": query, "time": moment}) as answer:
+        found = (await answer.json())["data"]["result"]
+    served: dict[str, float] = {}
+    for series in found:
+        name = series["metric"]["k8s_pod_name"]
+        served[name] = served.get(name, 0.0) + float(series["value"][1])
+    return served
 
 
 @pytest.mark.parametrize(
@@ -224,25 +261,213 @@ async def test_a_sticky_caller_leaves_the_share_of_a_canary_unverified(open_twin
         assert (record.status, "hold on to their connections" in record.reason) == ("unverified", True)
 
 
-async def test_an_object_that_will_not_go_is_forced_and_that_is_in_the_evidence(open_twin: OpenTwin) -> None:
+async def test_callers_that_dial_anew_share_their_requests_among_both_versions(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+        for caller in ("frontend", "checkout"):
+            scaled = await twin.perform_and_settle({"type": "scale", "target": caller, "replicas": 4})
+            assert scaled.status == "applied"
+        shift = {"type": "shift_traffic", "target": "cart", "version": "2.2.0", "weight_percent": 50}
+        record = await twin.perform({**shift, "reconnect_callers": True, "duration_seconds": 240})
+        await twin.live(120)
+        evidence = last(twin, ActionPostchecked).evidence
+        assert evidence["callers"] == ["frontend", "checkout"]
+        applied = [event for event, _ in twin.log if isinstance(event, ActionApplied)][-2:]
+        assert {item.name for item in applied[0].objects} == {"cart-canary"}
+        assert {item.name for item in applied[1].objects} == {"frontend", "checkout"}
+        assert applied[0].time < applied[1].time, "both versions have to be there first"
+        served = await requests_by_pod(twin, "cart")
+        assert sum(count for name, count in served.items() if "canary" in name) > 0, served
+        await twin.live(180)
+        assert (record.status, record.reverted is not None) == ("applied", True)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {
+            "type": "shift_traffic",
+            "target": "cart",
+            "version": "2.2.0",
+            "weight_percent": 50,
+            "reconnect_callers": True,
+        },
+        {"type": "bad_config", "target": "frontend->cart", "mistake": "target_port"},
+    ],
+    ids=lambda action: action["type"],
+)
+async def test_callers_that_could_not_be_restarted_would_not_notice_so_it_is_refused(
+    action: dict[str, Any], open_twin: OpenTwin
+) -> None:
+    async with open_twin() as twin:
+        await twin.kubectl("PATCH", "deployments/checkout", {"spec": {"paused": True}})
+        twin.forget()
+        record = await twin.perform_and_settle(action)
+        assert (record.status, twin.written) == ("rejected", [])
+        assert "rollouts of checkout are paused" in record.reason
+
+
+async def test_a_wrong_target_port_reaches_every_caller_that_holds_on_to_its_connections(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+        fault = {"type": "bad_config", "target": "frontend->cart", "mistake": "target_port", "duration_seconds": 120}
+        before = {pod.metadata.uid for name in ("frontend", "checkout") for pod in await pods_of(twin, name)}
+        record = await twin.perform(fault, truth=True)
+        await twin.live(90)
+        assert last(twin, ActionPostchecked).verdict == "effective"
+        after = {pod.metadata.uid for name in ("frontend", "checkout") for pod in await pods_of(twin, name)}
+        assert not before & after
+        await twin.live(90)
+        assert record.status == "applied"
+
+
+async def test_a_route_that_nothing_follows_has_shifted_nothing(open_twin: OpenTwin) -> None:
+    async def unaccepted(call: Call) -> web.StreamResponse:
+        answer = await call.forward()
+        if call.reads and "/httproutes/" in call.request.path and answer.status == 200:
+            assert isinstance(answer.body, bytes)
+            return web.json_response(msgspec.json.decode(answer.body) | {"status": {"parents": []}})
+        return answer
+
+    async with open_twin() as twin:
+        twin.behave(unaccepted)
+        shift = {"type": "shift_traffic", "target": "frontend", "version": "2.2.0", "weight_percent": 50}
+        record = await twin.perform_and_settle({**shift, "via": "route"})
+        assert (record.status, "no gateway that the load passes" in record.reason) == ("unverified", True)
+
+
+@pytest.mark.parametrize("persistence", ["pod", "workload"])
+async def test_a_dependency_whose_pods_fail_refuses_loses_its_data_and_comes_back(
+    persistence: str, open_twin: OpenTwin
+) -> None:
+    async with open_twin() as twin:
+        fault = {"type": "dependency_outage", "target": "valkey-cart", "mechanism": "pod_failure"}
+        fault |= {"duration_seconds": 60, "persistence": persistence}
+        (before,) = await pods_of(twin, "valkey-cart")
+        record = await twin.perform(fault, truth=True)
+        assert last(twin, ActionRequested).parameters["data_lost"] is True
+        await twin.live(30)
+        (failing,) = await pods_of(twin, "valkey-cart")
+        checked = last(twin, ActionPostchecked)
+        assert (checked.verdict, checked.evidence["data_lost"]) == ("effective", True)
+        assert (failing.metadata.uid, failing.ready) == (before.metadata.uid, False)
+        assert not [event for event, _ in twin.log if isinstance(event, ActionLapsed)], "its restart is the fault"
+        await twin.live(60)
+        (after,) = await pods_of(twin, "valkey-cart")
+        assert (after.metadata.uid, after.ready) == (before.metadata.uid, True)
+        assert [item.image for item in after.spec.containers] == [item.image for item in before.spec.containers]
+        assert (record.status, record.reverted is not None) == ("applied", True)
+
+
+async def test_a_pod_that_keeps_its_pause_image_is_seen_after_the_object_is_gone_and_replaced(
+    open_twin: OpenTwin,
+) -> None:
+    async def stays(call: Call) -> web.StreamResponse:
+        answer = await call.forward()
+        if call.request.path.endswith("/pods") and removed[0]:
+            assert isinstance(answer.body, bytes)
+            body = msgspec.json.decode(answer.body)
+            for pod in body["items"]:
+                pod["metadata"].setdefault("annotations", {})["chaos-mesh-x-pod-failure-y-normal-image"] = "own"
+            return web.json_response(body)
+        return answer
+
+    removed = [False]
+    async with open_twin() as twin:
+        fault = {"type": "dependency_outage", "target": "valkey-cart", "mechanism": "pod_failure"}
+        record = await twin.perform({**fault, "duration_seconds": 30}, truth=True)
+        await twin.live(25)
+        removed[0] = True
+        twin.behave(stays)
+        await twin.live(120)
+        (forced,) = [event for event, _ in twin.log if isinstance(event, ActionForced)]
+        assert (forced.step, len(forced.objects)) == ("pods", 1)
+        assert (last(twin, ActionReverted).verified, record.revert_failed) == (True, False)
+
+
+@pytest.mark.parametrize(("mebibytes", "heap"), [(400, "-Xmx240m"), (350, "-Xmx210m")])
+async def test_what_a_jvm_limits_itself_to_moves_with_its_memory_limit_and_back(
+    mebibytes: int, heap: str, open_twin: OpenTwin
+) -> None:
+    config = ocg.resolve("medium-store", workload="steady", seed=7)
+    async with open_twin(config) as twin:
+        action = {"type": "set_resources", "target": "ad", "memory_limit_bytes": mebibytes * 2**20}
+        record = await twin.perform({**action, "duration_seconds": 60})
+        await twin.live(50)
+        assert record.effective is not None, record.reason
+        assert {"name": "JDK_JAVA_OPTIONS", "value": heap} in await environment_of(twin, "ad")
+        await twin.live(120)
+        assert {"name": "JDK_JAVA_OPTIONS", "value": "-Xmx180m"} in await environment_of(twin, "ad")
+        assert record.reverted is not None
+
+
+async def test_what_a_go_process_limits_itself_to_moves_with_its_memory_limit_alone(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+        await twin.perform_and_settle({"type": "set_resources", "target": "checkout", "cpu_limit_cores": 0.1})
+        assert {"name": "GOMEMLIMIT", "value": "16MiB"} in await environment_of(twin, "checkout")
+        more = {"type": "set_resources", "target": "checkout", "memory_limit_bytes": 200 * 2**20}
+        assert (await twin.perform_and_settle(more)).status == "applied"
+        assert {"name": "GOMEMLIMIT", "value": "160MiB"} in await environment_of(twin, "checkout")
+
+
+async def test_an_object_that_will_not_go_is_forced_and_each_step_is_an_event(open_twin: OpenTwin) -> None:
+    """The rules are out of the pods, but the object stays until its finalizers are taken."""
+    stuck: list[bytes] = []
+
+    async def sticking(call: Call) -> web.StreamResponse:
+        if "/networkchaos/" not in call.request.path:
+            return await call.forward()
+        if call.request.method == "PATCH":
+            if b"finalizers" in await call.request.read():
+                stuck.clear()
+            return web.json_response({"kind": "NetworkChaos"})
+        answer = await call.forward()
+        if call.request.method == "GET" and answer.status == 200:
+            assert isinstance(answer.body, bytes)
+            stuck[:] = [answer.body]
+        return web.Response(body=stuck[0], content_type="application/json") if stuck and call.reads else answer
+
     async with open_twin() as twin:
         record = await twin.perform(DELAY, truth=True)
         await twin.live(55)
-        kept = [True]
-
-        async def sticking(call: Call) -> web.StreamResponse:
-            if call.request.method == "PATCH" and b"finalizers" in await call.request.read():
-                kept[0] = False
-            if call.request.method == "DELETE" and kept[0]:
-                return web.json_response({"kind": "Status", "status": "Success"})
-            return await call.forward()
-
         twin.behave(sticking)
         await twin.live(90)
-        evidence = last(twin, ActionReverted).evidence
-        assert [line.partition(":")[0] for line in evidence["forced"]][:1] == ["annotation"]
-        assert any(line.startswith("finalizers") for line in evidence["forced"])
-        assert record.settled is not None
+        forced = [event for event, _ in twin.log if isinstance(event, ActionForced)]
+        assert [event.step for event in forced] == ["annotation", "annotation", "finalizers"]
+        assert {(event.objects[0].kind, event.error) for event in forced} == {("NetworkChaos", "")}
+        assert (last(twin, ActionReverted).verified, record.revert_failed) == (True, False)
+
+
+async def test_while_the_webhook_is_down_a_fault_ends_with_its_pods_and_not_before(open_twin: OpenTwin) -> None:
+    """Create and update are refused then; whatever is deleted stays, because nobody takes its finalizer away."""
+
+    async def down(call: Call) -> web.StreamResponse:
+        if "chaos-mesh.org" not in call.request.path or call.reads:
+            return await call.forward()
+        if call.request.method == "DELETE":
+            return web.json_response({"kind": "Status", "status": "Success"})
+        body = {"kind": "Status", "message": "failed calling webhook: context deadline exceeded", "code": 500}
+        return web.json_response(body, status=500)
+
+    async with open_twin() as twin:
+        record = await twin.perform(DELAY, truth=True)
+        await twin.live(55)
+        before = {pod.metadata.uid for pod in await pods_of(twin, "cart")}
+        twin.behave(down)
+        refused = await twin.perform_and_settle({**DELAY, "target": "checkout->cart"})
+        assert (refused.status, "webhook" in refused.reason) == ("failed", True)
+        await twin.live(35)
+        assert {pod.metadata.uid for pod in await pods_of(twin, "cart")} == before
+        await twin.live(60)
+        forced = [event for event, _ in twin.log if isinstance(event, ActionForced)]
+        assert [event.step for event in forced if event.error] == [
+            "annotation",
+            "annotation",
+            "finalizers",
+            "finalizers",
+        ]
+        gone = [item.uid for event in forced if event.step == "pods" for item in event.objects]
+        assert before < set(gone), "the pods of both ends"
+        assert not before & {pod.metadata.uid for pod in await pods_of(twin, "cart")}
+        assert record.revert_failed, "the object is still there"
 
 
 @pytest.mark.parametrize(
