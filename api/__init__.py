@@ -35,10 +35,12 @@ if TYPE_CHECKING:
         action_schema,
         parse_action,
     )
-    from otel_control_gym.engine.assembly import make, serve_twin
+    from otel_control_gym.engine.assembly import make, open_branch, serve_twin
+    from otel_control_gym.engine.branching import Branch
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.env import Env, Info
     from otel_control_gym.engine.errors import (
+        BranchError,
         BrokerError,
         ConfigurationError,
         DatasetError,
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 
 __all__ = (
     "BadConfig",
+    "Branch",
+    "BranchError",
     "BrokerError",
     "ConfigurationError",
     "CpuPressure",
@@ -100,6 +104,7 @@ __all__ = (
     "action_schema",
     "find_runs",
     "make",
+    "open_branch",
     "open_run",
     "parse_action",
     "rebuild",
@@ -136,10 +141,12 @@ _HOMES = {
         "action_schema",
         "parse_action",
     ),
-    "engine.assembly": ("make", "serve_twin"),
+    "engine.assembly": ("make", "open_branch", "serve_twin"),
+    "engine.branching": ("Branch",),
     "engine.configuration": ("resolve",),
     "engine.env": ("Env", "Info"),
     "engine.errors": (
+        "BranchError",
         "BrokerError",
         "ConfigurationError",
         "DatasetError",

@@ -30,7 +30,16 @@ from otel_control_gym.engine.events import Recorded
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.run_log import RunLog, RunReader, recorded
 
-__all__ = ("ARCHIVE_NAME", "archived_run", "content_digest", "export_archive", "import_archive", "read_archive")
+__all__ = (
+    "ARCHIVE_NAME",
+    "archived_run",
+    "content_digest",
+    "export_archive",
+    "import_archive",
+    "merged_messages",
+    "read_archive",
+    "read_messages",
+)
 
 ARCHIVE_NAME = "event_log.zst"
 LEVEL = 3  #: of zstd; bulk bodies are compressed already, control events shrink to a tenth
@@ -70,7 +79,7 @@ async def export_archive(reader: RunReader, path: Path) -> None:
     writer = _Writer(path, reader.run)
     try:
         await anyio.to_thread.run_sync(writer.__enter__)
-        async with aclosing(_merged(reader)) as messages:
+        async with aclosing(merged_messages(reader)) as messages:
             async for message, truth in messages:
                 if writer.take(message, truth=truth):
                     await anyio.to_thread.run_sync(writer.flush)
@@ -93,6 +102,16 @@ def read_archive(path: Path, *, truth: bool = True) -> Iterator[Recorded]:
         for is_truth, message in batch:
             if truth or not is_truth:
                 yield recorded(message, truth=is_truth)
+
+
+def read_messages(path: Path) -> Iterator[tuple[Message, bool]]:
+    """Yield (message, truth) of an archive in order, verified, without decoding what they carry; blocking.
+
+    Raises: as `read_archive`.
+    """
+    for batch in _batches(path):
+        for truth, message in batch:
+            yield message, truth
 
 
 def archived_run(path: Path) -> RunName:
@@ -139,8 +158,11 @@ async def import_archive(path: Path, connection: LogConnection) -> RunLog:
     return log
 
 
-async def _merged(reader: RunReader) -> AsyncGenerator[tuple[Message, bool], None]:
-    """Yield both streams in the order of knowledge."""
+async def merged_messages(reader: RunReader) -> AsyncGenerator[tuple[Message, bool], None]:
+    """Yield (message, truth) of both streams in the order of knowledge.
+
+    Raises: LogCorrupted, LogError: see `RunReader.messages`.
+    """
     async with aclosing(reader.messages(truth=True)) as hidden, aclosing(reader.messages()) as public:
         waiting = await anext(hidden, None)
         async for message in public:

@@ -27,6 +27,7 @@ from otel_control_gym.engine.events import (
     ActionRequested,
     ActionReverted,
     ActionSettled,
+    BranchTaken,
     ClockAdvanced,
     CollectorGap,
     EnvironmentRecorded,
@@ -72,6 +73,7 @@ class Truth:
     def __init__(self) -> None:
         self.sequence = 0
         self.declared: TruthDeclared | None = None
+        self.branches: list[BranchTaken] = []
         self.lives = Lives()
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
         self.spans: Timeline[Span] = Timeline(_span_key)
@@ -256,6 +258,10 @@ def _take_truth(state: RunState, event: TruthDeclared) -> None:
     state.truth.declared = event
 
 
+def _branch(state: RunState, event: BranchTaken) -> None:
+    state.truth.branches.append(event)
+
+
 def _refuse_truth(_state: RunState, event: Event) -> None:
     raise LogCorrupted(f"{type(event).__name__} in the truth stream, where it doesn't belong")
 
@@ -293,9 +299,11 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     WorkloadObserved: lambda state, event: state.workload.extend(event.rows),
     CollectorGap: lambda state, event: state.gaps.append(event),
     TruthDeclared: _refuse_public,
+    BranchTaken: _refuse_public,
 }
 _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _take_truth,
+    BranchTaken: _branch,
     **{kind: lambda state, event: state.truth.lives.take(event) for kind in _LIFE_CYCLE},
     KubernetesEventsObserved: lambda state, event: state.truth.kubernetes_events.extend(event.rows),
     SpansCollected: lambda state, event: state.truth.spans.extend(event.rows),

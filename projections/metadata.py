@@ -196,18 +196,19 @@ def _surroundings(state: RunState, stand: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _family(state: RunState, scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """A run that isn't a branch, a pair's half or a retry is the head of its own family: its script and its seed."""
+    """Who belongs together: runs of one script and seed, their branches among them."""
     truth = state.truth.declared
     seed = truth.seed if truth is not None else None
+    branch = state.truth.branches[-1] if state.truth.branches else None
     return {
         "campaign_id": state.settings.campaign,
         "scenario_id": scenario.get("name", ""),
         "stratum": None,
         "family_id": hashlib.sha256(msgspec.json.encode([dict(scenario), seed], order="sorted")).hexdigest()[:16],
-        "parent_run_id": None,
-        "branch_step": None,
-        "randomness": "same",
-        "pair_id": None,
+        "parent_run_id": branch.parent_run_id if branch is not None else None,
+        "branch_step": branch.decision_step if branch is not None else None,
+        "randomness": branch.randomness if branch is not None else "same",
+        "pair_id": branch.pair_id if branch is not None else None,
         "retry_of": None,
         "split_ids": [],
     }

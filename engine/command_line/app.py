@@ -9,6 +9,7 @@ import typer
 from otel_control_gym.engine.command_line import (
     act,
     actions,
+    branch,
     config,
     rebuild,
     run,
@@ -55,6 +56,7 @@ app.command("runs")(runs.runs)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.command("act")(act.act)
+app.command("branch")(branch.branch)
 app.add_typer(actions.app, name="actions")
 app.add_typer(config.app, name="config")
 app.add_typer(stand.app, name="stand")
