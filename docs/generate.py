@@ -38,6 +38,7 @@ _FOLDERS = {
     "Granularity": "granularity",
     "RewardSettings": "rewards",
     "EpisodeSettings": "episodes",
+    "TelemetrySettings": "telemetry",
     "MetricMap": "metrics",
 }
 

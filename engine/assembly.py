@@ -210,6 +210,7 @@ def make(
     granularity: str | None = None,
     reward: str | None = None,
     episode: str | None = None,
+    telemetry: str | None = None,
     seed: int | None = None,
     data_dir: str | Path | None = None,
     nats: str | None = None,
@@ -223,7 +224,7 @@ def make(
 
     Args:
         target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`.
-        workload: name or file of a workload; the same for `granularity`, `reward` and `episode`.
+        workload: name or file of a workload; the same for `granularity`, `reward`, `episode` and `telemetry`.
         seed: decides every exogenous draw (default: the configuration's).
         data_dir: where runs and the embedded broker's store are kept.
         nats: URL of a NATS server to use instead of the embedded one (`configured_broker` says how credentials are given).
@@ -237,7 +238,15 @@ def make(
     """
     from otel_control_gym.engine.env import Env
 
-    config = resolve(target, workload=workload, granularity=granularity, reward=reward, episode=episode, seed=seed)
+    config = resolve(
+        target,
+        workload=workload,
+        granularity=granularity,
+        reward=reward,
+        episode=episode,
+        telemetry=telemetry,
+        seed=seed,
+    )
     if reveal_truth:
         config = msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, reveal_truth=True))
     if pace < 0:

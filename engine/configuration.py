@@ -26,6 +26,7 @@ from otel_control_gym.engine.settings import (
     RunSettings,
     Scenario,
     ServiceConfiguration,
+    TelemetrySettings,
     TwinSettings,
     Workload,
 )
@@ -46,6 +47,7 @@ def resolve(
     granularity: str | None = None,
     reward: str | None = None,
     episode: str | None = None,
+    telemetry: str | None = None,
     seed: int | None = None,
     horizon_seconds: int | None = None,
 ) -> RunConfig:
@@ -54,7 +56,7 @@ def resolve(
     Args:
         target: a scenario's name or file, the name of a service configuration or `synthetic:N[,seed]` (no interventions then), or
             a record.
-        workload: name or file that replaces the target's; the same for `granularity`, `reward` and `episode`.
+        workload: name or file that replaces the target's; the same for `granularity`, `reward`, `episode` and `telemetry`.
         seed: decides every exogenous draw (default: the record's, else 0).
         horizon_seconds: length of the episode; interventions and actions planned beyond it are an error.
 
@@ -63,7 +65,7 @@ def resolve(
         ConfigurationError: the parts can't be run together; says where, what, and what would be right.
     """
     config, labels = _complete(target) if isinstance(target, RunConfig) else _assembled(target)
-    config, labels = _overridden(config, labels, workload, granularity, reward, episode)
+    config, labels = _overridden(config, labels, workload, granularity, reward, episode, telemetry)
     if horizon_seconds is not None:
         config = _with_horizon(config, horizon_seconds)
     if seed is not None:
@@ -86,6 +88,7 @@ def _complete(config: RunConfig) -> tuple[RunConfig, Labels]:
         granularity="RunConfig.public.granularity",
         reward="RunConfig.public.reward",
         episode="RunConfig.public.episode",
+        telemetry="RunConfig.public.telemetry",
         metrics="RunConfig.public.metrics",
     )
 
@@ -97,6 +100,7 @@ def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
     granularity, granularity_label = load("granularity", scenario.granularity, Granularity, beside=folder)
     reward, reward_label = load("rewards", scenario.reward, RewardSettings, beside=folder)
     episode, episode_label = load("episodes", scenario.episode, EpisodeSettings, beside=folder)
+    telemetry, telemetry_label = load("telemetry", scenario.telemetry, TelemetrySettings, beside=folder)
     metrics, metrics_label = load("metrics", f"otel-demo-{services.demo_version}", MetricMap, beside=folder)
     config = RunConfig(
         public=RunSettings(
@@ -105,6 +109,7 @@ def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
             metrics=metrics,
             reward=reward,
             episode=episode,
+            telemetry=telemetry,
             horizon_seconds=scenario.horizon_seconds,
         ),
         scenario=scenario,
@@ -118,6 +123,7 @@ def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
         granularity=granularity_label,
         reward=reward_label,
         episode=episode_label,
+        telemetry=telemetry_label,
         metrics=metrics_label,
         layers=layers,
     )
@@ -166,6 +172,7 @@ def _overridden(
     granularity: str | None,
     reward: str | None,
     episode: str | None,
+    telemetry: str | None,
 ) -> tuple[RunConfig, Labels]:
     """Return the configuration with the named parts replaced, in the scenario's own record too."""
     public, scenario = config.public, config.scenario
@@ -189,6 +196,11 @@ def _overridden(
         public = msgspec.structs.replace(public, episode=rules)
         scenario = msgspec.structs.replace(scenario, episode=rules.name)
         labels = msgspec.structs.replace(labels, episode=label)
+    if telemetry is not None:
+        streams, label = load("telemetry", telemetry, TelemetrySettings)
+        public = msgspec.structs.replace(public, telemetry=streams)
+        scenario = msgspec.structs.replace(scenario, telemetry=streams.name)
+        labels = msgspec.structs.replace(labels, telemetry=label)
     return msgspec.structs.replace(config, public=public, scenario=scenario), labels
 
 

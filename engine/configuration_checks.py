@@ -14,6 +14,7 @@ import msgspec
 
 from otel_control_gym.engine.configuration_flags import check_flags
 from otel_control_gym.engine.configuration_layers import Layers
+from otel_control_gym.engine.configuration_telemetry import check_telemetry
 from otel_control_gym.engine.configuration_topics import check_topics
 from otel_control_gym.engine.errors import ConfigurationError, nearest
 from otel_control_gym.engine.plain_values import whole_number
@@ -44,6 +45,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     granularity: str
     reward: str
     episode: str
+    telemetry: str
     metrics: str
     layers: Layers | None = None  #: what the services were made of, if they came from files
 
@@ -67,6 +69,7 @@ def check(config: RunConfig, labels: Labels) -> None:
     _check_reward(public.reward, public.services, labels.reward)
     _check_episode(public.episode, labels.episode)
     _check_metrics(public.metrics, public.granularity, labels.metrics)
+    check_telemetry(public, labels.telemetry)
     _check_scenario(config.scenario, public, labels.scenario)
     if config.scenario.randomize is not None:
         check_randomization(config.scenario.randomize, public.services, labels.scenario)

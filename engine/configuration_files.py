@@ -30,7 +30,9 @@ from otel_control_gym.engine.synthetic import is_synthetic, synthetic_services
 
 __all__ = ("Kind", "is_path", "load", "load_services", "packaged_names", "read")
 
-Kind = Literal["episodes", "flags", "granularity", "metrics", "rewards", "scenarios", "services", "workloads"]
+Kind = Literal[
+    "episodes", "flags", "granularity", "metrics", "rewards", "scenarios", "services", "telemetry", "workloads"
+]
 RecordType = TypeVar("RecordType", bound=msgspec.Struct)
 
 _FLAGS: Final = "flags"  #: key of a service configuration, and a kind of file

@@ -14,6 +14,8 @@ __all__ = (
     "Bounds",
     "Call",
     "Consumer",
+    "Delay",
+    "Distortion",
     "EdgeSettings",
     "Emergency",
     "EpisodeSettings",
@@ -23,8 +25,11 @@ __all__ = (
     "Flow",
     "Goal",
     "Granularity",
+    "Hidden",
     "Intensity",
+    "Losses",
     "MetricMap",
+    "Noise",
     "Objective",
     "Operation",
     "PlannedAction",
@@ -36,7 +41,10 @@ __all__ = (
     "Scenario",
     "Service",
     "ServiceConfiguration",
+    "Silence",
     "Step",
+    "TelemetrySettings",
+    "TelemetrySource",
     "Topic",
     "TwinSettings",
     "Version",
@@ -326,6 +334,7 @@ class Scenario(_Record, frozen=True, kw_only=True):
     granularity: str = "default"
     reward: str = "default"
     episode: str = "default"
+    telemetry: str = "default"
     horizon_seconds: int = 600
     interventions: tuple[PlannedAction, ...] = ()
     policy: PolicySettings = PolicySettings()
@@ -404,6 +413,72 @@ class MetricMap(_Record, frozen=True, kw_only=True):
     edge: dict[str, FeatureSource]
 
 
+TelemetrySource = Literal["metrics", "spans", "logs", "kubernetes", "findings", "workload"]
+
+
+class Noise(_Record, frozen=True, kw_only=True):
+    """Measurement noise on metrics. Factors are log-normal around 1; a counter's noise is on its growth, so it never falls."""
+
+    gauge_factor: float = 0.0  #: standard deviation of the logarithm of each gauge sample's factor
+    gauge_offset: dict[str, float] = {}  #: node quantity -> standard deviation of what is added, in the contract's unit
+    counter_factor: float = 0.0  #: as gauge_factor, of each growth between two samples of a counter or histogram
+
+
+class Losses(_Record, frozen=True, kw_only=True):
+    """Losses that come in bursts (Gilbert's two-state chain)."""
+
+    share: float = 0.0  #: of all, in the long run
+    burst: float = 1.0  #: mean number of losses on end
+
+
+class Silence(_Record, frozen=True, kw_only=True):
+    """Random stretches in which a source gives nothing: lengths and pauses are exponential."""
+
+    share: float = 0.0  #: of the time, in the long run
+    seconds: float = 60.0  #: mean length of a stretch
+
+
+class Delay(_Record, frozen=True, kw_only=True):
+    """How late a source's rows arrive: in the order of their times, as over one connection."""
+
+    seconds: float = 0.0
+    random_seconds: float = 0.0  #: besides: uniform between 0 and this
+
+
+class Hidden(_Record, frozen=True, kw_only=True):
+    """What never enters the public stream. Graph and axes of observations stay: what is hidden is masked."""
+
+    services: tuple[str, ...] = ()  #: with all edges that touch them; actions on them still work
+    edges: tuple[str, ...] = ()  #: `source->target`
+    features: tuple[str, ...] = ()  #: quantities of the metric map: `node.cpu_seconds`, `edge.requests`
+
+
+class Distortion(_Record, frozen=True, kw_only=True):
+    """How telemetry is degraded between the stand and the log (`collectors.distortion`), drawn from the run's seed."""
+
+    noise: Noise = Noise()
+    jitter_seconds: float = 0.0  #: a scrape's time stamp is off by up to this, either way
+    clock_skew_seconds: float = 0.0  #: a service's clock is off by a constant of up to this, either way
+    scrapes: Losses = Losses()  #: of whole scrapes
+    targets: Losses = Losses()  #: of one service's part of a scrape
+    silences: dict[TelemetrySource, Silence] = {}
+    row_losses: dict[Literal["spans", "logs"], float] = {}  #: share of single rows that nobody misses: no gap tells
+    hidden: Hidden = Hidden()
+    delays: dict[TelemetrySource, Delay] = {}
+    keep_clean: bool = False  #: the truth stream keeps what the stand really showed
+
+
+class TelemetrySettings(_Record, frozen=True, kw_only=True):
+    """What of the stand's telemetry enters the log, and in which form (`configs/telemetry/`)."""
+
+    name: str = "default"
+    description: str = ""
+    traces: Literal["raw", "aggregated", "both"] = "raw"
+    span_sampling_ratio: float = 1.0  #: share of the traces that are kept
+    lag_seconds: int = 0  #: how late a row may arrive and still land in its bucket
+    distortion: Distortion = Distortion()
+
+
 class TwinSettings(_Record, frozen=True, kw_only=True):
     """How the twin simulates: where its clock starts, how much of its traces it sends, what its control plane costs in time."""
 
@@ -428,6 +503,7 @@ class RunSettings(_Record, frozen=True, kw_only=True):
     metrics: MetricMap
     reward: RewardSettings
     episode: EpisodeSettings
+    telemetry: TelemetrySettings = TelemetrySettings()
     stand: Literal["twin", "cluster"] = "twin"
     campaign: str = "default"
     horizon_seconds: int = 600

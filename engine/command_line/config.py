@@ -24,6 +24,7 @@ def show(
     granularity: Annotated[str | None, typer.Option(help="Replace the granularity: a name or a file.")] = None,
     reward: Annotated[str | None, typer.Option(help="Replace the reward: a name or a file.")] = None,
     episode: Annotated[str | None, typer.Option(help="Replace the episode's end rules: a name or a file.")] = None,
+    telemetry: Annotated[str | None, typer.Option(help="Replace the telemetry: a name or a file.")] = None,
     seed: Annotated[int | None, typer.Option(help="Replace the seed.")] = None,
 ) -> None:
     """Print the effective configuration of SCENARIO as YAML (--json: as JSON), checked."""
@@ -33,7 +34,15 @@ def show(
     from otel_control_gym.engine.configuration import as_yaml, resolve
 
     config = checked(
-        resolve(scenario, workload=workload, granularity=granularity, reward=reward, episode=episode, seed=seed)
+        resolve(
+            scenario,
+            workload=workload,
+            granularity=granularity,
+            reward=reward,
+            episode=episode,
+            telemetry=telemetry,
+            seed=seed,
+        )
     )
     if options.json:
         options.output.answer(msgspec.to_builtins(config))

@@ -29,6 +29,7 @@ def run(
     granularity: Annotated[str | None, typer.Option(help="Replace the granularity: a name or a file.")] = None,
     reward: Annotated[str | None, typer.Option(help="Replace the reward: a name or a file.")] = None,
     episode: Annotated[str | None, typer.Option(help="Replace the episode's end rules: a name or a file.")] = None,
+    telemetry: Annotated[str | None, typer.Option(help="Replace the telemetry: a name or a file.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Length of control in seconds.")] = None,
 ) -> int:
     """Run an episode and write its dataset."""
@@ -50,6 +51,7 @@ def run(
             granularity=granularity,
             reward=reward,
             episode=episode,
+            telemetry=telemetry,
             seed=seed,
             horizon_seconds=horizon,
         )
