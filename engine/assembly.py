@@ -154,20 +154,24 @@ def checked(config: RunConfig) -> RunConfig:
     from otel_control_gym.actuators import check_target, parse_action
 
     scenario = config.scenario
-    plans = (("interventions", scenario.interventions), ("policy.actions", scenario.policy.actions))
-    for name, plan in plans:
-        for number, planned in enumerate(plan):
-            try:
-                check_target(parse_action(planned.action), config.public.services)
-            except InvalidAction as error:
-                _, _, remedy = str(error).partition("\n  ")
-                raise ConfigurationError(
-                    file=f"scenario {scenario.name!r}",
-                    key=f"{name}[{number}].action.{error.key}",
-                    found=error.found,
-                    problem=str(error).partition("\n")[0].rpartition(": ")[2],
-                    remedy=remedy,
-                ) from error
+    policy = scenario.policy
+    planned = [
+        *((f"interventions[{number}].action", item.action) for number, item in enumerate(scenario.interventions)),
+        *((f"policy.actions[{number}].action", item.action) for number, item in enumerate(policy.actions)),
+        *((f"policy.menu[{number}]", action) for number, action in enumerate(policy.menu)),
+    ]
+    for key, action in planned:
+        try:
+            check_target(parse_action(action), config.public.services)
+        except InvalidAction as error:
+            _, _, remedy = str(error).partition("\n  ")
+            raise ConfigurationError(
+                file=f"scenario {scenario.name!r}",
+                key=f"{key}.{error.key}",
+                found=error.found,
+                problem=str(error).partition("\n")[0].rpartition(": ")[2],
+                remedy=remedy,
+            ) from error
     return config
 
 
