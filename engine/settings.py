@@ -321,8 +321,8 @@ class PolicySettings(_Record, frozen=True, kw_only=True):
     """Who decides in a run of the command line.
 
     `noop`: nobody. `scripted`: a list of actions with their moments. `random`: at each moment of `decide_at_seconds` one of `menu` or
-    nothing, all equally likely, from the run's seed; the probabilities are logged. `human_like`: an operator who looks at the service level, is late,
-    hesitates, repeats and errs, with `menu` for what there is to do.
+    nothing, all equally likely, from the run's seed; the probabilities are logged. `human_like`: an operator who looks at the service
+    level, is late, hesitates, repeats and errs, with `menu` for what there is to do.
     """
 
     name: Literal["noop", "scripted", "random", "human_like"] = "noop"

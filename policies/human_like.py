@@ -1,8 +1,8 @@
-"""An operator who is a person: with things to do, an eye on the service level, and hands that are late, hesitate, repeat and err.
+"""An operator who is a person: with things to do, an eye on the service level, and hands that are late, repeat and err.
 
-At each of the set moments something of the menu is to be done; besides, the operator notices when the entry service's errors or latency have
-been bad for two buckets on end, and then takes something of the menu that concerns a service whose errors or latency stand out. Between
-intention and deed:
+At each of the set moments something of the menu is to be done; besides, the operator notices when the entry service's errors or latency
+have been bad for two buckets on end, and then takes something of the menu that concerns a service whose errors or latency stand out.
+Between intention and deed:
 
 - late: the deed comes 0 to 3 steps after the intention
 - hesitant: with a chance of 1/5 it is put off once more, by 2 steps

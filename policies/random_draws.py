@@ -35,7 +35,7 @@ class RandomPolicy:
                 f"a menu of {len(menu)} makes each choice less likely than {LEAST_PROPENSITY}: use at most 19"
             )
 
-    def decide(self, observation: Observation, step: int, seconds: int) -> Choice:
+    def decide(self, observation: Observation, step: int, seconds: int) -> Choice:  # noqa: ARG002
         """Return a draw at one of the moments, `noop` at others."""
         if seconds not in self._moments:
             return Choice(action=NOOP, propensity=1.0, alternatives=({"action": NOOP, "probability": 1.0},))

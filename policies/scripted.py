@@ -22,7 +22,8 @@ NOOP: dict[str, Any] = {"type": "noop"}
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What is done now, and how likely it was.
 
-    `alternatives` are all that could have been chosen, each with its `probability`, the chosen one among them; null where the policy can't say.
+    `alternatives` are all that could have been chosen, each with its `probability`, the chosen one among them; null where the policy can't
+    say.
     """
 
     action: dict[str, Any]

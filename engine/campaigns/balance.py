@@ -1,7 +1,7 @@
 """A campaign's runs ➜ how balanced they are, and whether a model could cheat.
 
-In: planned runs. Out: cross tables, and the bounds of the settings with what was found. A bound that doesn't hold fails the campaign: a model
-that learns "who scales has a CPU fault" scores well and knows nothing.
+In: planned runs. Out: cross tables, and the bounds of the settings with what was found. A bound that doesn't hold fails the campaign: a
+model that learns "who scales has a CPU fault" scores well and knows nothing.
 
 Mutual information of action type and fault type is taken over the runs that have both, and compared with its own distribution when the
 actions are dealt out to the runs anew (1,000 permutations, from the campaign's seed): above the 95th percentile the two are related.
@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from otel_control_gym.engine.campaigns.candidates import helps
+from otel_control_gym.engine.campaigns.keyed_draws import Draws
 from otel_control_gym.engine.campaigns.plans import CampaignPlan, Factors, PlannedRun
 from otel_control_gym.engine.randomness import derive_seed
 
@@ -163,6 +164,6 @@ def _information(known: Sequence[Factors], seed: int) -> tuple[float, float]:
         return 0.0, 0.0
     faults = np.array([factors.fault_type for factors in known])
     actions = np.array([factors.action_type for factors in known])
-    generator = np.random.Generator(np.random.Philox(seed))
-    dealt = [mutual_info_score(faults, generator.permutation(actions)) for _ in range(_PERMUTATIONS)]
+    orders = (Draws(seed, f"permutation/{number}").shuffled("", actions) for number in range(_PERMUTATIONS))
+    dealt = [mutual_info_score(faults, order) for order in orders]
     return float(mutual_info_score(faults, actions)), float(np.percentile(dealt, _PERCENTILE))

@@ -1,7 +1,7 @@
 """An application ➜ what can be injected into it, and what can be done about it, that a user would notice or might believe in.
 
-In: a service configuration and a workload. Out: actions and interventions in their JSON form, without strength or duration where a word stands
-for them. Left out is what nobody calls often enough to be measured, what is protected, and what the application doesn't have. Pure.
+In: a service configuration and a workload. Out: actions and interventions in their JSON form, without strength or duration where a word
+stands for them. Left out is what nobody calls often enough to be measured, what is protected, and what the application doesn't have. Pure.
 
 Which remedy helps is measured (docs/remedy-matrix.md); here it is data, because a design must know it before any run is played.
 """

@@ -2,8 +2,8 @@
 
 In: settings, and the applications and workloads that they name. Out: a `CampaignPlan`. Pure: the same file gives the same runs.
 
-How a run is drawn. Run i of a stratum takes the levels of its factors by turns (type, configuration, workload, strength, length), each with a
-stride of its own, so that every stretch of a stratum covers all levels and their pairs; target and moments are drawn under the key (seed,
+How a run is drawn. Run i of a stratum takes the levels of its factors by turns (type, configuration, workload, strength, length), each with
+a stride of its own, so that every stretch of a stratum covers all levels and their pairs; target and moments are drawn under the key (seed,
 stratum, i). So no run depends on how many there are. Where a run has a fault and an action, pairs that were seldom are taken first: within
 every kind of fault all kinds of action are about equally common, or a model could read one off the other.
 
@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from otel_control_gym.engine.campaigns.candidates import Action, Candidates, helps, place_of
+from otel_control_gym.engine.campaigns.keyed_draws import Draws
 from otel_control_gym.engine.campaigns.plans import CampaignPlan, Factors, PlannedRun
 from otel_control_gym.engine.campaigns.settings import STRATA, CampaignSettings, Stratum
 from otel_control_gym.engine.errors import ConfigurationError
@@ -41,39 +42,12 @@ _SEED_BITS = 53  #: so that a seed survives every JSON reader
 _MENU = 8  #: alternatives beside noop: each has a probability of 1/9
 _WITH_DURATION = ("scale", "set_resources", "set_autoscaler", "shift_traffic", "disable_group", "set_workload")
 
-ItemT = TypeVar("ItemT")
-
-
-class _Draws:
-    """Draws of one run, each under a purpose of its own."""
-
-    def __init__(self, seed: int, key: str) -> None:
-        self._seed = derive_seed(seed, key)
-
-    def choice(self, purpose: str, items: Sequence[ItemT]) -> ItemT:
-        return items[draw_bits(derive_seed(self._seed, purpose)) % len(items)]
-
-    def between(self, purpose: str, low: int, high: int, step: int) -> int:
-        """Return a multiple of `step` from low to high, both included."""
-        first, last = -(-low // step), high // step
-        return step * (first + draw_bits(derive_seed(self._seed, purpose)) % max(1, last - first + 1))
-
-    def shuffled(self, purpose: str, items: Iterable[ItemT]) -> list[ItemT]:
-        numbered = list(enumerate(items))
-        return [
-            item
-            for _, item in sorted(numbered, key=lambda pair: draw_uniform(derive_seed(self._seed, purpose), pair[0]))
-        ]
-
-    def share(self, purpose: str) -> float:
-        return draw_uniform(derive_seed(self._seed, purpose))
-
 
 class _Parts(msgspec.Struct, frozen=True):
     """What a run's levels are drawn of."""
 
     number: int
-    draws: _Draws
+    draws: Draws
     configuration: str
     workload: str
     candidates: Candidates
@@ -123,8 +97,9 @@ class _Planner:
         self._settings = settings
         self._application, self._workload = application, workload
         self._step = granularity.control_step_seconds
-        self._pairs: Counter[tuple[str, str]] = Counter()  #: (fault type, action type) so far
-        order = _Draws(settings.seed, "levels")
+        self._pairs: dict[bool, Counter[tuple[str, str]]] = {True: Counter(), False: Counter()}
+        # may help -> (fault type, action type) -> runs so far: of each stratum, so that one grows without the other
+        order = Draws(settings.seed, "levels")
         self._configurations = order.shuffled("configurations", settings.configurations)
         self._workloads = order.shuffled("workloads", settings.workloads)
         self._faults = order.shuffled("interventions", settings.interventions)
@@ -162,7 +137,7 @@ class _Planner:
 
     def _parts(self, stratum: Stratum, number: int) -> _Parts:
         settings = self._settings
-        draws = _Draws(settings.seed, f"{stratum}/{number}")
+        draws = Draws(settings.seed, f"{stratum}/{number}")
         kinds = max(1, len(self._faults if "fault" in stratum or stratum == "wrong_remedy" else self._actions))
         turn = number // kinds
         configuration = self._configurations[(number + turn) % len(self._configurations)]
@@ -249,8 +224,8 @@ class _Planner:
                 first, factors = self._fault(parts, factors, self._turn(self._faults, parts), parts.onset)
                 other = self._faults[(parts.number + 1 + parts.number // len(self._faults)) % len(self._faults)]
                 later = parts.onset + parts.draws.between("second", parts.step, 5 * parts.step, parts.step)
-                second, _ = self._fault(parts, factors, other, later, purpose="second")
-                return (first, second), PolicySettings(), factors
+                also, _ = self._fault(parts, factors, other, later, purpose="second")
+                return (first, also), PolicySettings(), factors
             case "randomised":
                 return self._randomised(parts, factors)
 
@@ -354,11 +329,13 @@ class _Planner:
     ) -> tuple[Sequence[PlannedAction], PolicySettings, Factors]:
         kinds = [kind for kind in self._settings.actions if kind not in ("enable_group", "noop", "rollout_config")]
         options: list[tuple[str, str, str]] = []
-        for fault in self._faults:
+        for suffered in self._faults:
             for persistence in ("workload", "pod"):
-                options += [(fault, kind, persistence) for kind in kinds if helps(kind, fault, persistence) is wanted]
+                options += [
+                    (suffered, kind, persistence) for kind in kinds if helps(kind, suffered, persistence) is wanted
+                ]
         options = parts.draws.shuffled("pair", options)
-        options.sort(key=lambda option: self._pairs[option[:2]])
+        options.sort(key=lambda option: self._pairs[wanted][option[:2]])
         for fault_kind, kind, persistence in options:
             targets = parts.candidates.faults(fault_kind)
             if not targets:
@@ -367,7 +344,7 @@ class _Planner:
             action = parts.candidates.remedy(kind, place_of(fault.action, parts.application), parts.word)
             if action is None:
                 continue
-            self._pairs[fault_kind, kind] += 1
+            self._pairs[wanted][fault_kind, kind] += 1
             later = parts.onset + parts.draws.between("reaction", 2 * parts.step, 4 * parts.step, parts.step)
             policy = PolicySettings(
                 name="scripted", actions=(PlannedAction(at_seconds=later, action=action),), information="privileged"

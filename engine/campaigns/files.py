@@ -1,4 +1,4 @@
-"""A campaign's name or file ➜ its plan, checked: every configuration, workload and type that it names is there, and every run can be run."""
+"""A campaign's name or file ➜ its plan, checked: every configuration, workload and type that it names is there."""
 
 from __future__ import annotations
 

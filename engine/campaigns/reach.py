@@ -1,7 +1,7 @@
 """Who of an application is called how often: without calls there is nothing to disturb and nothing to help.
 
-In: a service configuration. Out: calls per user request of every service and edge, by the flows' weights and the operations' steps. A call whose
-repetition depends on the order counts for two lines. Pure.
+In: a service configuration. Out: calls per user request of every service and edge, by the flows' weights and the operations' steps. A call
+whose repetition depends on the order counts for two lines. Pure.
 """
 
 from __future__ import annotations

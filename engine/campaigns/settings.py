@@ -58,8 +58,8 @@ class BalanceBounds(_Record, frozen=True, kw_only=True):
 class CampaignSettings(_Record, frozen=True, kw_only=True):
     """A campaign: which strata, crossed with which factors, from which seed.
 
-    A run's draws depend on the campaign's seed, its stratum and its number in it, and on nothing else: a campaign with larger numbers has the
-    runs of the smaller one among its own.
+    A run's draws depend on the campaign's seed, its stratum and its number in it, and on nothing else: a campaign with larger numbers has
+    the runs of the smaller one among its own.
     """
 
     name: str

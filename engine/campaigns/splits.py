@@ -47,9 +47,8 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 def make_splits(runs: Iterable[PlannedRun]) -> tuple[Split, ...]:
     """Return all splits of a campaign's runs."""
     mains = sorted((run for run in runs if run.role == "main"), key=lambda run: run.family_id)
-    return (_finished("iid", (), {run.family_id: _by_chance(run.family_id) for run in mains}),) + tuple(
-        _by_level(name, level, mains) for name, level in _LEVELS.items()
-    )
+    by_chance = _finished("iid", (), {run.family_id: _by_chance(run.family_id) for run in mains})
+    return (by_chance, *(_by_level(name, level, mains) for name, level in _LEVELS.items()))
 
 
 def _by_chance(family: str) -> Side:
