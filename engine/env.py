@@ -106,7 +106,7 @@ class Env:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             broker = await self._host.enter(self._rooms.broker(self.data_dir, self._nats))
             self._connection = (await self._host.enter(LogConnection(broker.value))).value
-            await recover(self._connection, self.data_dir, self._rooms.write_dataset, self._rooms.settle)
+            await self.put_in_order()
             await self._host.enter(self._rooms.stand.open())
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -242,6 +242,17 @@ class Env:
         )
         await episode.log.publish_view("step", _view(info, reward.value, episode))
         return self._observation(None, None), reward.value, done_reason is not None, info
+
+    async def put_in_order(self) -> None:
+        """End the runs of this data directory whose processes died, and write their datasets; entering does so, too."""
+        assert self._connection is not None
+        await recover(self._connection, self.data_dir, self._rooms.write_dataset, self._rooms.settle)
+
+    def decided_by(
+        self, actor: Actor, policy_version: str, policy_information: Literal["public", "privileged"] = "public"
+    ) -> None:
+        """Say who decides from now on: what `ocg.make` was told, for an environment that lets one policy after the other play."""
+        self._actor, self._policy_version, self._policy_information = actor, policy_version, policy_information
 
     @property
     def control_seconds(self) -> float:

@@ -140,8 +140,9 @@ class _Planner:
         draws = Draws(settings.seed, f"{stratum}/{number}")
         kinds = max(1, len(self._faults if "fault" in stratum or stratum == "wrong_remedy" else self._actions))
         turn = number // kinds
-        configuration = self._configurations[(number + turn) % len(self._configurations)]
-        workload = self._workloads[(number + 2 * turn + number // 3) % len(self._workloads)]
+        first = STRATA.index(stratum)
+        configuration = self._configurations[(first + number + turn) % len(self._configurations)]
+        workload = self._workloads[(first + number + 2 * turn + number // 3) % len(self._workloads)]
         offset = draw_uniform(derive_seed(settings.seed, f"long/{stratum}"))
         share = settings.length.long_share
         length: Literal["short", "long"] = (
@@ -162,7 +163,7 @@ class _Planner:
             length=length,
             control=control,
             step=self._step,
-            word=settings.intensities[(number + turn) % len(settings.intensities)],
+            word=settings.intensities[(first + number + turn) % len(settings.intensities)],
             onset=onset,
         )
 

@@ -10,6 +10,7 @@ from otel_control_gym.engine.command_line import (
     act,
     actions,
     branch,
+    campaign,
     config,
     rebuild,
     run,
@@ -19,6 +20,7 @@ from otel_control_gym.engine.command_line import (
     tail,
     twin,
     validate,
+    worker,
 )
 
 __all__ = ("app",)
@@ -58,6 +60,8 @@ app.command("validate")(validate.validate)
 app.command("act")(act.act)
 app.command("branch")(branch.branch)
 app.add_typer(actions.app, name="actions")
+app.command("worker")(worker.worker)
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(config.app, name="config")
 app.add_typer(stand.app, name="stand")
 app.add_typer(twin.app, name="twin")
