@@ -173,7 +173,6 @@ async def test_a_run_that_cannot_be_played_is_given_up_with_its_reason(
     plan = load_plan(campaign(tmp_path, strata={"baseline": 2}))
 
     def broken(plan: Any, run: Any) -> Any:
-        import msgspec
 
         config = configured(plan, run)
         if run.key.endswith("1"):
