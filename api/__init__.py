@@ -35,11 +35,12 @@ if TYPE_CHECKING:
         action_schema,
         parse_action,
     )
-    from otel_control_gym.engine.assembly import make, serve_twin
-    from otel_control_gym.engine.campaigns import Runs, open_runs
+    from otel_control_gym.engine.assembly import make, open_branch, serve_twin
+    from otel_control_gym.engine.branching import Branch
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.env import Env, Info
     from otel_control_gym.engine.errors import (
+        BranchError,
         BrokerError,
         ConfigurationError,
         DatasetError,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from otel_control_gym.engine.observation import Observation
     from otel_control_gym.engine.rebuild import rebuild, rebuild_all
     from otel_control_gym.engine.run_checks import validate
+    from otel_control_gym.engine.run_collections import Runs, open_runs
     from otel_control_gym.engine.run_tables import RunTable
     from otel_control_gym.engine.run_windows import Window, Windows
     from otel_control_gym.engine.runs import Run, find_runs, open_run
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
 
 __all__ = (
     "BadConfig",
+    "Branch",
+    "BranchError",
     "BrokerError",
     "ConfigurationError",
     "CpuPressure",
@@ -115,6 +119,7 @@ __all__ = (
     "find_runs",
     "json_schema",
     "make",
+    "open_branch",
     "open_run",
     "open_runs",
     "parse_action",
@@ -153,11 +158,13 @@ _HOMES = {
         "action_schema",
         "parse_action",
     ),
-    "engine.assembly": ("make", "serve_twin"),
-    "engine.campaigns": ("Runs", "open_runs"),
+    "engine.assembly": ("make", "open_branch", "serve_twin"),
+    "engine.branching": ("Branch",),
+    "engine.run_collections": ("Runs", "open_runs"),
     "engine.configuration": ("resolve",),
     "engine.env": ("Env", "Info"),
     "engine.errors": (
+        "BranchError",
         "BrokerError",
         "ConfigurationError",
         "DatasetError",

@@ -39,6 +39,7 @@ from otel_control_gym.engine.archive_reader import (
     archived_run,
     content_digest,
     read_archive,
+    read_messages,
     survey_archive,
 )
 from otel_control_gym.engine.envelope import ContentDigest, Message, RunName, genesis
@@ -53,7 +54,9 @@ __all__ = (
     "content_digest",
     "export_archive",
     "import_archive",
+    "merged_messages",
     "read_archive",
+    "read_messages",
     "survey_archive",
 )
 
@@ -71,7 +74,7 @@ async def export_archive(reader: RunReader, path: Path) -> None:
     writer = _Writer(path, reader.run)
     try:
         await anyio.to_thread.run_sync(writer.__enter__)
-        async with aclosing(_merged(reader)) as messages:
+        async with aclosing(merged_messages(reader)) as messages:
             async for message, truth in messages:
                 if writer.take(message, truth=truth):
                     await anyio.to_thread.run_sync(writer.flush)
@@ -109,8 +112,11 @@ async def import_archive(path: Path, connection: LogConnection, *, recover: bool
     return log
 
 
-async def _merged(reader: RunReader) -> AsyncGenerator[tuple[Message, bool], None]:
-    """Yield both streams in the order of knowledge."""
+async def merged_messages(reader: RunReader) -> AsyncGenerator[tuple[Message, bool], None]:
+    """Yield (message, truth) of both streams in the order of knowledge.
+
+    Raises: LogCorrupted, LogError: see `RunReader.messages`.
+    """
     async with aclosing(reader.messages(truth=True)) as hidden, aclosing(reader.messages()) as public:
         waiting = await anext(hidden, None)
         async for message in public:

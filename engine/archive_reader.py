@@ -32,6 +32,7 @@ __all__ = (
     "archived_run",
     "content_digest",
     "read_archive",
+    "read_messages",
     "survey_archive",
 )
 
@@ -98,6 +99,16 @@ def read_archive(path: Path, *, truth: bool = True, recover: bool = False) -> It
         for is_truth, message in batch:
             if truth or not is_truth:
                 yield recorded(message, truth=is_truth)
+
+
+def read_messages(path: Path) -> Iterator[tuple[Message, bool]]:
+    """Yield (message, truth) of an archive in order, verified, without decoding what they carry; blocking.
+
+    Raises: as `read_archive`.
+    """
+    for batch in ArchiveReader(path).batches():
+        for truth, message in batch:
+            yield message, truth
 
 
 def archived_run(path: Path) -> RunName:

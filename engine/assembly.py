@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import anyio.to_thread
 import msgspec
 
 from otel_control_gym.engine.broker import Broker, open_broker
@@ -27,14 +28,15 @@ from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.randomization import randomized
 from otel_control_gym.engine.randomness import derive_key
 from otel_control_gym.engine.recovery import Crashed
-from otel_control_gym.engine.settings import RunConfig, RunSettings
+from otel_control_gym.engine.settings import PlannedAction, RunConfig, RunSettings
 
 if TYPE_CHECKING:
     from otel_control_gym.collectors import OtlpReceiver
+    from otel_control_gym.engine.branches import Randomness
     from otel_control_gym.engine.env import Env
     from otel_control_gym.stands.twin.serving import ServedTwin
 
-__all__ = ("Rooms", "checked", "configured_broker", "data_directory", "make", "serve_twin")
+__all__ = ("Rooms", "checked", "configured_broker", "data_directory", "make", "open_branch", "serve_twin")
 
 _VERSIONED = (
     "otel-control-gym",
@@ -56,6 +58,10 @@ class Rooms:
 
     def __init__(self, stand: Stand) -> None:
         self.stand = stand
+
+    def another(self, config: RunConfig) -> Rooms:
+        """Return rooms around a stand of their own, for a second run beside this one."""
+        return Rooms(_stand(config))
 
     def broker(self, data_dir: Path, nats: str | None) -> AbstractAsyncContextManager[Broker]:
         """Return the embedded broker of the data directory, or the one at a URL."""
@@ -158,20 +164,24 @@ def checked(config: RunConfig) -> RunConfig:
     from otel_control_gym.actuators import check_target, parse_action
 
     scenario = config.scenario
-    plans = (("interventions", scenario.interventions), ("policy.actions", scenario.policy.actions))
-    for name, plan in plans:
-        for number, planned in enumerate(plan):
-            try:
-                check_target(parse_action(planned.action), config.public.services)
-            except InvalidAction as error:
-                _, _, remedy = str(error).partition("\n  ")
-                raise ConfigurationError(
-                    file=f"scenario {scenario.name!r}",
-                    key=f"{name}[{number}].action.{error.key}",
-                    found=error.found,
-                    problem=str(error).partition("\n")[0].rpartition(": ")[2],
-                    remedy=remedy,
-                ) from error
+    policy = scenario.policy
+    planned = [
+        *((f"interventions[{number}].action", item.action) for number, item in enumerate(scenario.interventions)),
+        *((f"policy.actions[{number}].action", item.action) for number, item in enumerate(policy.actions)),
+        *((f"policy.menu[{number}]", action) for number, action in enumerate(policy.menu)),
+    ]
+    for key, action in planned:
+        try:
+            check_target(parse_action(action), config.public.services)
+        except InvalidAction as error:
+            _, _, remedy = str(error).partition("\n  ")
+            raise ConfigurationError(
+                file=f"scenario {scenario.name!r}",
+                key=f"{key}.{error.key}",
+                found=error.found,
+                problem=str(error).partition("\n")[0].rpartition(": ")[2],
+                remedy=remedy,
+            ) from error
     return config
 
 
@@ -265,6 +275,62 @@ def make(
         policy_version=policy_version,
         policy_information=policy_information,
     )
+
+
+@asynccontextmanager
+async def open_branch(
+    run: str | Path,
+    *,
+    at: int,
+    randomness: Randomness = "same",
+    number: int = 0,
+    pair_id: str | None = None,
+    interventions: Sequence[PlannedAction] | None = None,
+    data_dir: str | Path | None = None,
+    nats: str | None = None,
+    actor: Actor = "model",
+    policy_version: str = "",
+    policy_information: Literal["public", "privileged"] = "public",
+) -> AsyncIterator[Env]:
+    """Yield an environment that is where a finished run was before its decision step `at`: `async with ocg.open_branch(run, at=4) as env`.
+
+    The run's past is lived again from its log and must come out the same, event by event; then `env.step` goes another way, in a run
+    of its own.
+
+    Args:
+        run: a run directory, a run's id, the beginning of one, or `latest`.
+        at: decision step, from 0: the first one that is decided anew.
+        randomness: `same`: what is exogenous stays as it was; `fresh`: it is drawn anew from here on.
+        number: tells fresh futures of one point apart.
+        pair_id: names the branches that are compared; recorded.
+        interventions: what is planned from here on, instead of what the run's script has left; `()`: nothing.
+        data_dir: where runs and the embedded broker's store are kept.
+        nats: URL of a NATS server to use instead of the embedded one.
+        actor: who decides from here on; so do `policy_version` and `policy_information`.
+
+    Raises: BranchError: the run has no such step, can't be rerun, or came out differently. UsageError: there is no such run.
+    """
+    from otel_control_gym.engine.archive import ARCHIVE_NAME, read_messages
+    from otel_control_gym.engine.branches import find_branch_point
+    from otel_control_gym.engine.env import Env
+    from otel_control_gym.engine.runs import open_run
+
+    directory = data_directory(data_dir)
+    found = open_run(run, directory)
+    point = await anyio.to_thread.run_sync(
+        lambda: find_branch_point(read_messages(found.path / ARCHIVE_NAME), found.run_id, at)
+    )
+    async with Env(
+        point.config,
+        Rooms(_stand(point.config)),
+        data_dir=directory,
+        nats=nats,
+        actor=actor,
+        policy_version=policy_version,
+        policy_information=policy_information,
+    ) as env:
+        await env.resume(point, randomness=randomness, number=number, pair_id=pair_id, interventions=interventions)
+        yield env
 
 
 def serve_twin(

@@ -50,6 +50,9 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     layers: Layers | None = None  #: what the services were made of, if they came from files
 
 
+_LONGEST_MENU = 19  #: with noop, twenty equally likely choices
+
+
 def check(config: RunConfig, labels: Labels) -> None:
     """Check a whole configuration.
 
@@ -420,9 +423,28 @@ def _check_scenario(scenario: Scenario, public: RunSettings, file: str) -> None:
         moments.append(planned.at_seconds)
         reason = "a policy decides at the start of a step"
         _multiple(planned.at_seconds, f"{key}.at_seconds", granularity, "control_step_seconds", file, reason)
-    if scenario.policy.name == "noop" and scenario.policy.actions:
-        problem = "a noop policy takes no actions, but policy.actions lists some"
-        _refuse(file, "policy.name", "noop", problem, "use scripted, or remove policy.actions")
+    _check_policy(scenario, granularity, file)
+
+
+def _check_policy(scenario: Scenario, granularity: Granularity, file: str) -> None:
+    policy = scenario.policy
+    if policy.name != "scripted" and policy.actions:
+        problem = f"a {policy.name} policy takes no listed actions, but policy.actions lists some"
+        _refuse(file, "policy.name", policy.name, problem, "use scripted, or remove policy.actions")
+    draws = policy.name in ("random", "human_like")
+    for key in ("menu", "decide_at_seconds"):
+        if not draws and getattr(policy, key):
+            problem = f"policy.{key} is for random and human_like policies"
+            _refuse(file, "policy.name", policy.name, problem, f"use one of them, or remove policy.{key}")
+    if len(policy.menu) > _LONGEST_MENU:
+        problem = "each choice would be less likely than 0.05, too seldom for off-policy estimates"
+        _refuse(file, "policy.menu", len(policy.menu), problem, f"use at most {_LONGEST_MENU}")
+    for number, moment in enumerate(policy.decide_at_seconds):
+        key = f"policy.decide_at_seconds[{number}]"
+        if not 0 <= moment < scenario.horizon_seconds:
+            problem = f"outside the episode of horizon_seconds = {scenario.horizon_seconds}"
+            _refuse(file, key, moment, problem, f"use 0 to {scenario.horizon_seconds - 1}")
+        _multiple(moment, key, granularity, "control_step_seconds", file, "a policy decides at the start of a step")
 
 
 def _check_planned(
@@ -442,7 +464,9 @@ def _check_planned(
         edges = [f"{edge.source}->{edge.target}" for edge in services.edges]
         _known(target, edges, file, f"{key}.action.target", f"{services.name!r} has no such edge")
     else:
-        _known(target, services.services, file, f"{key}.action.target", f"{services.name!r} has no such service")
+        groups = {service.optional_group for service in services.services.values() if service.optional_group}
+        known = (*services.services, *sorted(groups))
+        _known(target, known, file, f"{key}.action.target", f"{services.name!r} has no such service or group")
 
 
 # --- the sentences ----------------------------------------------------------------------------------------------------------

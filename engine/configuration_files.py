@@ -31,7 +31,16 @@ from otel_control_gym.engine.synthetic import is_synthetic, synthetic_services
 __all__ = ("Kind", "is_path", "load", "load_services", "packaged_names", "read")
 
 Kind = Literal[
-    "episodes", "flags", "granularity", "metrics", "rewards", "scenarios", "services", "telemetry", "workloads"
+    "campaigns",
+    "episodes",
+    "flags",
+    "granularity",
+    "metrics",
+    "rewards",
+    "scenarios",
+    "services",
+    "telemetry",
+    "workloads",
 ]
 RecordType = TypeVar("RecordType", bound=msgspec.Struct)
 

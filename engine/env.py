@@ -8,8 +8,8 @@ and leaving may happen in different tasks; an operation runs in the caller's tas
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypedDict
@@ -17,7 +17,10 @@ from typing import Any, Literal, TypedDict
 import anyio
 import msgspec
 
+from otel_control_gym.engine.archive import merged_messages
 from otel_control_gym.engine.assembly import Rooms
+from otel_control_gym.engine.branches import BranchPoint, PrefixReader, Randomness, branch_event
+from otel_control_gym.engine.branching import Branch, live_again, play_out, take_turn
 from otel_control_gym.engine.clock import SECOND, Pace, new_run_id, rfc3339
 from otel_control_gym.engine.configuration import check_duration, check_window, resolve
 from otel_control_gym.engine.episode import Decision, DoneReason, Episode
@@ -27,12 +30,13 @@ from otel_control_gym.engine.host import Host, Resident
 from otel_control_gym.engine.locks import forget_run, run_lock
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.observation import Observation, observe
-from otel_control_gym.engine.plain_values import checked_seed, plain
+from otel_control_gym.engine.plain_values import checked_seed
+from otel_control_gym.engine.propensities import checked_propensity
 from otel_control_gym.engine.protocols import ActionRecord, Endpoints
 from otel_control_gym.engine.randomization import randomized
 from otel_control_gym.engine.recovery import recover
 from otel_control_gym.engine.runs import run_directory, store_run
-from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.engine.settings import PlannedAction, RunConfig
 from otel_control_gym.projections import step_reward
 
 __all__ = ("Env", "Info")
@@ -102,7 +106,7 @@ class Env:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             broker = await self._host.enter(self._rooms.broker(self.data_dir, self._nats))
             self._connection = (await self._host.enter(LogConnection(broker.value))).value
-            await recover(self._connection, self.data_dir, self._rooms.write_dataset, self._rooms.settle)
+            await self.put_in_order()
             await self._host.enter(self._rooms.stand.open())
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -204,7 +208,7 @@ class Env:
         over = episode.outcome()
         if over is not None:
             raise UsageError(f"the episode is done ({over}): call `reset` to begin another")
-        chance, weighed = _checked_propensity(propensity, alternatives)
+        chance, weighed = checked_propensity(propensity, alternatives)
         decision = Decision(
             action=self._rooms.checked_action(action, self.config.public),
             actor=actor or self._actor,
@@ -238,6 +242,141 @@ class Env:
         )
         await episode.log.publish_view("step", _view(info, reward.value, episode))
         return self._observation(None, None), reward.value, done_reason is not None, info
+
+    async def put_in_order(self) -> None:
+        """End the runs of this data directory whose processes died, and write their datasets; entering does so, too."""
+        assert self._connection is not None
+        await recover(self._connection, self.data_dir, self._rooms.write_dataset, self._rooms.settle)
+
+    def decided_by(
+        self, actor: Actor, policy_version: str, policy_information: Literal["public", "privileged"] = "public"
+    ) -> None:
+        """Say who decides from now on: what `ocg.make` was told, for an environment that lets one policy after the other play."""
+        self._actor, self._policy_version, self._policy_information = actor, policy_version, policy_information
+
+    @property
+    def control_seconds(self) -> float:
+        """How long control of the episode in progress has lasted.
+
+        Raises: UsageError: none is.
+        """
+        return self._require_episode().control_seconds
+
+    # --- branches --------------------------------------------------------------------------------------------------------
+
+    async def resume(
+        self,
+        point: BranchPoint,
+        *,
+        randomness: Randomness = "same",
+        number: int = 0,
+        pair_id: str | None = None,
+        interventions: Sequence[PlannedAction] | None = None,
+    ) -> Observation:
+        """Live another run's past again, in a run of this environment's own, and return the observation before the decision.
+
+        The arguments are those of `ocg.open_branch`, which calls this.
+
+        Raises:
+            BranchError: the past came out differently, or an intervention lies in it.
+            ConfigurationError: an intervention can't be.
+        """
+        async with self._host.guard():
+            await self._finish_episode()
+            self.config = point.config
+            try:
+                await self._begin_episode()
+                episode = self._require_episode()
+                await live_again(episode, self._rooms, point)
+                event = branch_event(
+                    point,
+                    episode.now,
+                    randomness=randomness,
+                    number=number,
+                    pair_id=pair_id,
+                    interventions=None if interventions is None else tuple(interventions),
+                )
+                await take_turn(episode, self._rooms, point.config, event)
+            except BaseException as error:
+                with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+                    await self._abort_episode(f"branch failed: {error!r}")
+                raise
+        return self._observation(None, None)
+
+    @asynccontextmanager
+    async def branched(
+        self,
+        at: int | None = None,
+        *,
+        randomness: Randomness = "same",
+        number: int = 0,
+        pair_id: str | None = None,
+        interventions: Sequence[PlannedAction] | None = None,
+    ) -> AsyncIterator[Env]:
+        """Yield a second environment that is where the episode in progress was before decision step `at` (default: where it is now).
+
+        It has a stand and a run of its own; this one waits where it is. For the other arguments see `ocg.open_branch`.
+
+        Raises: BranchError: the episode has no such step, or can't be rerun. UsageError: no episode is in progress.
+        """
+        point = await self._branch_point(at)
+        async with Env(
+            point.config,
+            self._rooms.another(point.config),
+            data_dir=self.data_dir,
+            nats=self._nats,
+            actor=self._actor,
+            policy_version=self._policy_version,
+            policy_information=self._policy_information,
+        ) as other:
+            await other.resume(
+                point, randomness=randomness, number=number, pair_id=pair_id, interventions=interventions
+            )
+            yield other
+
+    async def branch(
+        self,
+        *actions: msgspec.Struct | dict[str, Any],
+        at: int | None = None,
+        steps: int | None = None,
+        randomness: Randomness = "same",
+        number: int = 0,
+        pair_id: str | None = None,
+        interventions: Sequence[PlannedAction] | None = None,
+    ) -> Branch:
+        """Live this episode again up to a decision, do `actions` instead, and return what came of it: "what if".
+
+        The actions are done one a step, and `noop` after them.
+
+        Args:
+            at: decision step at which the future forks (default: the present one).
+            steps: control steps to go on for (default: to the horizon).
+            randomness: `same`: the exogenous stays as it was; `fresh`: it is drawn anew; `number` tells fresh futures apart.
+            pair_id: names the branches that are compared; recorded.
+            interventions: what is planned from there on instead of what the script has left; `()`: nothing.
+
+        Raises: as `branched`, and what `step` raises.
+        """
+        at = self._require_episode().decisions if at is None else at
+        async with self.branched(
+            at, randomness=randomness, number=number, pair_id=pair_id, interventions=interventions
+        ) as other:
+            return await play_out(other, actions, parent=self.run_id or "", step=at, steps=steps)
+
+    async def _branch_point(self, at: int | None) -> BranchPoint:
+        episode = self._require_episode()
+        reader = PrefixReader(self.run_id or "", episode.decisions if at is None else at)
+        async with aclosing(merged_messages(episode.log)) as messages:
+            async for message, truth in messages:
+                reader.take(message, truth=truth)
+                if reader.complete:
+                    break
+        return reader.point()
+
+    async def close_episode(self) -> None:
+        """End the episode in progress and write its dataset; without one nothing happens. `reset` begins another."""
+        async with self._host.guard():
+            await self._finish_episode()
 
     # --- episodes --------------------------------------------------------------------------------------------------------
 
@@ -340,46 +479,6 @@ class Env:
 
 def _revealing(config: RunConfig, reveal: bool) -> RunConfig:
     return msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, reveal_truth=reveal))
-
-
-def _checked_propensity(
-    propensity: float | None, alternatives: Sequence[dict[str, Any]] | None
-) -> tuple[float | None, tuple[dict[str, Any], ...] | None]:
-    """Return both as the log holds them.
-
-    Raises: UsageError: a probability isn't one, or an alternative holds what the log can't.
-    """
-    chance = None if propensity is None else _probability(propensity)
-    if propensity is not None and not chance:
-        raise UsageError(
-            f"propensity = {propensity!r}: must be the probability of the chosen action, above 0 and at most 1"
-        )
-    if alternatives is None:
-        return chance, None
-    weighed: list[dict[str, Any]] = []
-    for alternative in alternatives:
-        try:
-            found = plain(alternative)
-        except TypeError as error:
-            raise UsageError(f"alternatives: {alternative!r} can't be logged: {error}") from error
-        if not isinstance(found, dict) or _probability(found.get("probability")) is None:
-            raise UsageError(f"alternatives: {alternative!r}: each needs its `probability`, from 0 to 1")
-        weighed.append(found)
-    total = sum(alternative["probability"] for alternative in weighed)
-    if not math.isclose(total, 1.0, abs_tol=1e-6):
-        raise UsageError(
-            f"alternatives: their probabilities sum to {total:g}; with the chosen action among them they sum to 1"
-        )
-    return chance, tuple(weighed)
-
-
-def _probability(found: object) -> float | None:
-    """Return a number from 0 to 1 as a float, anything else as None."""
-    try:
-        number = plain(found)
-    except TypeError:
-        return None
-    return float(number) if isinstance(number, int | float) and 0.0 <= number <= 1.0 else None
 
 
 def _view(info: Info, reward: float, episode: Episode) -> bytes:

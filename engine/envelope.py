@@ -7,9 +7,9 @@ Two digests, for two questions:
 - *The chain* asks whether this very log is intact. `ocg-chain` holds the digest of the message before it, `ocg-digest` that of the
   message itself (over chain, subject, headers and body): so a flipped bit shows in the message it hit, the last one included, and
   a message that was dropped, swapped or put in shows in the next. NATS' own checksums let a flipped bit through.
-- *The content digest* asks whether two runs are the same: type, time and body of all events but `EnvironmentRecorded` and
-  `RunIdentified`, which say where a run comes from. Each stream is hashed in its own order and the two hashes are hashed together, so
-  neither the interleaving of the streams nor the run id, which stands in subjects and headers alone, enters it.
+- *The content digest* asks whether two runs are the same: type, time and body of all events but `EnvironmentRecorded`,
+  `RunIdentified` and `BranchTaken`, which say where a run comes from. Each stream is hashed in its own order and the two hashes are
+  hashed together, so neither the interleaving of the streams nor the run id, which stands in subjects and headers alone, enters it.
 
 Pure. Headers follow the CloudEvents binding for NATS, binary mode. Downstream: `engine.log` (live), `engine.archive` (file).
 """
@@ -24,13 +24,13 @@ import msgspec
 from otel_control_gym.engine.clock import rfc3339
 from otel_control_gym.engine.codec import Encoded, content_type
 from otel_control_gym.engine.errors import LogCorrupted, LogError
-from otel_control_gym.engine.events import EnvironmentRecorded, RunIdentified, type_tag
+from otel_control_gym.engine.events import BranchTaken, EnvironmentRecorded, RunIdentified, type_tag
 
 __all__ = ("ContentDigest", "Head", "Message", "RunName", "genesis", "seal", "verify")
 
 _DIGEST_BYTES = 32
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LEFT_OUT = (type_tag(EnvironmentRecorded), type_tag(RunIdentified))
+_LEFT_OUT = (type_tag(EnvironmentRecorded), type_tag(RunIdentified), type_tag(BranchTaken))
 
 
 class RunName(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from otel_control_gym.engine.events import (
     ActionForced,
     ActionRequested,
     Actor,
+    BranchTaken,
     ClockAdvanced,
     EnvironmentRecorded,
     Event,
@@ -127,6 +128,11 @@ class Episode:
         """Episode time [ns]."""
         return self._stand.now
 
+    @property
+    def control_seconds(self) -> float:
+        """How long control has lasted."""
+        return (self._stand.now - self._control_start) / SECOND
+
     def outcome(self) -> DoneReason | None:
         """Return why the episode is done, or None while it isn't."""
         return self._done_reason
@@ -191,6 +197,14 @@ class Episode:
                 f"after the warm-up, the load generator is {reading.state!r} instead of running\n"
                 "  start its test (POST /swarm), or look at its log"
             )
+
+    async def branch(self, event: BranchTaken, plan: Sequence[Planned] | None) -> None:
+        """Leave the way of another run at this moment: other draws, other interventions (None: the script's), or just other decisions."""
+        await self.append(event, truth=True)
+        if event.seed is not None:
+            self._stand.renew_randomness(event.seed)
+        if plan is not None:
+            self._plan = sorted(plan, key=lambda planned: planned.offset)
 
     async def decide_and_live(self, decision: Decision, duration: int) -> tuple[ActionRecord, list[ActionRecord]]:
         """Apply what is due and the decision at this moment, live for `duration` [ns], publish.

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = (
+    "BranchError",
     "BrokerError",
     "ConfigurationError",
     "DatasetError",
@@ -59,6 +60,10 @@ class InvalidAction(OtelControlGymError):
 
 class StandError(OtelControlGymError):
     """Raised when the stand can't be reached, or can't be brought to a known state."""
+
+
+class BranchError(OtelControlGymError):
+    """Raised when a run can't be branched at a step: it isn't there, can't be rerun, or came out differently."""
 
 
 class BrokerError(OtelControlGymError):

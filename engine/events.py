@@ -36,6 +36,7 @@ __all__ = (
     "Actor",
     "AutoscalerStatus",
     "AutoscalersObserved",
+    "BranchTaken",
     "BulkEvent",
     "CleanFindings",
     "CleanGap",
@@ -208,6 +209,7 @@ class ActionRequested(Event, frozen=True, kw_only=True, tag="action.requested.1"
     policy_information: Literal["public", "privileged"] = "public"
     root_cause_kind: str = ""  #: what of the graph the target is: service, dependency, workload, edge, group, none
     expected_symptoms: tuple[str, ...] = ()  #: `entity:symptom`, by the catalogue and the service graph
+    asked: dict[str, Any] | None = None  #: the action's JSON form as it was asked for: what a rerun asks for again
 
 
 class InverseCall(Row, frozen=True, kw_only=True):
@@ -636,6 +638,24 @@ class RunIdentified(Event, frozen=True, kw_only=True, tag="truth.identified.1"):
     identity: RunIdentity
 
 
+class BranchTaken(Event, frozen=True, kw_only=True, tag="truth.branched.1"):
+    """From here on this run is another future of an earlier run: what comes before was rerun from that run's log.
+
+    Where a run comes from isn't part of what happened in it: as `EnvironmentRecorded`, this event is left out of the content digest, so
+    that a branch that decides as its parent did has its parent's digest.
+    """
+
+    parent_run_id: str
+    parent_digest: str  #: content digest of what both runs have in common
+    decision_step: int  #: the first one that is this run's own
+    randomness: Literal["same", "fresh"]
+    seed: int | None = None  #: of the draws from here on; null: as in the parent
+    pair_id: str | None = None  #: the branches that are compared with each other
+    interventions: tuple[dict[str, Any], ...] | None = (
+        None  #: planned from here on, instead of the script's; null: the script's
+    )
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """An event with its envelope: where it stands in which stream."""
 
@@ -688,6 +708,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     CleanGap,
     RunIdentified,
     ObjectsWritten,
+    BranchTaken,
 )
 """The closed union, in the order of the event catalogue."""
 

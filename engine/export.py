@@ -20,7 +20,8 @@ import msgspec
 
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
 from otel_control_gym.engine.errors import DatasetError, LogCorrupted, NotExportable, UsageError, nearest
-from otel_control_gym.engine.runs import Run, open_run, rebuild
+from otel_control_gym.engine.rebuild import rebuild
+from otel_control_gym.engine.runs import Run, open_run
 from otel_control_gym.engine.settings import RunConfig
 
 if TYPE_CHECKING:

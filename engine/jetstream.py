@@ -21,7 +21,17 @@ from anyio.abc import TaskStatus
 
 from otel_control_gym.engine.broker import Broker
 from otel_control_gym.engine.errors import BrokerError
-from otel_control_gym.engine.nats_session import API, Outgoing, Refused, Session, Stored, Unanswered, own_headers, shown
+from otel_control_gym.engine.nats_session import (
+    API,
+    Delivered,
+    Outgoing,
+    Refused,
+    Session,
+    Stored,
+    Unanswered,
+    own_headers,
+    shown,
+)
 
 __all__ = ("STREAM_NOT_FOUND", "WRONG_LAST_SEQUENCE", "JetStream", "StreamConfig", "StreamInfo")
 
@@ -31,6 +41,8 @@ BATCH_BYTES = 8 * 1024 * 1024  #: of one batched read; far below what the client
 
 WRONG_LAST_SEQUENCE = 10071
 STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
+ANSWER_SECONDS = 5.0  #: until an acknowledgement counts as unheard
 _JETSTREAM_DISABLED = (10039, 10076)
 
 T = TypeVar("T")
@@ -133,6 +145,94 @@ class JetStream:
     async def publish(self, subject: str, body: bytes) -> None:
         """Publish to whoever listens now; nothing is stored, nothing is awaited."""
         await (await self._connected()).publish(subject, body)
+
+    async def store_first(self, subject: str, body: bytes) -> bool:
+        """Store a message if its subject has none yet; return whether it is this one that stands there.
+
+        Raises: Refused; Unanswered.
+        """
+        headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+        try:
+            await self._retry(lambda session: session.store(subject, headers, body))
+        except Refused as refusal:
+            if refusal.code != WRONG_LAST_SEQUENCE:
+                raise
+            return False
+        return True
+
+    async def store(self, subject: str, body: bytes) -> int:
+        """Store a message and return its sequence; one whose answer was lost may be stored twice.
+
+        Raises: Refused; Unanswered.
+        """
+        return await self._retry(lambda session: session.store(subject, {}, body))
+
+    # --- queues ----------------------------------------------------------------------------------------------------------
+
+    async def add_consumer(self, stream: str, name: str, *, subject: str, wait_seconds: float) -> None:
+        """Make a durable pull consumer of a subject: what isn't acknowledged within `wait_seconds` is given out again.
+
+        Raises: Refused; Unanswered.
+        """
+        settings = {
+            "durable_name": name,
+            "ack_policy": "explicit",
+            "ack_wait": round(wait_seconds * 1e9),
+            "filter_subject": subject,
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+        }
+        await self._call(f"CONSUMER.CREATE.{stream}.{name}.{subject}", {"stream_name": stream, "config": settings})
+
+    async def delete_consumer(self, stream: str, name: str) -> None:
+        """Drop a consumer; one that isn't there is no error.
+
+        Raises: Refused; Unanswered.
+        """
+        try:
+            await self._call(f"CONSUMER.DELETE.{stream}.{name}", {})
+        except Refused as error:
+            if error.code not in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
+                raise
+
+    async def consumers(self, stream: str) -> list[str]:
+        """Return the names of a stream's consumers, sorted; none if there is no such stream.
+
+        Raises: Unanswered.
+        """
+        try:
+            answer = await self._call(f"CONSUMER.NAMES.{stream}", {"offset": 0})
+        except Refused as error:
+            if error.code != STREAM_NOT_FOUND:
+                raise
+            return []
+        return sorted(answer.get("consumers") or [])
+
+    async def next_message(self, stream: str, consumer: str, seconds: float) -> Delivered | None:
+        """Return the next message of a pull consumer, or None if none came in time.
+
+        Raises: Unanswered.
+        """
+        return await (await self._connected()).next_message(stream, consumer, seconds)
+
+    async def acknowledge(self, message: Delivered, word: bytes = b"+ACK") -> bool:
+        """Say what became of a message (`+ACK`, `-NAK`, `+TERM`, `+WPI`: still at it); return whether the server heard it."""
+        try:
+            session = await self._connected()
+            if word == b"+WPI":
+                await session.publish(message.reply, word)
+            else:
+                await session.request(message.reply, word, ANSWER_SECONDS)
+        except Unanswered:
+            return False
+        return True
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Drop all messages of a subject.
+
+        Raises: Refused; Unanswered.
+        """
+        await self._call(f"STREAM.PURGE.{stream}", {"filter": subject})
 
     # --- reading -------------------------------------------------------------------------------------------------------
 

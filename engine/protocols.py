@@ -95,6 +95,13 @@ class Stand(Protocol):
         """Let the stand live until `until` and return when everything that it emitted up to then is out."""
         ...
 
+    def renew_randomness(self, seed: int) -> None:
+        """Draw from `seed` from this moment on whatever is exogenous; names and ids go on as they were.
+
+        Raises: StandError: the world isn't simulated.
+        """
+        ...
+
     def graph(self) -> tuple[tuple[GraphNode, ...], tuple[GraphEdge, ...]]:
         """Return the declared graph: nodes and edges in the order of the observation's axes."""
         ...

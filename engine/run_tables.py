@@ -7,7 +7,7 @@ Arrow's C stream interface, so DuckDB, Polars and pandas take it as it is.
 A column that an older contract didn't have is null; a table that it didn't have is empty. Rows of the truth stream, and tables that are
 truth altogether, are there with `truth` only.
 
-Blocking. Upstream: `projections.dataset` writes the files. Downstream: `engine.runs`, `engine.campaigns`, `engine.run_windows`.
+Blocking. Upstream: `projections.dataset` writes the files. Downstream: `engine.runs`, `engine.run_collections`, `engine.run_windows`.
 """
 
 from __future__ import annotations

@@ -320,10 +320,18 @@ class PlannedAction(_Record, frozen=True, kw_only=True):
 
 
 class PolicySettings(_Record, frozen=True, kw_only=True):
-    """Who decides in a run of the command line: `noop`, or `scripted` with a list of actions."""
+    """Who decides in a run of the command line.
 
-    name: Literal["noop", "scripted"] = "noop"
+    `noop`: nobody. `scripted`: a list of actions with their moments. `random`: at each moment of `decide_at_seconds` one of `menu` or
+    nothing, all equally likely, from the run's seed; the probabilities are logged. `human_like`: an operator who looks at the service
+    level, is late, hesitates, repeats and errs, with `menu` for what there is to do.
+    """
+
+    name: Literal["noop", "scripted", "random", "human_like"] = "noop"
     actions: tuple[PlannedAction, ...] = ()
+    menu: tuple[dict[str, Any], ...] = ()  #: actions in the JSON form that `parse_action` reads
+    decide_at_seconds: tuple[int, ...] = ()  #: of control time
+    information: Literal["public", "privileged"] = "public"  #: privileged: the script knows what is injected
 
 
 class Scenario(_Record, frozen=True, kw_only=True):

@@ -102,6 +102,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     latency_objective_ms: float
     actions: list[Happening]  #: without `noop`
     decisions: int  #: control steps, `noop` included
+    decided_seconds: list[float]  #: when each decision was made
     reward: Track
     slo: Track
     services: list[ServiceTrack]
@@ -113,10 +114,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def reward_total(self) -> float:
         """Sum of the rewards since control began."""
+        return self.reward_between(0, self.control_seconds)
+
+    def reward_between(self, start: float, end: float) -> float:
+        """Return the sum of the rewards of the buckets that begin in [start, end), in seconds of control."""
         return math.fsum(
             value
             for at, value in zip(self.reward.seconds, self.reward.values, strict=True)
-            if value is not None and 0 <= at < self.control_seconds
+            if value is not None and start <= at < end
         )
 
 
@@ -152,6 +157,7 @@ def summarise(directory: Path) -> Summary:
         latency_objective_ms=objective["latency_ms"],
         actions=[_happening(row, origin) for row in actions if row["action_type"] != "noop"],
         decisions=len(decisions),
+        decided_seconds=sorted((row["requested"] - origin).total_seconds() for row in decisions),
         reward=_track("1", _seconds(rewards, origin), rewards["value"].to_pylist()),
         slo=_component(rewards, SLO_COMPONENT, origin),
         services=_services(nodes, origin),

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from otel_control_gym.policies.human_like import HumanLikePolicy
+from otel_control_gym.policies.naming import policy_of
 from otel_control_gym.policies.playing import Beat, Played, play
-from otel_control_gym.policies.scripted import Policy, ScriptedPolicy, policy_of
+from otel_control_gym.policies.random_draws import RandomPolicy
+from otel_control_gym.policies.scripted import Choice, Policy, ScriptedPolicy
 
-__all__ = ("Beat", "Played", "Policy", "ScriptedPolicy", "play", "policy_of")
+__all__ = (
+    "Beat",
+    "Choice",
+    "HumanLikePolicy",
+    "Played",
+    "Policy",
+    "RandomPolicy",
+    "ScriptedPolicy",
+    "play",
+    "policy_of",
+)

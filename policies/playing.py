@@ -50,8 +50,10 @@ async def play(
     control_step = env.config.public.granularity.control_step_seconds
     step, total, done = 0, 0.0, False
     while not done:
-        action = policy.decide(observation, step, step * control_step)
-        observation, reward, done, info = await env.step(action)
+        choice = policy.decide(observation, step, step * control_step)
+        observation, reward, done, info = await env.step(
+            choice.action, propensity=choice.propensity, alternatives=choice.alternatives
+        )
         step, total = step + 1, total + reward
         on_step(
             Beat(

@@ -38,6 +38,7 @@ from otel_control_gym.engine.events import (
     ActionSettled,
     AutoscalersObserved,
     AutoscalerStatus,
+    BranchTaken,
     ClockAdvanced,
     CollectorGap,
     EnvironmentRecorded,
@@ -99,6 +100,7 @@ class Truth:
         self.holds_clean = False  #: telemetry as it was before distortion
         self.declared: TruthDeclared | None = None
         self.identity = RunIdentity()
+        self.branches: list[BranchTaken] = []
         self.lives = Lives()
         self.written: list[ObjectsWritten] = []
         self.kubernetes_events: Timeline[KubernetesEvent] = Timeline(_kubernetes_key)
@@ -376,6 +378,10 @@ def _identify(state: RunState, event: RunIdentified) -> None:
     state.truth.identity = event.identity
 
 
+def _branch(state: RunState, event: BranchTaken) -> None:
+    state.truth.branches.append(event)
+
+
 def _refuse_truth(_state: RunState, event: Event) -> None:
     raise LogCorrupted(f"{type(event).__name__} in the truth stream, where it doesn't belong")
 
@@ -423,11 +429,13 @@ _HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     **dict.fromkeys(CLEAN_FORMS.values(), _refuse_public),
     RunIdentified: _refuse_public,
     ObjectsWritten: _refuse_public,
+    BranchTaken: _refuse_public,
 }
 _TRUTH_HANDLERS: dict[type[Event], Callable[[RunState, Any], None]] = {
     TruthDeclared: _take_truth,
     RunIdentified: _identify,
     ObjectsWritten: lambda state, event: state.truth.written.append(event),
+    BranchTaken: _branch,
     **{kind: lambda state, event: state.truth.lives.take(event) for kind in _LIFE_CYCLE},
     KubernetesEventsObserved: lambda state, event: state.truth.kubernetes_events.extend(event.rows),
     SpansCollected: lambda state, event: state.truth.spans.extend(event.rows),

@@ -195,19 +195,20 @@ def _surroundings(state: RunState, stand: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _family(state: RunState, scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """A run that nobody gave a place among others is the head of its own family: its script and its seed."""
+    """A run that nobody gave a place among others is the head of its own family: its script and its seed. Branches stay in it."""
     truth, identity = state.truth.declared, state.truth.identity
     seed = truth.seed if truth is not None else None
     own_family = hashlib.sha256(msgspec.json.encode([dict(scenario), seed], order="sorted")).hexdigest()[:16]
+    branch = state.truth.branches[-1] if state.truth.branches else None
     return {
         "campaign_id": state.settings.campaign,
         "scenario_id": identity.scenario_id or scenario.get("name", ""),
         "stratum": identity.stratum,
         "family_id": identity.family_id or own_family,
-        "parent_run_id": identity.parent_run_id,
-        "branch_step": identity.branch_step,
-        "randomness": identity.randomness or "same",
-        "pair_id": identity.pair_id,
+        "parent_run_id": branch.parent_run_id if branch is not None else identity.parent_run_id,
+        "branch_step": branch.decision_step if branch is not None else identity.branch_step,
+        "randomness": branch.randomness if branch is not None else identity.randomness or "same",
+        "pair_id": branch.pair_id if branch is not None and branch.pair_id else identity.pair_id,
         "retry_of": identity.retry_of,
         "split_ids": dict(identity.split_ids),
         "data_licence": identity.data_licence or LICENCE,

@@ -9,6 +9,8 @@ import typer
 from otel_control_gym.engine.command_line import (
     act,
     actions,
+    branch,
+    campaign,
     config,
     export,
     log,
@@ -21,6 +23,7 @@ from otel_control_gym.engine.command_line import (
     tail,
     twin,
     validate,
+    worker,
 )
 
 __all__ = ("app",)
@@ -60,7 +63,10 @@ app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.command("export")(export.export)
 app.command("act")(act.act)
+app.command("branch")(branch.branch)
 app.add_typer(actions.app, name="actions")
+app.command("worker")(worker.worker)
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(config.app, name="config")
 app.add_typer(log.app, name="log")
 app.add_typer(stand.app, name="stand")

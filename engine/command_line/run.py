@@ -11,7 +11,7 @@ from otel_control_gym.engine.command_line.options import NOT_SO, Options, comman
 if TYPE_CHECKING:
     from otel_control_gym.engine.command_line.progress import EpisodeProgress
     from otel_control_gym.engine.env import Env
-    from otel_control_gym.policies import Played
+    from otel_control_gym.policies import Played, Policy
 
 __all__ = ("play_scenario", "run")
 
@@ -41,6 +41,7 @@ def run(
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.errors import UsageError
     from otel_control_gym.engine.summary import summarise
+    from otel_control_gym.policies import policy_of
 
     if pace < 0:
         raise UsageError(f"--pace {pace:g}: must be 0 (as fast as it goes) or a positive multiple of real time")
@@ -56,18 +57,20 @@ def run(
             horizon_seconds=horizon,
         )
     )
+    policy = policy_of(config)
     env = make(
         config,
         data_dir=options.directory,
         nats=options.nats,
         pace=pace,
         actor="scripted",
-        policy_version=config.scenario.policy.name,
+        policy_version=policy.version,
+        policy_information=policy.information,
     )
     began = wall_timer()
     with EpisodeProgress(options.output.side, config.public, lines=options.verbose) as progress:
         try:
-            played = run_interruptibly(play_scenario, env, progress)
+            played = run_interruptibly(play_scenario, env, policy, progress)
         except KeyboardInterrupt:
             _say_what_is_left(options, env)
             raise
@@ -93,16 +96,15 @@ def run(
     return NOT_SO if summary.status != "completed" else 0
 
 
-async def play_scenario(env: Env, progress: EpisodeProgress) -> Played:
-    """Open the environment, play its scenario with the scenario's own policy, and return what the episode came to."""
-    from otel_control_gym.policies import play, policy_of
+async def play_scenario(env: Env, policy: Policy, progress: EpisodeProgress) -> Played:
+    """Open the environment, play its scenario with a policy, and return what the episode came to."""
+    from otel_control_gym.policies import play
 
     progress.phase("starting")
     async with env:
         progress.phase("warm-up")
         observation = await env.reset()
         progress.phase("control")
-        policy = policy_of(env.config.scenario.policy)
         played = await play(env, policy, observation, on_step=progress.beat)
         progress.phase("cool-down, dataset")
     return played

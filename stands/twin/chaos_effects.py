@@ -46,7 +46,7 @@ def check_daemon(context: Context, pod: Object, problem: str) -> None:
     """
     if not pod["spec"].get("nodeName"):
         raise FailedEffect("cannot find daemonIP on node  in related EndpointSlices")
-    seed = derive_seed(context.seed, f"chaos.daemon/{context.pod_entity(pod)}")
+    seed = derive_seed(context.machine_seed, f"chaos.daemon/{context.pod_entity(pod)}")
     if draw_uniform(seed, 0) < context.settings.chaos_refusal:
         raise FailedEffect(problem)
 

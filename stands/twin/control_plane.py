@@ -143,6 +143,10 @@ class ControlPlane:
         """Return the time up to which `run_due` has come [ns]; API writes are stamped with it."""
         return self.context.now
 
+    def renew_randomness(self, seed: int) -> None:
+        """Draw delays, probes and choices among pods from `seed` from now on; UIDs and names go on as they were."""
+        self.context.renew_randomness(seed)
+
     @property
     def namespace(self) -> str:
         """Return the application's namespace."""

@@ -52,15 +52,22 @@ class Context:
         self.store = store
         self.services = services
         self.settings = settings
-        self.seed = seed
         self.now = now
         self.runtime = runtime
         self.queue = WorkQueue()
         self.events: dict[tuple[str, str, str, str], str] = {}  #: (UID, reason, message, component) -> the Event's name
         self.probe_paths: dict[str, tuple[NetworkRule, ...]] = {}  #: UID of a pod -> rules that probes of it meet, too
-        self._delay_seed = derive_seed(seed, "kubernetes.delay")
+        self.machine_seed = (
+            seed  #: of what a machine is like; unlike `seed`, the same from the first moment to the last
+        )
+        self.renew_randomness(seed)
         self._entities: dict[str, str] = {}  # a pod's UID -> `workload/ordinal`
         self._made: dict[str, int] = {}  # workload -> pods seen so far
+
+    def renew_randomness(self, seed: int) -> None:
+        """Draw from `seed` from now on."""
+        self.seed = seed
+        self._delay_seed = derive_seed(seed, "kubernetes.delay")
 
     def soon(self, controller: str, item: Object, step: str = "", after: float = CONTROLLER_SECONDS) -> None:
         """Queue a task about an object, `after` seconds from now."""

@@ -85,6 +85,11 @@ class Machine:
         readers, groups = len(self._state.readers), len(self._state.groups)
         world["margin"] = 2 * self.names.fan_out * _MAX_LINES + 2 * (readers + groups) + 8
 
+    def renew_randomness(self, seed: int) -> None:
+        """Draw from `seed` from now on; tasks that have begun, and what was drawn ahead, stay as they are."""
+        self._seed = seed
+        self._state.world["root_key"] = draw_bits(seed)
+
     @property
     def now(self) -> int:
         """Return the present moment."""

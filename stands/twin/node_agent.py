@@ -46,6 +46,10 @@ class NodeAgent:
             [2 * edges[source, target] / 1000 for source, target, _ in world.simulation.names.edges]
         )
 
+    def renew_randomness(self, seed: int) -> None:
+        """Draw from `seed` from now on."""
+        self._seed = seed
+
     def scrape(self, now: int) -> None:
         """Store what the agent shows now."""
         simulation = self._world.simulation

@@ -96,6 +96,12 @@ class TwinRun:
         """Episode time in nanoseconds."""
         return self.simulation.now
 
+    def renew_randomness(self, seed: int) -> None:
+        """Draw from `seed` from now on: tasks, work, network, delays of the control plane, probes. What was drawn before stays."""
+        self.simulation.renew_randomness(derive_seed(seed, "kernel"))
+        self.control_plane.renew_randomness(derive_seed(seed, "control plane"))
+        self._agent.renew_randomness(derive_seed(seed, "node agent"))
+
     def advance_once(self, until: int) -> bool:
         """Go to the next due moment, at most `until`, and do what is due there; return whether `until` is still ahead."""
         self.world.follow_flags()

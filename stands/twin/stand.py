@@ -172,6 +172,10 @@ class TwinStand:
         await anyio.lowlevel.checkpoint()
         return Barrier(time=run.now, resource_version=run.control_plane.resource_version)
 
+    def renew_randomness(self, seed: int) -> None:
+        """Draw from `seed` from this moment on; tasks that have begun end as they would have."""
+        self.run.renew_randomness(seed)
+
     def graph(self) -> tuple[tuple[GraphNode, ...], tuple[GraphEdge, ...]]:
         """Return the declared graph in the configuration's order."""
         services = self.run.config.public.services

@@ -29,7 +29,7 @@ from otel_control_gym.projections.happenings import happenings
 def test_every_event_of_the_catalogue_has_been_folded_by_some_test_log(eventful: list[Recorded]) -> None:
     left_out = {kind.__name__ for kind in EVENT_TYPES} - {type(entry.event).__name__ for entry in eventful}
     clean = {kind.__name__ for kind in CLEAN_FORMS.values()}  # folded by the tests of distorted telemetry
-    assert left_out <= {"ActionFailed", "RunAborted", *clean}
+    assert left_out <= {"ActionFailed", "RunAborted", "BranchTaken", *clean}  # branches: tests/engine/test_branches.py
 
 
 def test_the_state_counts_public_and_truth_positions_apart(eventful: list[Recorded]) -> None:

@@ -1,0 +1,102 @@
+"""A campaign's name or file ➜ its plan, checked: every configuration, workload and type that it names is there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from otel_control_gym.engine.campaigns.design import make_plan
+from otel_control_gym.engine.campaigns.plans import CampaignPlan, PlannedRun
+from otel_control_gym.engine.campaigns.settings import CampaignSettings
+from otel_control_gym.engine.configuration import resolve
+from otel_control_gym.engine.configuration_files import is_path, load, load_services, packaged_names
+from otel_control_gym.engine.errors import ConfigurationError, UsageError, nearest
+from otel_control_gym.engine.settings import Granularity, RunConfig, Workload
+
+__all__ = ("campaign_names", "configured", "load_plan")
+
+
+def campaign_names() -> tuple[str, ...]:
+    """Return the names of the packaged campaigns."""
+    return packaged_names("campaigns")
+
+
+def load_plan(reference: str | Path, *, only: int | None = None) -> CampaignPlan:
+    """Return the plan of a campaign.
+
+    Args:
+        reference: name of a packaged campaign, or the path of a YAML file.
+        only: how many families of each stratum, at most; for trying a campaign out.
+
+    Raises:
+        UsageError: there is no such file. ConfigurationError: it, or what it names, can't be run; says where and what would be right.
+    """
+    settings, label = load("campaigns", _as_path(reference), CampaignSettings)
+    if only is not None:
+        if only < 1:
+            raise UsageError(f"--only {only}: must be at least 1")
+        strata = {stratum: min(count, only) for stratum, count in settings.strata.items()}
+        settings = msgspec.structs.replace(settings, strata=strata, bounds=None)
+    _check(settings, label)
+    granularity, _ = load("granularity", settings.granularity, Granularity)
+    application = cache(lambda name: load_services(name)[0])
+    workload = cache(lambda name: load("workloads", name, Workload)[0])
+    return make_plan(settings, application=application, workload=workload, granularity=granularity)
+
+
+def configured(plan: CampaignPlan, run: PlannedRun) -> RunConfig:
+    """Return a planned run's effective configuration, complete: whoever gets it needs no files.
+
+    Raises: ConfigurationError: it can't be run.
+    """
+    config = resolve(run.scenario, seed=run.seed)
+    return msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, campaign=plan.settings.name))
+
+
+def _as_path(reference: str | Path) -> str:
+    if isinstance(reference, Path) or is_path(str(reference)):
+        return str(Path(reference).expanduser().absolute())
+    return reference
+
+
+def _check(settings: CampaignSettings, label: str) -> None:
+    from otel_control_gym.actuators.catalogue import ENTRY_BY_TYPE
+
+    actions = [kind for kind, entry in ENTRY_BY_TYPE.items() if entry.action_class == "action" and kind != "noop"]
+    interventions = [kind for kind, entry in ENTRY_BY_TYPE.items() if entry.action_class == "intervention"]
+    _known(label, "actions", settings.actions, actions, "there is no such action")
+    _known(label, "interventions", settings.interventions, interventions, "there is no such intervention")
+    for key in ("configurations", "workloads", "actions", "interventions", "intensities"):
+        found = getattr(settings, key)
+        if not found:
+            raise ConfigurationError(file=label, key=key, found=[], problem="empty", remedy="name at least one")
+        if len(set(found)) != len(found):
+            raise ConfigurationError(
+                file=label, key=key, found=list(found), problem="something is named twice", remedy="name each once"
+            )
+    for stratum, count in settings.strata.items():
+        if count < 0:
+            raise ConfigurationError(
+                file=label, key=f"strata.{stratum}", found=count, problem="below 0", remedy="use 0 or more"
+            )
+    length = settings.length
+    low, high = length.long_seconds
+    if not (0 < length.short_seconds <= low <= high and 0 <= length.long_share <= 1):
+        raise ConfigurationError(
+            file=label,
+            key="length",
+            found=msgspec.to_builtins(length),
+            problem="not short_seconds <= long_seconds[0] <= long_seconds[1] with a share from 0 to 1",
+            remedy="use e.g. {short_seconds: 600, long_seconds: [2700, 3600], long_share: 0.2}",
+        )
+
+
+def _known(label: str, key: str, found: Sequence[str], accepted: Collection[str], problem: str) -> None:
+    for number, name in enumerate(found):
+        if name not in accepted:
+            raise ConfigurationError(
+                file=label, key=f"{key}[{number}]", found=name, problem=problem, remedy=nearest(name, accepted)
+            )

@@ -1,0 +1,224 @@
+"""A campaign from its plan to its last run: what `ocg campaign run` does, for whoever writes Python.
+
+In: a plan, a data directory, how many workers. Out: the campaign's state when all is played, with the files that belong to a campaign as a
+whole (`campaign.json`, `plan.json`, `balance.json`, `splits/`) beside its runs. Whatever is done already isn't done again, so the same call
+goes on with a campaign that was interrupted, and completes one that was extended.
+
+Workers are processes of their own that end with whoever started them. Nothing here depends on them: workers on other machines take from
+the same queue (`ocg worker`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import DEVNULL
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from otel_control_gym.engine.broker import Broker
+from otel_control_gym.engine.campaigns.balance import balance_of
+from otel_control_gym.engine.campaigns.files import configured
+from otel_control_gym.engine.campaigns.plans import CampaignPlan
+from otel_control_gym.engine.campaigns.queue import Job, WorkQueue
+from otel_control_gym.engine.campaigns.record import CampaignRecord, CampaignState, Cancelled
+from otel_control_gym.engine.campaigns.splits import make_splits
+from otel_control_gym.engine.clock import wall_now, wall_timer
+from otel_control_gym.engine.errors import ConfigurationError
+from otel_control_gym.engine.jetstream import JetStream
+
+__all__ = ("CampaignResult", "campaign_directory", "cancel", "check_balance", "run_campaign", "write_plan")
+
+LOOK_SECONDS = 0.5  #: between looks at the record
+_ENDING_SECONDS = 60.0  #: that workers have to end what they are at
+
+
+class CampaignResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a campaign."""
+
+    campaign: str
+    planned: int
+    completed: int
+    failed: int
+    retried: int
+    wall_seconds: float
+    episode_seconds: float  #: of all completed runs together
+    size_bytes: int
+    strata: dict[str, int]  #: stratum -> completed runs, siblings included
+
+
+def campaign_directory(data_dir: Path, name: str) -> Path:
+    """Return where a campaign's runs and files are."""
+    return data_dir / f"campaign={name}"
+
+
+def check_balance(plan: CampaignPlan) -> None:
+    """Refuse a plan in which a model could cheat.
+
+    Raises: ConfigurationError: a bound doesn't hold.
+    """
+    for bound in balance_of(plan).bounds:
+        if not bound.holds:
+            raise ConfigurationError(
+                file=f"campaign {plan.settings.name!r}",
+                key=f"bounds.{bound.name}",
+                found=round(bound.found, 3),
+                problem=f"the plan isn't balanced: at {'most' if bound.at_most else 'least'} {bound.asked:.3g} is asked for",
+                remedy="change the numbers of the strata, or the bound where the campaign is for something else",
+            )
+
+
+def write_plan(plan: CampaignPlan, directory: Path) -> None:
+    """Write what is known of a campaign before it is played: plan, balance, splits; blocking."""
+    (directory / "splits").mkdir(parents=True, exist_ok=True)
+    _write(directory / "plan.json", plan)
+    _write(directory / "balance.json", balance_of(plan))
+    for split in make_splits(plan.runs):
+        _write(directory / "splits" / f"{split.name}.json", split)
+
+
+def _write(path: Path, document: object) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+    draft.replace(path)
+
+
+async def run_campaign(
+    plan: CampaignPlan,
+    broker: Broker,
+    *,
+    data_dir: Path,
+    nats: str | None,
+    workers: int,
+    on_state: Callable[[CampaignState], None] = lambda _: None,
+) -> CampaignResult:
+    """Play what of a plan isn't played yet, with `workers` processes here (0: wait for workers elsewhere), and return what became of it.
+
+    `on_state` is called whenever something has happened; it must not block.
+
+    Raises: ConfigurationError: the plan isn't balanced. UsageError: the campaign was begun with another plan. BrokerError, LogError.
+    """
+    check_balance(plan)
+    name, began = plan.settings.name, wall_timer()
+    directory = campaign_directory(data_dir, name)
+    await anyio.to_thread.run_sync(write_plan, plan, directory)
+    async with JetStream(broker) as jetstream:
+        record, queue = CampaignRecord(jetstream, name), WorkQueue(jetstream)
+        await record.declare(plan, wall_now())
+        await record.catch_up()
+        await queue.open(name)
+        async with _workers(workers if _waiting(record.state) else 0, name, data_dir, nats) as crew:
+            await _enqueue(plan, record.state, queue)
+            await _watch(record, crew, on_state)
+    result = _result(plan, record.state, wall_timer() - began)
+    await anyio.to_thread.run_sync(_write, directory / "campaign.json", result)
+    return result
+
+
+def _waiting(state: CampaignState) -> bool:
+    return not state.is_over
+
+
+async def _enqueue(plan: CampaignPlan, state: CampaignState, queue: WorkQueue) -> None:
+    for run in plan.runs:
+        if state.keys[run.key].status != "completed":
+            config = await anyio.to_thread.run_sync(configured, plan, run)
+            await queue.put(Job(campaign=plan.settings.name, key=run.key, config=config))
+
+
+async def _watch(record: CampaignRecord, crew: _Crew, on_state: Callable[[CampaignState], None]) -> None:
+    """Return when the campaign is over or was called off; see to it that there are workers until then."""
+    on_state(record.state)
+    while not (record.state.is_over or record.state.cancelled):
+        await crew.replace_dead()
+        await anyio.sleep(LOOK_SECONDS)
+        if await record.catch_up():
+            on_state(record.state)
+
+
+def _result(plan: CampaignPlan, state: CampaignState, wall_seconds: float) -> CampaignResult:
+    done = [found.completed for found in state.keys.values() if found.completed is not None]
+    strata: dict[str, int] = {}
+    for found in state.keys.values():
+        if found.status == "completed":
+            strata[found.stratum] = strata.get(found.stratum, 0) + 1
+    return CampaignResult(
+        campaign=plan.settings.name,
+        planned=len(plan.runs),
+        completed=state.count("completed"),
+        failed=state.count("failed"),
+        retried=state.retried,
+        wall_seconds=round(wall_seconds, 3),
+        episode_seconds=sum(item.episode_seconds for item in done),
+        size_bytes=sum(item.size_bytes for item in done),
+        strata=dict(sorted(strata.items())),
+    )
+
+
+async def cancel(broker: Broker, name: str) -> CampaignState:
+    """Call a campaign off: what is under way ends, nothing else begins. Return its state.
+
+    Raises: UsageError: there is no such campaign.
+    """
+    async with JetStream(broker) as jetstream:
+        record = await CampaignRecord.open(jetstream, name)
+        await record.write(Cancelled(time=wall_now()))
+        await WorkQueue(jetstream).clear(name)
+        await record.catch_up()
+        return record.state
+
+
+# --- workers here ---------------------------------------------------------------------------------------------------------
+
+
+class _Crew:
+    """Worker processes of this process."""
+
+    def __init__(self, size: int, start: Callable[[], Awaitable[anyio.abc.Process]]) -> None:
+        self._size, self._start = size, start
+        self.processes: list[anyio.abc.Process] = []
+
+    async def replace_dead(self) -> None:
+        """Start workers until there are as many as there should be."""
+        self.processes = [process for process in self.processes if process.returncode is None]
+        while len(self.processes) < self._size:
+            self.processes.append(await self._start())
+
+
+@asynccontextmanager
+async def _workers(count: int, campaign: str, data_dir: Path, nats: str | None) -> AsyncIterator[_Crew]:
+    """Yield a crew; on exit its processes are told to end, and awaited."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "otel_control_gym.engine.campaigns.worker_process",
+        campaign,
+        str(data_dir),
+        nats or "",
+        str(os.getpid()),
+    ]
+
+    async def start() -> anyio.abc.Process:
+        return await anyio.open_process(command, stdin=DEVNULL, stdout=DEVNULL, stderr=None, start_new_session=True)
+
+    crew = _Crew(count, start)
+    try:
+        yield crew
+    finally:
+        with anyio.CancelScope(shield=True):
+            for process in crew.processes:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+            for process in crew.processes:
+                with anyio.move_on_after(_ENDING_SECONDS) as patience:
+                    await process.wait()
+                if patience.cancelled_caught:
+                    process.kill()
+                await process.aclose()

@@ -1,0 +1,211 @@
+"""A worker: takes runs from the queue, plays them, says what became of them.
+
+In: a broker. Out: run directories, and events in the campaign's record. Any number of workers may work, on any machine that reaches the
+broker.
+
+What a worker's death leaves, and who cleans up:
+
+| it died                               | queue                  | record    | what follows                                        |
+|---------------------------------------|------------------------|-----------|-----------------------------------------------------|
+| before the run began                  | given out again        | –         | another worker plays it                             |
+| in the run                            | given out again        | `started` | the next taker aborts the dead run, plays it anew    |
+| after the dataset, before `completed` | given out again        | `started` | the next taker records the run that is there         |
+| after `completed`, before the queue   | given out again        | completed | the next taker sees that it is done                  |
+
+So a key is completed once, by the run that the record names. A run that came second, or whose attempt failed, is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from otel_control_gym.engine.campaigns.queue import SILENCE_SECONDS, Task, WorkQueue
+from otel_control_gym.engine.campaigns.record import CampaignRecord, Completed, Failed, Started
+from otel_control_gym.engine.clock import wall_now, wall_timer
+from otel_control_gym.engine.errors import OtelControlGymError
+from otel_control_gym.engine.jetstream import JetStream
+from otel_control_gym.engine.log import LogConnection
+from otel_control_gym.engine.runs import open_run, run_directory
+
+if TYPE_CHECKING:
+    from otel_control_gym.engine.env import Env
+    from otel_control_gym.engine.settings import RunConfig
+
+__all__ = ("ATTEMPTS", "Worker", "worker_name")
+
+ATTEMPTS = 3  #: after which a run that fails is given up
+_SIGN_SECONDS = SILENCE_SECONDS / 4
+
+
+def worker_name() -> str:
+    """Return what this process is called in records."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Worker:
+    """Plays runs into a data directory, one after the other."""
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        connection: LogConnection,
+        *,
+        data_dir: Path,
+        nats: str | None,
+        name: str,
+        on_task: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`on_task` is told the key of each run that begins."""
+        self._jetstream = jetstream
+        self._connection = connection
+        self._queue = WorkQueue(jetstream)
+        self._data_dir, self._nats, self._name = data_dir, nats, name
+        self._on_task = on_task
+        self._records: dict[str, CampaignRecord] = {}
+        self._env: Env | None = None
+
+    async def work(self, campaign: str | None, *, until_idle: bool) -> int:
+        """Play what there is to play, of one campaign or of all; return how many runs were played.
+
+        With `until_idle` it returns when a campaign has nothing left to be taken, otherwise never.
+        """
+        played = 0
+        async with self._environment():
+            while True:
+                names = [campaign] if campaign is not None else await self._queue.campaigns()
+                worked = False
+                for name in names:
+                    task = await self._queue.take(name)
+                    if task is not None:
+                        worked = True
+                        played += await self._attend(task)
+                if until_idle and not worked:
+                    return played
+                if not names:
+                    await anyio.sleep(1.0)
+
+    @asynccontextmanager
+    async def _environment(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        env, self._env = self._env, None
+        if env is not None:
+            with anyio.CancelScope(shield=True):
+                await env.__aexit__(None, None, None)
+
+    async def _attend(self, task: Task) -> bool:
+        """Play a task if it is still to be played; give signs of life meanwhile. Return whether it was played."""
+        record = await self._record(task.job.campaign)
+        await record.catch_up()
+        known = record.state.keys.get(task.job.key)
+        if record.state.cancelled or known is None or known.status in ("completed", "failed"):
+            await self._queue.done(task)
+            return False
+        try:
+            async with anyio.create_task_group() as signs:
+                signs.start_soon(self._give_signs, task)
+                await self._play(task, record)
+                signs.cancel_scope.cancel()
+        except BaseException:
+            with anyio.move_on_after(5.0, shield=True):
+                await self._queue.give_back(task)
+            raise
+        return True
+
+    async def _give_signs(self, task: Task) -> None:
+        while True:
+            await anyio.sleep(_SIGN_SECONDS)
+            await self._queue.keep(task)
+
+    async def _play(self, task: Task, record: CampaignRecord) -> None:
+        job, began = task.job, wall_timer()
+        self._on_task(job.key)
+        run_id: str | None = None
+        try:
+            env = await self._env_for(job.config)
+            if task.attempt > 1:
+                await env.put_in_order()  # what the worker before left
+                if await self._adopted(task, record):
+                    return
+            await env.reset(config=job.config)
+            run_id = env.run_id
+            await record.write(
+                Started(time=wall_now(), key=job.key, run_id=run_id or "", worker=self._name, attempt=task.attempt)
+            )
+            await self._play_episode(env)
+            await self._finish(task, record, env.run_dir, wall_timer() - began)
+        except (OtelControlGymError, OSError) as error:
+            await self._leave()  # whatever state it is in
+            final = task.attempt >= ATTEMPTS
+            reason = f"{type(error).__name__}: {error}"
+            await record.write(
+                Failed(time=wall_now(), key=job.key, run_id=run_id, worker=self._name, reason=reason, final=final)
+            )
+            await (self._queue.done(task) if final else self._queue.give_back(task))
+
+    async def _adopted(self, task: Task, record: CampaignRecord) -> bool:
+        """Record a run of an earlier attempt that has its dataset after all; return whether there was one."""
+        known = record.state.keys[task.job.key]
+        for run_id in (known.run_id, *reversed(known.earlier)):
+            path = run_directory(self._data_dir, task.job.config.public, run_id or "none")
+            if await anyio.Path(path / "metadata.json").exists() and open_run(path).status != "aborted":
+                await self._finish(task, record, path, 0.0)
+                return True
+        return False
+
+    async def _finish(self, task: Task, record: CampaignRecord, path: Path, wall_seconds: float) -> None:
+        """Record a run, if its key has none yet, and let go of the task."""
+        size = await anyio.to_thread.run_sync(lambda: sum(item.stat().st_size for item in path.iterdir()))
+        run = open_run(path)
+        first = await record.complete(
+            Completed(
+                time=wall_now(),
+                key=task.job.key,
+                run_id=run.run_id,
+                worker=self._name,
+                path=str(path.relative_to(self._data_dir)),
+                status=run.status,
+                wall_seconds=round(wall_seconds, 3),
+                episode_seconds=float(task.job.config.public.horizon_seconds),
+                size_bytes=size,
+            )
+        )
+        if not first:
+            await anyio.to_thread.run_sync(shutil.rmtree, path)
+        await self._connection.delete(run.run_id)  # the archive lies beside the dataset
+        await self._queue.done(task)
+
+    async def _play_episode(self, env: Env) -> None:
+        from otel_control_gym.policies import play, policy_of
+
+        policy = policy_of(env.config)
+        env.decided_by("scripted", policy.version, policy.information)
+        await play(env, policy, await env.observe())
+        await env.close_episode()
+
+    async def _env_for(self, config: RunConfig) -> Env:
+        from otel_control_gym.engine.assembly import make
+
+        if self._env is None:
+            env = make(config, data_dir=self._data_dir, nats=self._nats, actor="scripted")
+            await env.__aenter__()
+            self._env = env
+        return self._env
+
+    async def _record(self, campaign: str) -> CampaignRecord:
+        if campaign not in self._records:
+            self._records[campaign] = await CampaignRecord.open(self._jetstream, campaign)
+        return self._records[campaign]

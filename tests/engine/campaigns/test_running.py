@@ -1,0 +1,216 @@
+"""Whatever dies, a campaign ends with exactly the planned runs, each once, and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+import yaml
+
+import otel_control_gym as ocg
+from otel_control_gym.engine.broker import open_broker
+from otel_control_gym.engine.campaigns.files import configured, load_plan
+from otel_control_gym.engine.campaigns.record import CampaignRecord, CampaignState
+from otel_control_gym.engine.campaigns.running import cancel, run_campaign
+from otel_control_gym.engine.jetstream import JetStream
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "configurations": ["small-core"],
+    "workloads": ["steady"],
+    "strata": {"baseline": 1, "single_fault": 1, "single_action": 1, "randomised": 1},
+    "actions": ["scale", "restart", "delete_pod", "set_resources", "set_autoscaler"],
+    "interventions": ["network_delay"],
+    "length": {"short_seconds": 450, "long_seconds": [450, 450], "long_share": 0.0},
+    "bounds": None,
+}
+
+
+def campaign(directory: Path, **changes: Any) -> Path:
+    file = directory / "small.yaml"
+    file.write_text(yaml.safe_dump(SMALL | changes))
+    return file
+
+
+def processes(*words: str) -> list[int]:
+    """Return the processes with all of these words on their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:  # it ended while we looked
+                continue
+            if all(word in command for word in words) and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    with anyio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - other processes; there is no event to wait for
+            await anyio.sleep(0.05)
+
+
+def complete_runs(data_dir: Path) -> dict[str, str]:
+    """Return the key of each completed run by run id, as its campaign's record has it; checks that they are the planned ones."""
+    runs = {run.run_id: run for run in ocg.find_runs(data_dir) if run.status == "completed"}
+    for run in runs.values():
+        assert ocg.validate(run.path) == []
+    return {run_id: run.service_config for run_id, run in runs.items()}
+
+
+async def record_of(data_dir: Path, name: str = "small") -> CampaignState:
+    async with open_broker(data_dir) as broker, JetStream(broker) as jetstream:
+        return (await CampaignRecord.open(jetstream, name)).state
+
+
+def ocg_campaign(data_dir: Path, file: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from otel_control_gym.engine.command_line import main; main()"]
+    return subprocess.Popen(
+        [*command, "campaign", "run", str(file), "--json", "--data-dir", str(data_dir), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def test_a_campaign_is_played_and_says_what_it_is(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    plan = load_plan(campaign(tmp_path))
+    seen: list[int] = []
+    async with open_broker(data_dir) as broker:
+        result = await run_campaign(
+            plan,
+            broker,
+            data_dir=data_dir,
+            nats=None,
+            workers=2,
+            on_state=lambda state: seen.append(state.count("completed")),
+        )
+    assert (result.planned, result.completed, result.failed) == (6, 6, 0)
+    assert result.strata == {"baseline": 1, "randomised": 1, "single_action": 2, "single_fault": 2}
+    assert seen[0] == 0
+    assert seen[-1] == 6
+    assert len(complete_runs(data_dir)) == 6
+    directory = data_dir / "campaign=small"
+    assert json.loads((directory / "campaign.json").read_text())["completed"] == 6
+    assert {path.name for path in (directory / "splits").iterdir()} >= {"iid.json", "heldout_target.json"}
+    assert len(json.loads((directory / "plan.json").read_text())["runs"]) == 6
+    assert not processes("worker_process", str(data_dir))
+    state = await record_of(data_dir)
+    assert {found.run_id for found in state.keys.values()} == set(complete_runs(data_dir))
+
+
+async def test_what_is_done_is_not_done_again_and_an_extended_campaign_adds_to_it(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    file = campaign(tmp_path, strata={"baseline": 1})
+    async with open_broker(data_dir) as broker:
+        await run_campaign(load_plan(file), broker, data_dir=data_dir, nats=None, workers=1)
+        first = complete_runs(data_dir)
+        again = await run_campaign(load_plan(file), broker, data_dir=data_dir, nats=None, workers=1)
+        assert (again.completed, complete_runs(data_dir)) == (1, first)
+        file = campaign(tmp_path, strata={"baseline": 2})
+        larger = await run_campaign(load_plan(file), broker, data_dir=data_dir, nats=None, workers=1)
+        assert larger.completed == 2
+        assert set(first) < set(complete_runs(data_dir))
+        smaller = campaign(tmp_path, strata={"randomised": 1})
+        with pytest.raises(ocg.UsageError, match="was begun with a plan that had runs which this one hasn't"):
+            await run_campaign(load_plan(smaller), broker, data_dir=data_dir, nats=None, workers=1)
+
+
+async def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    process = ocg_campaign(data_dir, campaign(tmp_path, strata={"baseline": 4}), "--workers", "2")
+    for _ in range(3):
+        await until(lambda: bool(processes("worker_process", str(data_dir))))
+        await until(lambda: bool(list((data_dir / "locks").glob("*.lock"))))
+        for worker in processes("worker_process", str(data_dir))[:1]:
+            os.kill(worker, signal.SIGKILL)
+    answer, complaint = await anyio.to_thread.run_sync(process.communicate)
+    assert process.returncode == 0, complaint
+    result = json.loads(answer)
+    assert (result["planned"], result["completed"], result["failed"]) == (4, 4, 0)
+    assert len(complete_runs(data_dir)) == 4
+    assert not processes(str(data_dir))
+
+
+async def test_a_killed_campaign_leaves_nobody_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    file = campaign(tmp_path, strata={"baseline": 4})
+    process = ocg_campaign(data_dir, file, "--workers", "2")
+    await until(lambda: bool(list(data_dir.glob("campaign=small/*/run_*/metadata.json"))))
+    process.kill()
+    await anyio.to_thread.run_sync(process.communicate)
+    await until(lambda: not processes(str(data_dir)))
+    before = set(complete_runs(data_dir))
+    async with open_broker(data_dir) as broker:
+        result = await run_campaign(load_plan(file), broker, data_dir=data_dir, nats=None, workers=2)
+    assert (result.completed, result.failed) == (4, 0)
+    state = await record_of(data_dir)
+    named = {found.completed.run_id for found in state.keys.values() if found.completed is not None}
+    assert len(named) == 4
+    assert named <= set(complete_runs(data_dir))
+    assert before
+
+
+async def test_a_run_that_cannot_be_played_is_given_up_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand of this run can't reach its known state: its pods never get ready, because their process outgrows its limit."""
+    data_dir = tmp_path / "data"
+    plan = load_plan(campaign(tmp_path, strata={"baseline": 2}))
+
+    def broken(plan: Any, run: Any) -> Any:
+
+        config = configured(plan, run)
+        if run.key.endswith("1"):
+            services = dict(config.public.services.services)
+            services["cart"] = msgspec.structs.replace(services["cart"], memory_limit_bytes=1_000_000)
+            application = msgspec.structs.replace(config.public.services, services=services)
+            config = msgspec.structs.replace(
+                config, public=msgspec.structs.replace(config.public, services=application)
+            )
+        return config
+
+    monkeypatch.setattr("otel_control_gym.engine.campaigns.running.configured", broken)
+    async with open_broker(data_dir) as broker:
+        result = await run_campaign(plan, broker, data_dir=data_dir, nats=None, workers=1)
+    assert (result.completed, result.failed, result.retried) == (1, 1, 2)
+    state = await record_of(data_dir)
+    failed = state.keys["baseline-0001"]
+    assert failed.status == "failed"
+    assert len(failed.reasons) == 3
+    assert len(complete_runs(data_dir)) == 1
+
+
+async def test_a_campaign_that_is_called_off_stops_and_can_be_taken_up_again(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    plan = load_plan(campaign(tmp_path, strata={"baseline": 5}))
+    async with open_broker(data_dir) as broker:
+
+        async def call_off() -> None:
+            await until(lambda: bool(list(data_dir.glob("campaign=small/*/run_*/metadata.json"))))
+            await cancel(broker, "small")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call_off)
+            result = await run_campaign(plan, broker, data_dir=data_dir, nats=None, workers=1)
+        assert 1 <= result.completed < 5
+        assert not processes("worker_process", str(data_dir))
+        with pytest.raises(ocg.UsageError, match="no campaign 'other' has been run here"):
+            await cancel(broker, "other")
+        resumed = await run_campaign(plan, broker, data_dir=data_dir, nats=None, workers=2)
+    assert (resumed.completed, resumed.failed) == (5, 0)
+    assert len([run for run in ocg.find_runs(data_dir) if run.status == "completed"]) == 5
