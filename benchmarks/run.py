@@ -14,6 +14,7 @@ import applications
 import folds
 import kernel
 import log
+import telemetry
 from episode import episode_at_load, log_appends, step_at_zero_load
 from result import Measurement, Result, from_figures, machine
 from rich.console import Console
@@ -29,6 +30,7 @@ async def measure(*, small: bool) -> Result:
     measurements += await episode_at_load(seconds=60 if small else 600)
     measurements += await log_appends(publishes=50 if small else 1_000)
     measurements += from_figures("log", await log.measure(small=small))
+    measurements += from_figures("telemetry", await telemetry.measure(small=small))
     measurements += await folds.folds(folds.SMALL if small else folds.LARGE)
     measurements += from_figures("kernel", kernel.measure(small=small))
     measurements += await applications.speeds(small=small)

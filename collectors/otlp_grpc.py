@@ -20,6 +20,7 @@ from otel_control_gym.collectors.otlp_intake import (
     Intake,
     Refused,
     SignalName,
+    decoded,
     signal,
     status_message,
 )
@@ -79,7 +80,7 @@ def _export(intake: Intake, name: SignalName) -> Callable[[bytes, grpc.aio.Servi
         import grpc
 
         try:
-            return intake.take(name, body)
+            return intake.take(name, decoded(name, body), len(body))
         except Refused as refused:
             status = status_message(refused)
             if refused.code == "unavailable":

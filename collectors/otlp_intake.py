@@ -29,6 +29,7 @@ __all__ = (
     "Intake",
     "Refused",
     "SignalName",
+    "decoded",
     "signal",
     "status_message",
     "unzipped",
@@ -101,20 +102,19 @@ class Intake:
         self._waiting: dict[SignalName, list[Any]] = {"traces": [], "logs": []}
         self._bytes = 0
 
-    def take(self, name: SignalName, body: bytes, encoding: Encoding = "protobuf") -> Any:
-        """Keep the request of a body (unpacked) and return the response to it.
+    def take(self, name: SignalName, request: Any, size: int) -> Any:
+        """Keep a request, whose body has `size` bytes, and return the response to it.
 
-        Raises: Refused: it can't be decoded, or there is no room for it now.
+        Raises: Refused: there is no room for it now.
         """
-        if self._bytes + len(body) > self._limit:
+        if self._bytes + size > self._limit:
             raise Refused("unavailable", f"{self._bytes} bytes wait to be read; there is room for {self._limit}")
         kind = signal(name)
-        request = _decode(kind, body, encoding)
         faults: Counter[str] = Counter()
         for resource in getattr(request, kind.resources):
             faults += kind.reject(resource)
             self._waiting[name].append(resource)
-        self._bytes += len(body)
+        self._bytes += size
         if not faults:
             return kind.response()
         message = "; ".join(f"{count} × {fault}" for fault, count in sorted(faults.items()))
@@ -127,10 +127,14 @@ class Intake:
         return found
 
 
-def _decode(kind: Signal, body: bytes, encoding: Encoding) -> Any:
+def decoded(name: SignalName, body: bytes, encoding: Encoding = "protobuf") -> Any:
+    """Return the request of a body (unpacked).
+
+    Raises: Refused: it can't be decoded.
+    """
     from google.protobuf.message import DecodeError
 
-    request = kind.request()
+    request = signal(name).request()
     try:
         if encoding == "json":
             from otel_control_gym.collectors.otlp_json import read_json
