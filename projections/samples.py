@@ -295,7 +295,7 @@ class Samples:
         if self._unsettled:
             self._standing = self._unsettled[0][0].widened(self._is_counter.size)
         self._unsettled = []
-        self._stand_from(self._edge_of(int(together.times.min())))
+        # The grid needs no clearing: who has a sample of its own at an edge gets it again, and all others are carried forward anew.
         settled = together.times <= self._settled
         if settled.any():
             self._place(chosen(together, settled))
@@ -303,15 +303,6 @@ class Samples:
         self._unsettled.append((self._standing.copy(), rest))
         self._place(rest)
         self.count += more
-
-    def _stand_from(self, first: int) -> None:
-        """Let the edges from `first` on show the standing, each series from its last sample on."""
-        low, high, standing = first - self._first, self._edges - self._first, self._standing
-        last_time = standing.last_time[: self._series]
-        since = (self.edge_time(first) + self.interval * np.arange(high - low))[:, None] >= last_time
-        continued = (standing.last_raw + standing.restarted_from)[: self._series]
-        np.copyto(self._times[low:high, : self._series], last_time, where=since)
-        np.copyto(self._values[low:high, : self._series], continued, where=since)
 
     def _is_settled(self, standing: _Standing) -> bool:
         return bool((standing.last_time <= self._settled).all())
