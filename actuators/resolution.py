@@ -42,7 +42,7 @@ from otel_control_gym.actuators.interventions import (
 )
 from otel_control_gym.actuators.profiles import profile
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.settings import Intensity, RunSettings, ServiceConfiguration
+from otel_control_gym.engine.settings import Intensity, RunSettings, Service, ServiceConfiguration
 
 __all__ = ("Resolved", "group_members", "parameters_of", "resolve", "target_of")
 
@@ -69,7 +69,7 @@ def resolve(action: msgspec.Struct, settings: RunSettings) -> Resolved:
         parameters["duration_class"] = word or duration_class(duration / SECOND)
     nil = parameters.get("intensity") == "zero"
     if not nil and target in services.services and services.services[target].stateful:
-        parameters["data_lost"] = _loses_data(action, parameters)
+        parameters["data_lost"] = _loses_data(action, parameters, services.services[target])
     return Resolved(
         action=action,
         entry=entry,
@@ -81,10 +81,13 @@ def resolve(action: msgspec.Struct, settings: RunSettings) -> Resolved:
     )
 
 
-def _loses_data(action: msgspec.Struct, parameters: dict[str, Any]) -> bool:
+def _loses_data(action: msgspec.Struct, parameters: dict[str, Any], service: Service) -> bool:
     """Return whether the process of a target is ended, which takes along what it held: the stores of the application have no volumes."""
     if isinstance(action, DependencyOutage):
         return parameters["mechanism"] in ("pod_failure", "scale_to_zero")
+    if isinstance(action, MemoryPressure):
+        limit = service.memory_limit_bytes
+        return bool(limit) and service.memory_base_bytes + parameters["size_bytes"] > limit
     return isinstance(action, PodKill | RestartLoop)
 
 

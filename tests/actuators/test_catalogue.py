@@ -240,3 +240,29 @@ def test_numbers_stand_for_themselves(services: ServiceConfiguration) -> None:
     delay = parameters_of(NetworkDelay("frontend->cart", latency_ms=33), services)
     assert (delay["intensity"], delay["latency_ms"], delay["jitter_ms"]) == (None, 33, 0)
     assert parameters_of(SetResources("cart", cpu_limit_cores=0.3), services) == {"cpu_limit_cores": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "lost"),
+    [
+        ({"type": "dependency_outage", "target": "valkey-cart", "mechanism": "pod_failure"}, True),
+        ({"type": "dependency_outage", "target": "valkey-cart", "mechanism": "scale_to_zero"}, True),
+        ({"type": "dependency_outage", "target": "valkey-cart", "mechanism": "partition"}, False),
+        ({"type": "pod_kill", "target": "postgresql"}, True),
+        ({"type": "pod_kill", "target": "postgresql", "intensity": "zero"}, None),
+        ({"type": "pod_kill", "target": "cart"}, None),
+        ({"type": "restart_loop", "target": "valkey-cart"}, True),
+        ({"type": "memory_pressure", "target": "valkey-cart", "intensity": "severe"}, True),
+        ({"type": "memory_pressure", "target": "valkey-cart", "intensity": "mild"}, False),
+        ({"type": "network_delay", "target": "cart->valkey-cart"}, None),
+    ],
+)
+def test_a_request_says_whether_it_costs_a_store_its_data(mapping: dict[str, Any], lost: bool | None) -> None:
+    resolved = resolve(parse_action(mapping), settings_of("small-core"))
+    assert resolved.parameters.get("data_lost") is lost
+
+
+def test_a_route_has_no_callers_to_restart() -> None:
+    shift = {"type": "shift_traffic", "target": "cart", "version": "2.2.0", "weight_percent": 50, "via": "route"}
+    with pytest.raises(InvalidAction, match="excludes via = 'route'"):
+        parse_action({**shift, "reconnect_callers": True})

@@ -401,11 +401,9 @@ async def test_a_hidden_intervention_without_effect_changes_nothing_that_is_publ
             await env.step(ocg.Restart("cart"))  # touches objects, and makes new ones, after the hidden ones were made
             await env.step(ocg.Noop())
         entries = list(read_archive(env.run_dir / "event_log.zst"))
-        written = [entry for entry in entries if isinstance(entry.event, ObjectsWritten)]
-        assert all(entry.truth for entry in written)
-        versions.append(
-            [item.version_after for entry in written for item in entry.event.objects if item.name == "cart"]
-        )
+        written = [(entry.event, entry.truth) for entry in entries if isinstance(entry.event, ObjectsWritten)]
+        assert all(truth for _, truth in written)
+        versions.append([item.version_after for event, _ in written for item in event.objects if item.name == "cart"])
         digests.append(
             [
                 (type(entry.event).__name__, encode(entry.event))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any, Literal, TypeAlias
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from otel_control_gym.projections.happenings import happenings
 from otel_control_gym.projections.lives import Life
 from otel_control_gym.projections.stretches import Gap, Stretch, gaps_of, stretch_of
 
+Verdict: TypeAlias = Literal["effective", "partial", "unverified"]
 START, END = 10 * SECOND, 100 * SECOND
 
 
@@ -138,3 +141,14 @@ def test_a_gap_is_told_with_its_times_or_open(end: int | None) -> None:
     told = Gap(50 * SECOND, end, partial=False, reason="replaced").as_mapping()
     assert told["start"] == "1970-01-01T00:00:50.000000Z"
     assert told["end"] == (None if end is None else "1970-01-01T00:01:00.000000Z")
+
+
+@pytest.mark.parametrize(("verdict", "lost"), [("effective", True), ("partial", True), ("unverified", False)])
+def test_data_is_lost_if_the_fault_that_costs_it_took_effect(verdict: Verdict, lost: bool, scribe: Any) -> None:
+    log = scribe(())
+    asked = msgspec.structs.replace(life().requested, parameters={"data_lost": True})
+    looked = ActionPostchecked(time=START, action_id="a", verdict=verdict, effective_time=None, evidence={})
+    for event in (asked, looked):
+        log.add(event, truth=True)
+    (label,) = label_rows(fold(log.entries))
+    assert label["data_lost"] is lost

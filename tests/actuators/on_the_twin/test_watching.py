@@ -67,6 +67,17 @@ async def test_a_fault_whose_pods_are_replaced_ends_with_them(action: dict[str, 
         assert record.status == "applied"
 
 
+async def test_a_rule_on_an_edge_ends_with_the_pods_of_either_end(open_twin: OpenTwin) -> None:
+    async with open_twin() as twin:
+        await twin.perform({**DELAY, "persistence": "pod"}, truth=True)
+        await twin.live(20)
+        await delete_pods(twin, "frontend")
+        await twin.live(10)
+        (lapsed,) = of(twin, ActionLapsed)
+        assert all(name.startswith("frontend-") for name in lapsed.lost)
+        assert lapsed.left == (), "the answers of cart meet nobody any more whom the rule knows"
+
+
 @pytest.mark.parametrize("action", [PRESSURE, DELAY], ids=lambda action: action["type"])
 async def test_a_fault_whose_pods_stay_ends_when_it_is_taken_back(action: dict[str, Any], open_twin: OpenTwin) -> None:
     """Others' pods are replaced meanwhile, and those of the target's own group are as they were."""
@@ -94,6 +105,26 @@ async def test_a_fault_that_follows_its_workload_has_a_gap_with_both_its_ends(op
         applied = [event for event, truth in twin.log if isinstance(event, ActionApplied) and truth]
         assert applied[0].objects[0].name != applied[1].objects[0].name, "the new object has another name"
         assert [item.action_id for item in twin.actuators.in_force(truth=True)] == [record.action_id]
+
+
+async def test_a_fault_that_lost_one_of_its_pods_is_in_the_other_until_it_is_made_anew_for_both(
+    open_twin: OpenTwin,
+) -> None:
+    async with open_twin() as twin:
+        scaled = await twin.perform_and_settle({"type": "scale", "target": "cart", "replicas": 2})
+        assert scaled.status == "applied"
+        await twin.perform({**PRESSURE, "persistence": "workload"}, truth=True)
+        await twin.live(20)
+        first, second = [pod["metadata"]["name"] for pod in pods(twin, "cart")]
+        await core(twin, "DELETE", f"api/v1/namespaces/otel-demo/pods/{first}", {"gracePeriodSeconds": 0})
+        await twin.live(40)
+        partial, whole, *_ = of(twin, ActionLapsed)
+        assert (partial.lost, partial.left) == ((first,), (second,))
+        assert (whole.lost, whole.left) == ((second,), ())
+        assert partial.end_time <= whole.end_time
+        resumed = of(twin, ActionResumed)[-1]
+        assert second in resumed.places
+        assert whole.end_time < resumed.resumed_time
 
 
 async def test_a_container_that_was_killed_for_its_memory_says_itself_when_the_leak_ended(open_twin: OpenTwin) -> None:
