@@ -26,6 +26,7 @@ from otel_control_gym.collectors.distortion_transit import Transit
 from otel_control_gym.engine.clean_telemetry import CLEAN_FORMS, clean_form
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import (
+    AutoscalersObserved,
     CollectorGap,
     Event,
     FindingsObserved,
@@ -33,6 +34,7 @@ from otel_control_gym.engine.events import (
     LogsCollected,
     PodsTransitioned,
     RolloutsObserved,
+    RoutesObserved,
     SamplesCollected,
     SeriesDeclared,
     SpansCollected,
@@ -46,6 +48,8 @@ __all__ = ("DistortedCollector", "distorted")
 _SOURCES: Final[dict[type[Event], TelemetrySource]] = {
     RolloutsObserved: "kubernetes",
     PodsTransitioned: "kubernetes",
+    AutoscalersObserved: "kubernetes",
+    RoutesObserved: "kubernetes",
     KubernetesEventsObserved: "kubernetes",
     WorkloadObserved: "workload",
     SeriesDeclared: "metrics",

@@ -18,6 +18,7 @@ import numpy as np
 from otel_control_gym.collectors.distortion_draws import Stretches, text_key
 from otel_control_gym.collectors.distortion_transit import Transit
 from otel_control_gym.engine.events import (
+    AutoscalerStatus,
     Event,
     Finding,
     FindingsObserved,
@@ -25,6 +26,7 @@ from otel_control_gym.engine.events import (
     LogRow,
     PodTransition,
     RolloutStatus,
+    RouteStatus,
     Row,
     Span,
 )
@@ -44,6 +46,10 @@ def is_hidden(row: Row, hidden: Hidden, services: Iterable[str]) -> bool:
             return row.service in gone or row.peer in gone or f"{row.service}->{row.peer}" in hidden.edges
         case LogRow() | PodTransition() | RolloutStatus():
             return row.service in gone
+        case AutoscalerStatus():
+            return _owner(row.deployment, services) in gone
+        case RouteStatus():
+            return _owner(row.parent, services) in gone
         case KubernetesEvent():
             return _owner(row.object_name, services) in gone
         case Finding():
@@ -133,15 +139,15 @@ class PollDistortion:
 
     def release(self, now: int) -> list[Event]:
         """Return the polls that have arrived by `now`."""
-        here = [rows for arrival, rows in self._waiting if arrival <= now]
+        here = [(arrival, rows) for arrival, rows in self._waiting if arrival <= now]
         self._waiting = [(arrival, rows) for arrival, rows in self._waiting if arrival > now]
-        return [FindingsObserved(time=now, rows=rows) for rows in here]
+        return [FindingsObserved(time=arrival, rows=rows) for arrival, rows in here]
 
 
 def _identity(row: Row) -> tuple[str, ...] | None:
     """Return what names the object that a row shows a state of, or None: a row that shows no lasting thing is lost for good."""
     match row:
-        case PodTransition() | RolloutStatus():
+        case PodTransition() | RolloutStatus() | AutoscalerStatus() | RouteStatus():
             return (row.uid,)
         case KubernetesEvent():
             return (row.object_uid, row.reason, row.message)

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from otel_control_gym.engine.events import (
+    AutoscalersObserved,
+    CleanAutoscalers,
     CleanFindings,
     CleanGap,
     CleanKubernetesEvents,
     CleanLogs,
     CleanPods,
     CleanRollouts,
+    CleanRoutes,
     CleanSamples,
     CleanSeries,
     CleanSpans,
@@ -27,6 +30,7 @@ from otel_control_gym.engine.events import (
     LogsCollected,
     PodsTransitioned,
     RolloutsObserved,
+    RoutesObserved,
     SamplesCollected,
     SeriesDeclared,
     SpansCollected,
@@ -43,6 +47,8 @@ CLEAN_FORMS: Final[dict[type[Event], type[Event]]] = {
     KubernetesEventsObserved: CleanKubernetesEvents,
     PodsTransitioned: CleanPods,
     RolloutsObserved: CleanRollouts,
+    AutoscalersObserved: CleanAutoscalers,
+    RoutesObserved: CleanRoutes,
     FindingsObserved: CleanFindings,
     WorkloadObserved: CleanWorkload,
     CollectorGap: CleanGap,

@@ -38,12 +38,14 @@ __all__ = (
     "AutoscalersObserved",
     "BranchTaken",
     "BulkEvent",
+    "CleanAutoscalers",
     "CleanFindings",
     "CleanGap",
     "CleanKubernetesEvents",
     "CleanLogs",
     "CleanPods",
     "CleanRollouts",
+    "CleanRoutes",
     "CleanSamples",
     "CleanSeries",
     "CleanSpans",
@@ -620,6 +622,14 @@ class CleanRollouts(RolloutsObserved, frozen=True, kw_only=True, tag="clean.roll
     """`RolloutsObserved` before distortion."""
 
 
+class CleanAutoscalers(AutoscalersObserved, frozen=True, kw_only=True, tag="clean.autoscalers.1"):
+    """`AutoscalersObserved` before distortion."""
+
+
+class CleanRoutes(RoutesObserved, frozen=True, kw_only=True, tag="clean.routes.1"):
+    """`RoutesObserved` before distortion."""
+
+
 class CleanFindings(FindingsObserved, frozen=True, kw_only=True, tag="clean.findings.1"):
     """`FindingsObserved` before distortion."""
 
@@ -703,6 +713,8 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     CleanKubernetesEvents,
     CleanPods,
     CleanRollouts,
+    CleanAutoscalers,
+    CleanRoutes,
     CleanFindings,
     CleanWorkload,
     CleanGap,
