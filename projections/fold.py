@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import ConfigurationError, LogCorrupted
 from otel_control_gym.engine.events import (
@@ -56,9 +54,11 @@ from otel_control_gym.engine.events import (
     WorkloadState,
 )
 from otel_control_gym.engine.settings import RunSettings
-from otel_control_gym.projections.features import Telemetry
+from otel_control_gym.projections.client_spans import EdgeSpans
+from otel_control_gym.projections.covers import coverage_masks
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.lives import Lives
+from otel_control_gym.projections.readings import Telemetry
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
 from otel_control_gym.projections.timelines import Timeline
@@ -145,13 +145,14 @@ class RunState:
 
     def telemetry(self) -> Telemetry:
         """Return what feature columns are computed of."""
-        application = self.settings.services
-        instrumented = {name for name, service in application.services.items() if service.instrumented}
-        called = {application.entry, *(edge.target for edge in self.graph.edges)}
-        # A caller that isn't one of the services is the load generator, which sends spans too. Who isn't called serves nobody.
-        senders = [edge.source in instrumented or edge.source not in application.services for edge in self.graph.edges]
-        receivers = [node.id in instrumented & called for node in self.graph.nodes]
-        return Telemetry(self.samples, self.series, np.array(receivers, bool), np.array(senders, bool))
+        spans = self.settings.metrics.edge_spans
+        covered = coverage_masks(self.settings.services, self.graph)
+        if spans is None:
+            return Telemetry(self.samples, self.series, covered)
+        missed = [(gap.start, gap.end) for gap in self.gaps if gap.source == "spans"]
+        edges = {(edge.source, edge.target): position for position, edge in enumerate(self.graph.edges)}
+        read = EdgeSpans(spans, self.spans, edges, covered["edge", ""], missed)
+        return Telemetry(self.samples, self.series, covered, read)
 
     def buckets(self, bucket_seconds: int, *, start: int | None = None, end: int | None = None) -> Buckets:
         """Return the whole buckets of [start, end), by default of all that is known.
