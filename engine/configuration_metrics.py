@@ -47,15 +47,16 @@ def check_metrics(metrics: MetricMap, granularity: Granularity, file: str) -> No
                 _check_source(source, granularity, file, key)
                 if table == "edge":
                     _check_ends(source, file, key)
-                before = kinds.setdefault(source.metric, source.kind)
-                if {before, source.kind} == {_NATIVE, _CLASSIC}:
-                    raise ConfigurationError(
-                        file=file,
-                        key=f"{key}.kind",
-                        found=source.kind,
-                        problem=f"{source.metric} is read as {before} elsewhere, and both would be logged under one name",
-                        remedy=f"read it as {before} everywhere",
-                    )
+                for metric in source.metrics:
+                    before = kinds.setdefault(metric, source.kind)
+                    if {before, source.kind} == {_NATIVE, _CLASSIC}:
+                        raise ConfigurationError(
+                            file=file,
+                            key=f"{key}.kind",
+                            found=source.kind,
+                            problem=f"{metric} is read as {before} elsewhere, and both would be logged under one name",
+                            remedy=f"read it as {before} everywhere",
+                        )
 
 
 def _check_source(source: FeatureSource, granularity: Granularity, file: str, key: str) -> None:

@@ -30,15 +30,19 @@ NATIVE_LOWER, NATIVE_UPPER = "lower_bound", "upper_bound"  #: labels of its boun
 def metric_names(source: FeatureSource) -> tuple[str, ...]:
     """Return the names of the series that feed a quantity in Prometheus: one, or three of a classic histogram."""
     if source.kind == "histogram":
-        return tuple(source.metric + part for part in HISTOGRAM_PARTS)
-    return (source.metric,)
+        return _parts(source)
+    return source.metrics
 
 
 def logged_names(source: FeatureSource) -> tuple[str, ...]:
     """Return the names of the series that feed a quantity in the log, where a native histogram is split as a classic one is."""
     if source.kind == "native_histogram":
-        return tuple(source.metric + part for part in HISTOGRAM_PARTS)
+        return _parts(source)
     return metric_names(source)
+
+
+def _parts(source: FeatureSource) -> tuple[str, ...]:
+    return tuple(name + part for name in source.metrics for part in HISTOGRAM_PARTS)
 
 
 def selectors(metric_map: MetricMap) -> tuple[str, ...]:

@@ -28,8 +28,8 @@ __all__ = (
     "Goal",
     "Granularity",
     "Intensity",
-    "LabelNames",
     "MetricMap",
+    "Names",
     "Objective",
     "Operation",
     "PlannedAction",
@@ -386,43 +386,49 @@ EdgeSource = Literal["service_graph", "span_metrics", "client_spans", "node_agen
 """Where the features of edges come from: series of the collector's service graph, of its span metrics with the peer as a
 dimension, clients' spans as they are, or Coroot's node agent."""
 
-LabelNames = str | tuple[str, ...]  #: a label, or several of which the first that isn't empty counts
+Names = str | tuple[str, ...]  #: one, or several
 
 
 class FeatureSource(_Record, frozen=True, kw_only=True):
     """Which series feed one raw quantity of a node or edge.
 
-    `metric` is the Prometheus name (of a histogram: without `_bucket`, `_sum`, `_count`; a native histogram has none of them). `entity`
-    names the label that holds the node, `source` and `target` an edge's ends. What a label holds is put through its pattern (a
-    regular expression whose first group is kept) and then through the map's aliases and addresses until it is a node's id.
+    `metric` is the Prometheus name (of a histogram: without `_bucket`, `_sum`, `_count`; a native histogram has none of them); of
+    several all are read, as if they were one. `entity` names the label that holds the node, `source` and `target` an edge's
+    ends; of several labels the first counts that leads to a node. What a label holds is put through its pattern (a regular expression
+    whose first group is kept), then through the map's aliases and addresses.
     """
 
-    metric: str
+    metric: Names
     kind: Literal["counter", "gauge", "histogram", "native_histogram"]
     where: dict[str, tuple[str, ...]] = {}  #: keep series whose label has one of the values
     where_not: dict[
         str, tuple[str, ...]
     ] = {}  #: drop series whose label has one of the values; "" is a label that isn't there
     present: tuple[str, ...] = ()  #: keep series that have at least one of these labels
-    entity: LabelNames = "service_name"
+    entity: Names = "service_name"
     entity_pattern: str = ""
-    source: LabelNames = ""
+    source: Names = ""
     source_pattern: str = ""
-    target: LabelNames = ""
+    target: Names = ""
     target_pattern: str = ""
     protocol: str = (
         ""  #: of an edge whose source no label tells: the declared edge of this protocol that ends at the target
     )
     code: tuple[str, ...] = ()  #: labels that hold the status, of which the first that isn't empty counts
     code_names: dict[str, str] = {}  #: status as the label has it -> as the tables have it
-    covers: Literal["", "called", "consumers", "all"] = ""
+    covers: Literal["", "called", "consumers", "all", "none"] = ""
     """Whose zero it tells, where the metric was read and the entity has no series: of requests, errors and latency "" (nodes that send
     spans and are called, edges whose caller sends spans), "called" (nodes that send none, but whose callers do), "consumers" (edges
-    from a broker to a service that sends spans), "all". Of anything else "" is nobody's: without a series it is unknown."""
+    from a broker to a service that sends spans), "all", "none". Of anything else "" is "none": without a series it is unknown."""
     expected: bool = False  #: every entity has it from the beginning: `coverage` misses it even if it never came
     scale: float = 1.0  #: to the contract's unit
     across: Literal["sum", "max"] = "sum"  #: how series of one entity are put together
     resolution_seconds: int = 0  #: 0: the scrape interval
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The Prometheus names."""
+        return (self.metric,) if isinstance(self.metric, str) else self.metric
 
 
 FeatureSources = (

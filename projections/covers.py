@@ -37,11 +37,13 @@ def coverage_masks(application: ServiceConfiguration, graph: GraphObserved) -> _
         "": [item.id in instrumented & called for item in graph.nodes],
         "called": [item.id in heard for item in graph.nodes],
         "all": [True] * len(graph.nodes),
+        "none": [False] * len(graph.nodes),
     }
     edge: dict[str, list[bool]] = {
         "": sending,
         "consumers": [(item.source, item.target) in consuming for item in graph.edges],
         "all": [True] * len(graph.edges),
+        "none": [False] * len(graph.edges),
     }
     found: _Masks = {("node", covers): np.array(flags, bool) for covers, flags in node.items()}
     return found | {("edge", covers): np.array(flags, bool) for covers, flags in edge.items()}

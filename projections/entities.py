@@ -13,12 +13,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from otel_control_gym.engine.events import GraphEdge, GraphNode
-from otel_control_gym.engine.settings import AddressBook, FeatureSource, LabelNames, MetricMap
+from otel_control_gym.engine.settings import AddressBook, FeatureSource, MetricMap, Names
 
 __all__ = ("Entities", "first_label")
 
 
-def first_label(labels: Mapping[str, str], names: LabelNames) -> str:
+def first_label(labels: Mapping[str, str], names: Names) -> str:
     """Return what the first of some labels holds that isn't empty; empty if none does."""
     for name in (names,) if isinstance(names, str) else names:
         if found := labels.get(name, ""):
@@ -63,7 +63,7 @@ class Entities:
             return self._by_target.get((target, source.protocol))
         return self._edges.get((self._name(labels, source.source, source.source_pattern), target))
 
-    def _name(self, labels: Mapping[str, str], names: LabelNames, pattern: str) -> str:
+    def _name(self, labels: Mapping[str, str], names: Names, pattern: str) -> str:
         """Return the node that the first telling label means; of one that means none, what it holds."""
         text = ""
         for label in (names,) if isinstance(names, str) else names:

@@ -26,6 +26,7 @@ __all__ = ("Feed", "Part", "SeriesIndex", "Table")
 Table = Literal["node", "edge"]
 Part = Literal["value", "bucket", "count", "sum"]
 _SUFFIX: dict[Part, str] = {"value": "", "bucket": "_bucket", "count": "_count", "sum": "_sum"}
+_Key = tuple[Table, str, int, Part]
 _HISTOGRAMS = ("histogram", "native_histogram")
 
 
@@ -66,9 +67,8 @@ class SeriesIndex:
         self._labels: list[Mapping[str, str]] = []
         self._by_metric: dict[str, list[int]] = {}
         self._entities = Entities(metric_map)
-        self._feeds: dict[
-            str, dict[tuple[Table, str, int, Part], Feed]
-        ] = {}  # by metric, so that a new series concerns its own only
+        self._feeds: dict[_Key, Feed] = {}
+        self._readers: dict[str, dict[_Key, None]] = {}  # metric -> feeds that a new series of it would change
         self._counters = frozenset(_counter_names(self._sources))
 
     def place(self, nodes: Sequence[GraphNode], edges: Sequence[GraphEdge]) -> None:
@@ -81,7 +81,8 @@ class SeriesIndex:
         name = row.labels.get("__name__", "")
         self._labels.append(row.labels)
         self._by_metric.setdefault(name, []).append(row.series)
-        self._feeds.pop(name, None)
+        for key in self._readers.pop(name, ()):
+            self._feeds.pop(key, None)
         if self._entities.learn(row.labels):
             self._feeds.clear()
         return name in self._counters
@@ -103,11 +104,14 @@ class SeriesIndex:
         )
 
     def _feed(self, table: Table, quantity: str, position: int, source: FeatureSource, part: Part) -> Feed:
-        key, name = (table, quantity, position, part), source.metric + _SUFFIX[part]
-        feeds = self._feeds.setdefault(name, {})
-        if key not in feeds:
-            feeds[key] = self._find(table, source, part, self._by_metric.get(name, []))
-        return feeds[key]
+        key = (table, quantity, position, part)
+        if key not in self._feeds:
+            names = [name + _SUFFIX[part] for name in source.metrics]
+            candidates = sorted(number for name in names for number in self._by_metric.get(name, ()))
+            for name in names:
+                self._readers.setdefault(name, {})[key] = None
+            self._feeds[key] = self._find(table, source, part, candidates)
+        return self._feeds[key]
 
     def _find(self, table: Table, source: FeatureSource, part: Part, candidates: Sequence[int]) -> Feed:
         found: list[_Found] = []
