@@ -127,7 +127,7 @@ def _log(size: Size) -> list[Recorded]:
             flows={},
         ),
         granularity=Granularity(),
-        metrics=_configuration("metrics/otel-demo-2.2.0.yaml", MetricMap),
+        metrics=_configuration("metrics/otel-demo-2.2.0.yaml", MetricMap).with_edges_of("service_graph"),
         reward=_configuration("rewards/default.yaml", RewardSettings),
         episode=_configuration("episodes/default.yaml", EpisodeSettings),
     )

@@ -3,7 +3,7 @@
 In: a state's telemetry and a range of buckets. Out: one array [T, N] per column, NaN where the value isn't known. The live observation
 and the tables on disk both come from here, so they are equal bit for bit.
 
-Upstream: `projections.readings`, `projections.traffic`, `projections.client_spans`. Downstream: `projections.arrays` (observation),
+Upstream: `projections.quantities`, `projections.traffic`, `projections.client_spans`. Downstream: `projections.arrays` (observation),
 `projections.tables` (Parquet), `projections.rewards`.
 """
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from otel_control_gym.projections import traffic
 from otel_control_gym.projections.client_spans import SpanTraffic
 from otel_control_gym.projections.growth import Buckets
-from otel_control_gym.projections.readings import Reader, Telemetry
+from otel_control_gym.projections.quantities import Quantities, Telemetry
 from otel_control_gym.projections.schemas import EDGE_NUMBERS, NODE_NUMBERS
 from otel_control_gym.projections.traffic import Statuses
 
@@ -26,61 +26,61 @@ Float = npt.NDArray[np.float64]
 
 def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
     """Return the numeric columns of `node_features`, each float64 [T, N]."""
-    reader = Reader(telemetry, "node", buckets)
-    columns = traffic.traffic(reader)
-    used = _usage(reader)
+    quantities = Quantities(telemetry, "node", buckets)
+    columns = traffic.traffic(quantities)
+    used = _usage(quantities)
     usage, memory = used["cpu_usage_cores"], used["memory_usage_bytes"]
-    cpu_limit, memory_limit = reader.level("cpu_limit"), reader.level("memory_limit")
+    cpu_limit, memory_limit = quantities.level("cpu_limit"), quantities.level("memory_limit")
     columns |= {
         **used,
-        "network_rx_bytes_per_s": reader.rate("network_rx_bytes"),
-        "network_tx_bytes_per_s": reader.rate("network_tx_bytes"),
+        "network_rx_bytes_per_s": quantities.rate("network_rx_bytes"),
+        "network_tx_bytes_per_s": quantities.rate("network_tx_bytes"),
         "cpu_saturation": _ratio(usage, cpu_limit),
         "memory_saturation": _ratio(memory, memory_limit),
-        "cpu_throttled_ratio": reader.ratio("cfs_throttled_periods", "cfs_periods"),
-        "replicas_ready": reader.level("replicas_ready"),
-        "replicas_desired": reader.level("replicas_desired"),
+        "cpu_throttled_ratio": quantities.ratio("cfs_throttled_periods", "cfs_periods"),
+        "replicas_ready": quantities.level("replicas_ready"),
+        "replicas_desired": quantities.level("replicas_desired"),
         "cpu_limit_cores": cpu_limit,
         "memory_limit_bytes": memory_limit,
-        "coverage": reader.coverage(),
+        "coverage": quantities.coverage(),
     }
     return {name: columns[name] for name in NODE_NUMBERS}
 
 
 def node_usage(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
     """Return three of the columns of `node_features`, [T, N] each: cpu_usage_cores, memory_usage_bytes, restarts."""
-    return _usage(Reader(telemetry, "node", buckets))
+    return _usage(Quantities(telemetry, "node", buckets))
 
 
 def edge_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
     """Return the numeric columns of `edge_features`, each float64 [T, E]."""
-    reader, spans = Reader(telemetry, "edge", buckets), _spans(telemetry, buckets)
-    columns = traffic.traffic(reader, spans)
+    quantities, spans = Quantities(telemetry, "edge", buckets), _spans(telemetry, buckets)
+    columns = traffic.traffic(quantities, spans)
     if spans is None:
-        columns["coverage"] = reader.coverage()
+        columns["coverage"] = quantities.coverage()
     else:
         assert telemetry.spans is not None, "it gave the traffic"
-        expected = np.broadcast_to(telemetry.spans.senders.astype(np.float64), reader.shape)
-        columns["coverage"] = reader.coverage(expected * spans.arrived[:, None], expected)
+        expected = np.broadcast_to(telemetry.spans.senders.astype(np.float64), quantities.shape)
+        columns["coverage"] = quantities.coverage(expected * spans.arrived[:, None], expected)
     return {name: columns[name] for name in EDGE_NUMBERS}
 
 
 def edge_statuses(telemetry: Telemetry, buckets: Buckets) -> Statuses:
     """Return how the calls of each edge ended."""
-    return traffic.statuses(Reader(telemetry, "edge", buckets), _spans(telemetry, buckets))
+    return traffic.statuses(Quantities(telemetry, "edge", buckets), _spans(telemetry, buckets))
 
 
 def fast_share(telemetry: Telemetry, buckets: Buckets, node: int, threshold_ms: float) -> Float:
     """Return the share [T] of a node's answers that took at most `threshold_ms`; NaN where there were none or it isn't known."""
-    return traffic.fast_share(Reader(telemetry, "node", buckets), node, threshold_ms)
+    return traffic.fast_share(Quantities(telemetry, "node", buckets), node, threshold_ms)
 
 
-def _usage(reader: Reader) -> dict[str, Float]:
+def _usage(quantities: Quantities) -> dict[str, Float]:
     """Return the columns of what pods use, and how often their containers restarted."""
     return {
-        "cpu_usage_cores": reader.rate("cpu_seconds"),
-        "memory_usage_bytes": reader.level("memory_bytes"),
-        "restarts": reader.growth("restarts"),
+        "cpu_usage_cores": quantities.rate("cpu_seconds"),
+        "memory_usage_bytes": quantities.level("memory_bytes"),
+        "restarts": quantities.growth("restarts"),
     }
 
 

@@ -58,7 +58,7 @@ from otel_control_gym.projections.client_spans import EdgeSpans
 from otel_control_gym.projections.covers import coverage_masks
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.lives import Lives
-from otel_control_gym.projections.readings import Telemetry
+from otel_control_gym.projections.quantities import Telemetry
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
 from otel_control_gym.projections.timelines import Timeline

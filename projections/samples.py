@@ -91,8 +91,13 @@ class Samples:
         if series.size == 0:
             return
         self._check_order(series, times)
+        missing = np.isnan(values)
+        if missing.any():
+            values = np.where(
+                missing, np.nan, values
+            )  # Prometheus' stale marker is a signalling NaN, which arithmetic trips over
         # A counter that is not a number (a stale marker) has no reading: what it had counted stands, and a fall behind it is seen.
-        fresh = (times > self._last_time[series]) & ~(np.isnan(values) & self._is_counter[series])
+        fresh = (times > self._last_time[series]) & ~(missing & self._is_counter[series])
         if not fresh.all():
             series, times, values = series[fresh], times[fresh], values[fresh]
             if series.size == 0:

@@ -1,10 +1,10 @@
 """Quantities of requests ➜ the columns of requests, errors, latency, statuses and tries again, which nodes and edges share.
 
-In: a reader of the quantities of one table. Out: columns [T, N]. The sources of `request_count`, `error_count`, `latency`, `status_count`
+In: the quantities of one table. Out: columns [T, N]. The sources of `request_count`, `error_count`, `latency`, `status_count`
 and `retry_count` go together by their position in the metric map: each cell of a row is from the first source that knows its requests (a
 service's own spans, else its callers'), never from two.
 
-Upstream: `projections.readings`, `projections.client_spans`. Downstream: `projections.features`.
+Upstream: `projections.quantities`, `projections.client_spans`. Downstream: `projections.features`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from otel_control_gym.projections.histograms import (
     quantiles,
     share_below,
 )
-from otel_control_gym.projections.readings import Reader
+from otel_control_gym.projections.quantities import Quantities
 from otel_control_gym.projections.series import Feed
 
 __all__ = ("Statuses", "fast_share", "statuses", "traffic")
@@ -40,12 +40,12 @@ class Statuses(msgspec.Struct, frozen=True, eq=False):
     known: Bool
 
 
-def traffic(reader: Reader, spans: SpanTraffic | None = None) -> dict[str, Float]:
+def traffic(quantities: Quantities, spans: SpanTraffic | None = None) -> dict[str, Float]:
     """Return the columns of requests, errors, latency and tries again; spans come before the sources of the map."""
     found = [(spans.known, dict(spans.columns))] if spans is not None else []
-    found += [_columns(reader, position) for position in range(reader.sources("request_count", "latency"))]
+    found += [_columns(quantities, position) for position in range(quantities.sources("request_count", "latency"))]
     if not found:
-        return {name: np.full(reader.shape, np.nan) for name in _NAMES}
+        return {name: np.full(quantities.shape, np.nan) for name in _NAMES}
     (settled, columns), *others = found
     for known, more in others:
         fill = known & ~settled
@@ -54,12 +54,12 @@ def traffic(reader: Reader, spans: SpanTraffic | None = None) -> dict[str, Float
     return columns
 
 
-def statuses(reader: Reader, spans: SpanTraffic | None = None) -> Statuses:
+def statuses(quantities: Quantities, spans: SpanTraffic | None = None) -> Statuses:
     """Return how requests ended, by the source's statuses where it has them, else `ok` and `error`."""
     found = [Statuses(spans.codes, spans.counts, spans.known)] if spans is not None else []
-    found += [_statuses(reader, position) for position in range(reader.sources("request_count"))]
+    found += [_statuses(quantities, position) for position in range(quantities.sources("request_count"))]
     codes = tuple(sorted({code for one in found for code in one.codes}))
-    counts, known = np.zeros((*reader.shape, len(codes))), np.zeros(reader.shape, bool)
+    counts, known = np.zeros((*quantities.shape, len(codes))), np.zeros(quantities.shape, bool)
     for one in found:
         fill = one.known & ~known
         places = [codes.index(code) for code in one.codes]
@@ -68,11 +68,11 @@ def statuses(reader: Reader, spans: SpanTraffic | None = None) -> Statuses:
     return Statuses(codes, counts, known)
 
 
-def fast_share(reader: Reader, entity: int, threshold_ms: float) -> Float:
+def fast_share(quantities: Quantities, entity: int, threshold_ms: float) -> Float:
     """Return the share [T] of the answers of one node that took at most `threshold_ms`; NaN where there were none or it isn't known."""
-    share = np.full(reader.shape[0], np.nan)
-    for position in range(reader.sources("latency")):
-        histogram = _Histogram(reader, position)
+    share = np.full(quantities.shape[0], np.nan)
+    for position in range(quantities.sources("latency")):
+        histogram = _Histogram(quantities, position)
         known = np.isnan(share) & histogram.known[:, entity]
         share = np.where(known, histogram.share_below(threshold_ms)[:, entity], share)
     return share
@@ -93,12 +93,12 @@ _NAMES = (
 )
 
 
-def _columns(reader: Reader, position: int) -> tuple[Bool, dict[str, Float]]:
-    requested = reader.increase("request_count", position)
-    failed = reader.increase("error_count", position, base=requested)
-    again = reader.increase("retry_count", position, base=requested)
-    histogram = _Histogram(reader, position)
-    requests, errors, seconds = reader.known(requested), reader.known(failed), requested.seconds[:, None]
+def _columns(quantities: Quantities, position: int) -> tuple[Bool, dict[str, Float]]:
+    requested = quantities.increase("request_count", position)
+    failed = quantities.increase("error_count", position, base=requested)
+    again = quantities.increase("retry_count", position, base=requested)
+    histogram = _Histogram(quantities, position)
+    requests, errors, seconds = quantities.known(requested), quantities.known(failed), requested.seconds[:, None]
     found = histogram.quantiles()
     return requested.valid | histogram.known, {
         "request_rate": requests / seconds,
@@ -111,18 +111,18 @@ def _columns(reader: Reader, position: int) -> tuple[Bool, dict[str, Float]]:
         "latency_p50_ms": found[..., 0],
         "latency_p95_ms": found[..., 1],
         "latency_p99_ms": found[..., 2],
-        "retry_rate": reader.known(again) / seconds,
+        "retry_rate": quantities.known(again) / seconds,
     }
 
 
-def _statuses(reader: Reader, position: int) -> Statuses:
-    requested = reader.increase("request_count", position)
-    feed = reader.feed("status_count", position)
+def _statuses(quantities: Quantities, position: int) -> Statuses:
+    requested = quantities.increase("request_count", position)
+    feed = quantities.feed("status_count", position)
     if feed is not None:
-        counts = reader.bucketed(feed, feed.code, len(feed.codes))
+        counts = quantities.bucketed(feed, feed.code, len(feed.codes))
         whole = np.isclose(counts.sum(axis=-1), requested.growth, rtol=0, atol=_MISPLACED)
         return Statuses(feed.codes, counts, requested.valid & whole)
-    failed = reader.increase("error_count", position, base=requested)
+    failed = quantities.increase("error_count", position, base=requested)
     counts = np.stack([failed.growth, requested.growth - failed.growth], axis=-1)
     return Statuses(("error", "ok"), counts, requested.valid & failed.valid)
 
@@ -130,19 +130,19 @@ def _statuses(reader: Reader, position: int) -> Statuses:
 class _Histogram:
     """The growth of one source's latency histogram in each bucket of time, in milliseconds."""
 
-    def __init__(self, reader: Reader, position: int) -> None:
-        counted = reader.increase("latency", position, "count")
-        total = reader.increase("latency", position, "sum", base=counted)
-        feed = reader.feed("latency", position, "bucket")
+    def __init__(self, quantities: Quantities, position: int) -> None:
+        counted = quantities.increase("latency", position, "count")
+        total = quantities.increase("latency", position, "sum", base=counted)
+        feed = quantities.feed("latency", position, "bucket")
         self.known = counted.valid  #: [T, N]
-        self.count = reader.known(counted)  #: [T, N], NaN where it isn't known
+        self.count = quantities.known(counted)  #: [T, N], NaN where it isn't known
         scale = feed.source.scale if feed is not None else 1.0
-        self.mean = _ratio(reader.known(total), self.count) * scale  #: [T, N], NaN without observations
+        self.mean = _ratio(quantities.known(total), self.count) * scale  #: [T, N], NaN without observations
         self._native = feed is not None and feed.source.kind == "native_histogram"
         self._lower, self._upper = np.zeros(1), np.full(1, np.inf)
-        self._growth = np.zeros((*reader.shape, 1))
+        self._growth = np.zeros((*quantities.shape, 1))
         if feed is not None and feed.series.size:
-            self._growth = reader.bucketed(feed, feed.bound, feed.bounds.size)
+            self._growth = quantities.bucketed(feed, feed.bound, feed.bounds.size)
             self._upper = feed.bounds
             if self._native:
                 self._spread(feed)

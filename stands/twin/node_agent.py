@@ -156,6 +156,14 @@ class AgentMetrics:
         self._simulation = world.simulation
         self._series = series
         self._known = np.zeros((len(self._simulation.names.edges), ENDINGS), np.bool_)
+        # A message's way to a consumer is an answer to that consumer's request, which the twin doesn't have.
+        consumers = {topic.broker: topic.consumers for topic in self._simulation.config.topics.values()}
+        self._known[
+            [
+                any(consumer.service == target for consumer in consumers.get(source, ()))
+                for source, target, _ in self._simulation.names.edges
+            ]
+        ] = True
         self._cells: dict[tuple[int, str], list[int]] = {}  # (edge, status) -> rows of endings
         self._durations: dict[int, list[int]] = {}  # edge -> rows of endings
         self._counters: list[int] = []

@@ -90,7 +90,7 @@ def run_settings(callers: Sequence[str] = (), **granularity: int) -> RunSettings
             flows={},
         ),
         granularity=Granularity(**granularity),
-        metrics=_read("metrics/otel-demo-2.2.0.yaml", MetricMap),
+        metrics=_read("metrics/otel-demo-2.2.0.yaml", MetricMap).with_edges_of("service_graph"),
         reward=msgspec.structs.replace(
             _read("rewards/default.yaml", RewardSettings), objective=Objective(service="frontend")
         ),
@@ -101,8 +101,16 @@ def run_settings(callers: Sequence[str] = (), **granularity: int) -> RunSettings
 class Scribe:
     """Writes a log. Times are seconds after the run's start; samples wait until `flush`, as a collector's do."""
 
-    def __init__(self, callers: Sequence[str] = (), **granularity: int) -> None:
+    def __init__(
+        self,
+        callers: Sequence[str] = (),
+        *,
+        change: Callable[[RunSettings], RunSettings] | None = None,
+        **granularity: int,
+    ) -> None:
         self.settings = run_settings(callers, **granularity)
+        if change is not None:
+            self.settings = change(self.settings)
         self.entries: list[Recorded] = []
         self._series: dict[tuple[tuple[str, str], ...], int] = {}
         self._new: list[SeriesDeclaration] = []

@@ -19,7 +19,7 @@ from otel_control_gym.projections.growth import Buckets, Increase, arrivals, gro
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import Feed, Part, SeriesIndex, Table
 
-__all__ = ("Reader", "Telemetry")
+__all__ = ("Quantities", "Telemetry")
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -52,7 +52,7 @@ class Telemetry(msgspec.Struct, frozen=True, eq=False):
     spans: EdgeSpans | None = None  #: where they are the source of the edges
 
 
-class Reader:
+class Quantities:
     """Reads quantities of one table for a range of buckets."""
 
     def __init__(self, telemetry: Telemetry, table: Table, buckets: Buckets) -> None:
