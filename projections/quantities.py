@@ -76,7 +76,7 @@ class Quantities:
     ) -> Increase:
         """Return the growth of a counter by one source; `base`: see `growth.increase`."""
         feed = self.feed(quantity, position, part)
-        if feed is None:
+        if feed is None or self._silent(quantity, feed):
             nothing = np.zeros(self.shape)
             return Increase(nothing, np.zeros(self.shape, bool), np.full(self.shape[0], np.nan))
         return increase(self._samples, feed, self._buckets, self._covered(quantity, feed), base=base)
@@ -121,6 +121,8 @@ class Quantities:
         def one(position: int) -> Float:
             feed = self.feed(quantity, position)
             assert feed is not None, "positions are counted over the sources"
+            if feed.series.size == 0:
+                return np.full(self.shape, np.nan)
             found = level(self._samples, feed, self._buckets, self._entities)
             return np.where(found.valid, found.value, np.nan)
 
@@ -145,11 +147,17 @@ class Quantities:
                 continue
             most, asked = np.zeros(self.shape, np.int64), np.zeros(self.shape, np.int64)
             for feed in self._series.feeds(self._table, quantity):
+                if self._silent(quantity, feed) and not feed.source.expected:
+                    continue
                 one, all_ = arrivals(self._samples, feed, self._buckets, self._covered(quantity, feed))
                 most, asked = np.maximum(most, one), np.maximum(asked, all_)
             came = came + most
             due = due + (np.where(unmanned, most, asked) if quantity in _OF_PODS else asked)
         return np.divide(came, due, out=np.zeros(self.shape), where=due > 0)
+
+    def _silent(self, quantity: str, feed: Feed) -> bool:
+        """Return whether a source has no series and covers nobody without one."""
+        return feed.series.size == 0 and not self._covered(quantity, feed).any()
 
     def _covered(self, quantity: str, feed: Feed) -> Bool:
         if feed.source.covers or quantity in _OF_REQUESTS:

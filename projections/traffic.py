@@ -49,6 +49,8 @@ def traffic(quantities: Quantities, spans: SpanTraffic | None = None) -> dict[st
     (settled, columns), *others = found
     for known, more in others:
         fill = known & ~settled
+        if not fill.any():
+            continue
         columns = {name: np.where(fill, more[name], columns[name]) for name in _NAMES}
         settled = settled | known
     return columns
