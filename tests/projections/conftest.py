@@ -225,6 +225,13 @@ def scribe() -> Callable[..., Scribe]:
 
 
 @pytest.fixture(scope="session")
+def packaged_metrics() -> MetricMap:
+    """The demo's map as its file has it, with all sources of edges."""
+    offered: MetricMap = _read("metrics/otel-demo-2.2.0.yaml", MetricMap)
+    return offered
+
+
+@pytest.fixture(scope="session")
 def at() -> Callable[[float], int]:
     """Turns seconds after the run's start into its nanoseconds."""
     return moment
