@@ -77,7 +77,7 @@ def increase(
     values = samples.values[edges[:, None], feed.series]
     at = samples.origin + buckets.edges * samples.interval
     resolution = _resolution(samples, feed)
-    read = _read_times(samples, feed, edges)
+    read = _read_times(samples, feed, edges, ends=1)
     sampled = times[1:] > at[:-1, None]
     absent = (times[:-1] != NEVER) & (at[:-1, None] - times[:-1] > resolution)
     returned = _any_by(sampled & absent, feed.entity, entities)
@@ -164,16 +164,18 @@ def _resolution(samples: Samples, feed: Feed) -> int:
     return max(feed.source.resolution_seconds * 1_000_000_000, samples.interval)
 
 
-def _read_times(samples: Samples, feed: Feed, edges: Int) -> Int:
+def _read_times(samples: Samples, feed: Feed, edges: Int, *, ends: int = 0) -> Int:
     """Return when the metric was last read at each edge: its newest sample, or, while it has no series, anybody's.
 
-    Not so where others tell of the entity: their connector may not be there at all, so something of it has to have come.
+    Where others tell of the entity, their connector may not be there at all: so something of it has to have come, if not at an edge then
+    `ends` edges later, where the bucket ends that begins there.
     """
-    everybody = samples.newest[edges] if not feed.source.covers else np.full(edges.shape, NEVER)
-    if feed.metric.size == 0:
-        return everybody
-    newest = samples.times[edges[:, None], feed.metric].max(axis=1)
-    return np.where(newest == NEVER, everybody, newest)
+    everybody, none = samples.newest[edges], np.full(edges.shape, NEVER)
+    newest = samples.times[edges[:, None], feed.metric].max(axis=1) if feed.metric.size else none
+    if not feed.source.covers:
+        return np.where(newest == NEVER, everybody, newest)
+    soon = np.append(newest[ends:], none[:ends]) != NEVER
+    return np.where((newest == NEVER) & soon, everybody, newest)
 
 
 def _fresh(at: Int, read: Int, resolution: int) -> Bool:
