@@ -396,6 +396,10 @@ class FeatureSource(_Record, frozen=True, kw_only=True):
     several all are read, as if they were one. `entity` names the label that holds the node, `source` and `target` an edge's
     ends; of several labels the first counts that leads to a node. What a label holds is put through its pattern (a regular expression
     whose first group is kept), then through the map's aliases and addresses.
+
+    `covers` says of whom a metric that was read and has no series tells that there was nothing. Of requests, errors and latency: "" nodes
+    that send spans and are called, and edges whose caller sends spans; "called" nodes that send none, but whose callers do;
+    "consumers" edges from a broker to a service that sends spans; "all"; "none". Of anything else "" is "none": without a series unknown.
     """
 
     metric: Names
@@ -411,15 +415,10 @@ class FeatureSource(_Record, frozen=True, kw_only=True):
     source_pattern: str = ""
     target: Names = ""
     target_pattern: str = ""
-    protocol: str = (
-        ""  #: of an edge whose source no label tells: the declared edge of this protocol that ends at the target
-    )
+    protocol: str = ""  #: in place of a source: the declared edge of this protocol that ends at the target
     code: tuple[str, ...] = ()  #: labels that hold the status, of which the first that isn't empty counts
     code_names: dict[str, str] = {}  #: status as the label has it -> as the tables have it
-    covers: Literal["", "called", "consumers", "all", "none"] = ""
-    """Whose zero it tells, where the metric was read and the entity has no series: of requests, errors and latency "" (nodes that send
-    spans and are called, edges whose caller sends spans), "called" (nodes that send none, but whose callers do), "consumers" (edges
-    from a broker to a service that sends spans), "all", "none". Of anything else "" is "none": without a series it is unknown."""
+    covers: Literal["", "called", "consumers", "all", "none"] = ""  #: whose silence is zero
     expected: bool = False  #: every entity has it from the beginning: `coverage` misses it even if it never came
     scale: float = 1.0  #: to the contract's unit
     across: Literal["sum", "max"] = "sum"  #: how series of one entity are put together

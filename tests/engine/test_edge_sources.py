@@ -38,8 +38,10 @@ async def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
             await env.reset()
             await env.step(ocg.Noop(), dt=60)
             observation = await env.observe(window=60, granularity=10)
-        tables = [pq.read_table(env.run_dir / f"{name}_features.parquet").to_pydict() for name in ("edge", "node")]
-        found[source] = Run(*tables, observation)
+        edges, nodes = (
+            pq.read_table(env.run_dir / f"{name}_features.parquet").to_pydict() for name in ("edge", "node")
+        )
+        found[source] = Run(edges, nodes, observation)
     return found
 
 

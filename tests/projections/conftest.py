@@ -245,7 +245,7 @@ def log_of() -> Callable[..., list[Recorded]]:
     """Makes a log of scrapes [(seconds, metric, labels, value)], flushed at the given seconds."""
 
     def write(scrapes: Scrapes, flushes: Iterable[int], **granularity: int) -> list[Recorded]:
-        scribe = Scribe((), **granularity)
+        scribe = Scribe((), change=None, **granularity)
         waiting = sorted(scrapes, key=lambda scrape: scrape[0])
         for flush in sorted(flushes):
             while waiting and waiting[0][0] <= flush:

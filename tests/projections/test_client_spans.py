@@ -50,7 +50,8 @@ def told(log: Any, spans: Sequence[Span], until: int) -> RunState:
 
 
 def column(state: RunState, name: str, bucket: int = 10) -> list[float]:
-    return edge_features(state.telemetry(), state.buckets(bucket))[name][:, 0].tolist()
+    values: list[float] = edge_features(state.telemetry(), state.buckets(bucket))[name][:, 0].tolist()
+    return values
 
 
 def test_a_kept_span_stands_for_as_many_as_its_probability_says(start: Any) -> None:

@@ -87,10 +87,10 @@ def as_another_cluster_has_it(service: str, seconds: int) -> Series:
         yield {"__name__": "container_cpu_usage_seconds_total"} | own, share * found["cpu"]
         yield {"__name__": "container_memory_working_set_bytes"} | own, share * found["memory"]
     yield {"__name__": "kube_pod_container_status_restarts_total", "container": "app"} | pod, found["restarts"]
-    for interface, factor in (("eth0", 1.0), ("lo", 50.0)):
+    for interface, times in (("eth0", 1.0), ("lo", 50.0)):
         own = pod | {"interface": interface}
-        yield {"__name__": "container_network_receive_bytes_total"} | own, factor * found["rx"]
-        yield {"__name__": "container_network_transmit_bytes_total"} | own, factor * found["tx"]
+        yield {"__name__": "container_network_receive_bytes_total"} | own, times * found["rx"]
+        yield {"__name__": "container_network_transmit_bytes_total"} | own, times * found["tx"]
     yield {"__name__": "container_cpu_cfs_periods_total", "container": "app"} | pod, found["periods"]
     yield {"__name__": "container_cpu_cfs_throttled_periods_total", "container": "app"} | pod, found["throttled"]
     yield {"__name__": "kube_deployment_status_replicas_available", "deployment": service}, 1.0

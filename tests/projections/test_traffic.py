@@ -22,7 +22,8 @@ CART, CACHE = 0, 1
 
 
 def nodes(state: RunState, name: str) -> list[list[float]]:
-    return node_features(state.telemetry(), state.buckets(10))[name].tolist()
+    rows: list[list[float]] = node_features(state.telemetry(), state.buckets(10))[name].tolist()
+    return rows
 
 
 def edges(state: RunState, name: str) -> np.ndarray[Any, Any]:
