@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from otel_control_gym.collectors.distortion_draws import text_key
-from otel_control_gym.engine.metric_selectors import metric_names
-from otel_control_gym.engine.settings import Distortion, FeatureSource, MetricMap
+from otel_control_gym.engine.metric_selectors import is_wanted, logged_names
+from otel_control_gym.engine.settings import Distortion, FeatureSource, MetricMap, Names
 
 __all__ = ("SeriesTraits", "Traits")
 
@@ -46,19 +46,21 @@ class Traits:
         self._noise, hidden = distortion.noise, distortion.hidden
         self._services, self._edges = frozenset(hidden.services), frozenset(hidden.edges)
         self._features = frozenset(hidden.features)
-        self._sources: dict[str, list[tuple[str, FeatureSource, re.Pattern[str] | None]]] = {}
-        node = [(f"node.{name}", source) for name, source in metric_map.node.items()]
-        for quantity, source in (*node, *((f"edge.{name}", source) for name, source in metric_map.edge.items())):
-            pattern = re.compile(source.entity_pattern) if source.entity_pattern else None
-            for name in metric_names(source):
-                self._sources.setdefault(name, []).append((quantity, source, pattern))
+        self._sources: dict[str, list[tuple[str, FeatureSource]]] = {}
+        self._aliases = metric_map.aliases
+        tables: tuple[Literal["node", "edge"], ...] = ("node", "edge")
+        for table in tables:
+            for quantity, sources in metric_map.sources(table).items():
+                for source in sources:
+                    for name in logged_names(source):
+                        self._sources.setdefault(name, []).append((f"{table}.{quantity}", source))
 
     def of(self, labels: Mapping[str, str]) -> SeriesTraits:
         """Return the traits of a series."""
         name = labels.get("__name__", "")
         sources = self._sources.get(name, [])
-        fed = [(quantity, source) for quantity, source, _ in sources if _feeds(source, labels)]
-        owners = [self._owner(quantity, source, pattern, labels) for quantity, source, pattern in sources]
+        fed = [(quantity, source) for quantity, source in sources if is_wanted(source, labels)]
+        owners = [self._owner(quantity, source, labels) for quantity, source in sources]
         quantity, source = fed[0] if fed else (f"none.{name}", None)
         table, _, bare = quantity.partition(".")
         histogram = source is not None and source.kind == "histogram"
@@ -80,22 +82,24 @@ class Traits:
             rank=float(labels.get("le", "inf")) if histogram else float(bare not in _PARTS),
         )
 
-    def _owner(
-        self, quantity: str, source: FeatureSource, pattern: re.Pattern[str] | None, labels: Mapping[str, str]
-    ) -> str:
+    def _owner(self, quantity: str, source: FeatureSource, labels: Mapping[str, str]) -> str:
         """Return the service, or `source->target`, that a series tells of if it feeds a quantity of this source."""
         if quantity.startswith("edge."):
-            caller, called = labels.get(source.source, ""), labels.get(source.target, "")
+            caller = self._name(labels, source.source, source.source_pattern)
+            called = self._name(labels, source.target, source.target_pattern)
             return f"{caller}->{called}" if caller or called else ""
-        value = labels.get(source.entity, "")
-        if pattern is None:
-            return value
-        match = pattern.match(value)
-        return match.group(1) if match else ""
+        return self._name(labels, source.entity, source.entity_pattern)
+
+    def _name(self, labels: Mapping[str, str], names: Names, pattern: str) -> str:
+        """Return what the first of some labels holds that isn't empty, by the map's names for services."""
+        for label in (names,) if isinstance(names, str) else names:
+            text = labels.get(label, "")
+            if text and pattern:
+                match = re.match(pattern, text)
+                text = match.group(1) if match else ""
+            if text:
+                return self._aliases.get(text, text)
+        return ""
 
     def _is_hidden(self, owner: str) -> bool:
         return owner in self._edges or any(end in self._services for end in owner.split("->"))
-
-
-def _feeds(source: FeatureSource, labels: Mapping[str, str]) -> bool:
-    return all(labels.get(label, "") in values for label, values in source.where.items())

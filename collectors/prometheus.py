@@ -10,6 +10,7 @@ stays encoded and is the key of its series, the value parts of all series are pa
   newer than their series' last one are dropped.
 - A series is what Prometheus says it is. Labels with ids of the run or process are left out of the log, but two series that differ only
   in those stay two: their counters must not be mixed.
+- A native histogram comes as one sample with many numbers; it is split into series by `collectors.native_histograms`.
 - A query that fails is a gap. It isn't asked again later: what comes late would change buckets that were already judged.
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.collectors.gaps import Gaps
+from otel_control_gym.collectors.native_histograms import NativeHistograms, NativeSeries
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import Event, SamplesCollected, SeriesDeclaration, SeriesDeclared
 from otel_control_gym.engine.metric_selectors import selectors
@@ -43,7 +45,8 @@ Floats = npt.NDArray[np.float64]
 
 class _Item(msgspec.Struct, gc=False):
     metric: msgspec.Raw
-    values: msgspec.Raw = msgspec.Raw(b"[]")  # a native histogram has `histograms` in their place
+    values: msgspec.Raw = msgspec.Raw(b"[]")
+    histograms: msgspec.Raw = msgspec.Raw(b"")  # native ones, beside or instead of values
 
 
 class _Data(msgspec.Struct):
@@ -95,6 +98,7 @@ class PrometheusCollector:
         self._gaps = Gaps(self.source, now)
         self._numbers: dict[bytes, int] = {}  # encoded labels -> series
         self._last: Ints = np.full(1024, now - 1, np.int64)  # newest time by series
+        self._native = NativeHistograms()
         self._declared: list[SeriesDeclaration] = []
         self._batches: list[tuple[npt.NDArray[np.int32], Ints, Floats]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -137,20 +141,35 @@ class PrometheusCollector:
 
     def _take(self, items: Sequence[_Item]) -> None:
         """Number the series, drop what isn't new, keep the rest."""
-        times, values, counts = parse_values([item.values for item in items])
-        numbers = np.fromiter((self._number(bytes(item.metric)) for item in items), np.int32, len(items))
-        series = np.repeat(numbers, counts)
+        plain = [item for item in items if len(item.values) > 2]
+        times, values, counts = parse_values([item.values for item in plain])
+        numbers = np.fromiter((self._number(bytes(item.metric)) for item in plain), np.int32, len(plain))
+        self._keep(np.repeat(numbers, counts), times, values)
+        for item in items:
+            if item.histograms:
+                self._take_histograms(bytes(item.metric), item.histograms)
+
+    def _take_histograms(self, encoded: bytes, histograms: msgspec.Raw) -> None:
+        for part in self._native.split(encoded, histograms):
+            number = self._number(encoded, part)
+            self._keep(np.full(part.times.size, number, np.int32), part.times, part.values)
+
+    def _keep(self, series: npt.NDArray[np.int32], times: Ints, values: Floats) -> None:
         new = times > self._last[series]
         series, times, values = series[new], times[new], values[new]
         self._last[series] = times  # of a series' samples the last one stays, which is the newest
         if len(series):
             self._batches.append((series, times, values))
 
-    def _number(self, encoded: bytes) -> int:
-        number = self._numbers.get(encoded)
+    def _number(self, encoded: bytes, part: NativeSeries | None = None) -> int:
+        """Return the number of a series, or of a part of the histogram that it is."""
+        key = encoded if part is None else encoded + msgspec.json.encode((part.suffix, part.labels))
+        number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[encoded] = len(self._numbers)
+            number = self._numbers[key] = len(self._numbers)
             labels: dict[str, str] = msgspec.json.decode(encoded, type=dict[str, str])
+            if part is not None:
+                labels |= part.labels | {"__name__": labels["__name__"] + part.suffix}
             kept = {name: labels[name] for name in sorted(labels) if name not in self._dropped}
             self._declared.append(SeriesDeclaration(series=number, labels=kept))
             if number >= len(self._last):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Literal, NamedTuple, get_origin
 
 import msgspec
@@ -175,8 +177,9 @@ def _spelt_out(annotation: ast.expr, kind: type) -> str:
     text = ast.unparse(annotation)
     for name in names:
         alias = getattr(module, name, None)
-        if get_origin(alias) is Literal:
-            text = text.replace(name, str(alias).removeprefix("typing."))
+        if get_origin(alias) in (Literal, UnionType):
+            spelt = str(alias).removeprefix("typing.").replace(f"{kind.__module__}.", "")
+            text = re.sub(rf"\b{name}\b", spelt.replace("\\", "\\\\"), text)
     return text
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from otel_control_gym.engine.configuration_checks import Labels, check, check_duration, check_window
 from otel_control_gym.engine.configuration_files import is_path, load, load_services, packaged_names
+from otel_control_gym.engine.configuration_metrics import with_chosen_edges
 from otel_control_gym.engine.errors import UsageError, nearest
 from otel_control_gym.engine.plain_values import checked_seed
 from otel_control_gym.engine.settings import (
@@ -101,7 +102,9 @@ def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
     reward, reward_label = load("rewards", scenario.reward, RewardSettings, beside=folder)
     episode, episode_label = load("episodes", scenario.episode, EpisodeSettings, beside=folder)
     telemetry, telemetry_label = load("telemetry", scenario.telemetry, TelemetrySettings, beside=folder)
-    metrics, metrics_label = load("metrics", f"otel-demo-{services.demo_version}", MetricMap, beside=folder)
+    name = services.metric_map or f"otel-demo-{services.demo_version}"
+    offered, metrics_label = load("metrics", name, MetricMap, beside=folder)
+    metrics = with_chosen_edges(offered, services, layers)
     config = RunConfig(
         public=RunSettings(
             services=services,

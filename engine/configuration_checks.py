@@ -14,6 +14,7 @@ import msgspec
 
 from otel_control_gym.engine.configuration_flags import check_flags
 from otel_control_gym.engine.configuration_layers import Layers
+from otel_control_gym.engine.configuration_metrics import check_metrics
 from otel_control_gym.engine.configuration_telemetry import check_telemetry
 from otel_control_gym.engine.configuration_topics import check_topics
 from otel_control_gym.engine.errors import ConfigurationError, nearest
@@ -22,7 +23,6 @@ from otel_control_gym.engine.randomization import check_randomization
 from otel_control_gym.engine.settings import (
     EpisodeSettings,
     Granularity,
-    MetricMap,
     PlannedAction,
     RewardSettings,
     RunConfig,
@@ -71,7 +71,7 @@ def check(config: RunConfig, labels: Labels) -> None:
     _check_workload(config.workload, public.services, labels.workload)
     _check_reward(public.reward, public.services, labels.reward)
     _check_episode(public.episode, labels.episode)
-    _check_metrics(public.metrics, public.granularity, labels.metrics)
+    check_metrics(public.metrics, public.granularity, labels.metrics)
     check_telemetry(public, labels.telemetry)
     _check_scenario(config.scenario, public, labels.scenario)
     if config.scenario.randomize is not None:
@@ -376,30 +376,6 @@ def _check_episode(episode: EpisodeSettings, file: str) -> None:
     if episode.emergency is not None:
         _positive(episode.emergency.for_seconds, file, "emergency.for_seconds")
         _share(episode.emergency.availability_below, file, "emergency.availability_below")
-
-
-def _check_metrics(metrics: MetricMap, granularity: Granularity, file: str) -> None:
-    scrape = granularity.scrape_interval_seconds
-    for group, sources in (("node", metrics.node), ("edge", metrics.edge)):
-        for name, source in sources.items():
-            key, resolution = f"{group}.{name}.resolution_seconds", source.resolution_seconds
-            _positive(resolution, file, key, zero=True)
-            if group == "edge" and not (source.source and source.target):
-                _refuse(
-                    file,
-                    f"{group}.{name}",
-                    source.metric,
-                    "an edge needs two labels",
-                    "name the labels in source and target",
-                )
-            if resolution % scrape and resolution > scrape:
-                _refuse(
-                    file,
-                    key,
-                    resolution,
-                    f"no multiple of scrape_interval_seconds = {scrape}",
-                    f"use a multiple of {scrape}, or 0 for the scrape interval itself",
-                )
 
 
 # --- the script -------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ In: the public settings. Out: nothing, or the error that says where, what, and w
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from otel_control_gym.engine.errors import ConfigurationError, nearest
@@ -42,12 +42,14 @@ def _check_noise(distortion: Distortion, public: RunSettings, file: str) -> None
         for name, deviation in deviations.items():
             _known(name, quantities, file, key, "the metric map has no such quantity")
             _not_negative(deviation, file, f"{key}.{name}")
-            if field == "offsets" and quantities[name].kind != "gauge":
-                problem = f"a {quantities[name].kind}: noise on what only grows is a factor of its growth"
+            grows = next((one.kind for one in quantities[name] if one.kind != "gauge"), None)
+            if field == "offsets" and grows is not None:
+                problem = f"a {grows}: noise on what only grows is a factor of its growth"
                 _refuse(file, f"{key}.{name}", deviation, problem, "name it in distortion.noise.factors")
-            for other, source in quantities.items():
-                if _share_series(quantities[name], source) and deviations.get(other, deviation) != deviation:
-                    problem = f"its series ({source.metric}) feed {other} too, which has another deviation"
+            for other, sources in quantities.items():
+                shared = next((one for one in sources if _share_series(quantities[name], one)), None)
+                if shared is not None and deviations.get(other, deviation) != deviation:
+                    problem = f"its series ({', '.join(shared.metrics)}) feed {other} too, which has another deviation"
                     _refuse(file, f"{key}.{name}", deviation, problem, f"use {deviations[other]:g} for both")
     _not_negative(distortion.jitter_seconds, file, "distortion.jitter_seconds")
     _not_negative(distortion.clock_skew_seconds, file, "distortion.clock_skew_seconds")
@@ -93,9 +95,10 @@ def _check_hidden(hidden: Hidden, public: RunSettings, file: str) -> None:
             problem = "the reward's objective is judged by this, as the public stream shows it"
             _refuse(file, f"{key}.features", name, problem, "hide other features")
     for name in hidden.features:
-        for other, source in quantities.items():
-            if other not in hidden.features and _share_series(quantities[name], source):
-                problem = f"its series ({source.metric}) feed {other} too, which isn't hidden"
+        for other, sources in quantities.items():
+            shared = next((one for one in sources if _share_series(quantities[name], one)), None)
+            if other not in hidden.features and shared is not None:
+                problem = f"its series ({', '.join(shared.metrics)}) feed {other} too, which isn't hidden"
                 _refuse(file, f"{key}.features", name, problem, f"hide {other} as well, or neither")
 
 
@@ -114,16 +117,18 @@ def _check_delays(telemetry: TelemetrySettings, file: str) -> None:
             )
 
 
-def _quantities(public: RunSettings) -> dict[str, FeatureSource]:
-    node = {f"node.{name}": source for name, source in public.metrics.node.items()}
-    return node | {f"edge.{name}": source for name, source in public.metrics.edge.items()}
+def _quantities(public: RunSettings) -> dict[str, tuple[FeatureSource, ...]]:
+    node = {f"node.{name}": sources for name, sources in public.metrics.sources("node").items()}
+    return node | {f"edge.{name}": sources for name, sources in public.metrics.sources("edge").items()}
 
 
-def _share_series(one: FeatureSource, other: FeatureSource) -> bool:
-    """Return whether a series can feed both: the same metric, and no label on which they exclude each other."""
-    if one.metric != other.metric:
-        return False
-    return all(set(values) & set(other.where.get(label, values)) for label, values in one.where.items())
+def _share_series(several: Iterable[FeatureSource], other: FeatureSource) -> bool:
+    """Return whether a series can feed one of several sources and another: a metric in common, no label that excludes it."""
+    return any(
+        set(one.metrics) & set(other.metrics)
+        and all(set(values) & set(other.where.get(label, values)) for label, values in one.where.items())
+        for one in several
+    )
 
 
 def _known(found: str, accepted: Collection[str], file: str, key: str, problem: str) -> None:

@@ -11,15 +11,19 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = (
+    "AddressBook",
     "Bounds",
     "Call",
     "Consumer",
     "Delay",
     "Distortion",
+    "EdgeFeed",
     "EdgeSettings",
+    "EdgeSource",
     "Emergency",
     "EpisodeSettings",
     "FeatureSource",
+    "FeatureSources",
     "Flag",
     "FlagEffect",
     "Flow",
@@ -29,6 +33,7 @@ __all__ = (
     "Intensity",
     "Losses",
     "MetricMap",
+    "Names",
     "Noise",
     "Objective",
     "Operation",
@@ -43,6 +48,7 @@ __all__ = (
     "Service",
     "ServiceConfiguration",
     "Silence",
+    "SpanSource",
     "Step",
     "TelemetrySettings",
     "TelemetrySource",
@@ -279,6 +285,8 @@ class ServiceConfiguration(_Record, frozen=True, kw_only=True):
     flows: dict[str, Flow]
     topics: dict[str, Topic] = {}
     flags: dict[str, Flag] = {}
+    metric_map: str = ""  #: file of `configs/metrics/`; empty: otel-demo-<demo_version>
+    edge_source: EdgeSource = "service_graph"  #: of those that the metric map offers
     randomize: Randomization | None = None  #: in a log: null, because what was drawn is in the values
 
 
@@ -393,34 +401,115 @@ class EpisodeSettings(_Record, frozen=True, kw_only=True):
     emergency: Emergency | None = Emergency()
 
 
+EdgeSource = Literal["service_graph", "span_metrics", "client_spans", "node_agent"]
+"""Where the features of edges come from: series of the collector's service graph, of its span metrics with the peer as a
+dimension, clients' spans as they are, or Coroot's node agent."""
+
+Names = str | tuple[str, ...]  #: one, or several
+
+
 class FeatureSource(_Record, frozen=True, kw_only=True):
     """Which series feed one raw quantity of a node or edge.
 
-    `metric` is the Prometheus name (of a histogram: without `_bucket`, `_sum`, `_count`); `where` keeps series whose label has one
-    of the values; `entity` names the label that holds the service (`source`, `target` for edges), `entity_pattern` an optional
-    regular expression whose first group is the service; `scale` converts to the contract's unit.
+    `metric` is the Prometheus name (of a histogram: without `_bucket`, `_sum`, `_count`; a native histogram has none of them); of
+    several all are read, as if they were one. `entity` names the label that holds the node, `source` and `target` an edge's
+    ends; of several labels the first counts that leads to a node. What a label holds is put through its pattern (a regular expression
+    whose first group is kept), then through the map's aliases and addresses.
+
+    `covers` says of whom a metric that was read and has no series tells that there was nothing. Of requests, errors and latency: "" nodes
+    that send spans and are called, and edges whose caller sends spans; "called" nodes that send none, but whose callers do;
+    "consumers" edges from a broker to a service that sends spans; "all"; "none". Of anything else "" is "none": without a series unknown.
     """
 
-    metric: str
-    kind: Literal["counter", "gauge", "histogram"]
-    where: dict[str, tuple[str, ...]] = {}
-    entity: str = "service_name"
+    metric: Names
+    kind: Literal["counter", "gauge", "histogram", "native_histogram"]
+    where: dict[str, tuple[str, ...]] = {}  #: keep series whose label has one of the values
+    where_not: dict[
+        str, tuple[str, ...]
+    ] = {}  #: drop series whose label has one of the values; "" is a label that isn't there
+    present: tuple[str, ...] = ()  #: keep series that have at least one of these labels
+    entity: Names = "service_name"
     entity_pattern: str = ""
-    source: str = ""
-    target: str = ""
-    scale: float = 1.0
+    source: Names = ""
+    source_pattern: str = ""
+    target: Names = ""
+    target_pattern: str = ""
+    protocol: str = ""  #: in place of a source: the declared edge of this protocol that ends at the target
+    code: tuple[str, ...] = ()  #: labels that hold the status, of which the first that isn't empty counts
+    code_names: dict[str, str] = {}  #: status as the label has it -> as the tables have it
+    covers: Literal["", "called", "consumers", "all", "none"] = ""  #: whose silence is zero
+    expected: bool = False  #: every entity has it from the beginning: `coverage` misses it even if it never came
+    scale: float = 1.0  #: to the contract's unit
     across: Literal["sum", "max"] = "sum"  #: how series of one entity are put together
     resolution_seconds: int = 0  #: 0: the scrape interval
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The Prometheus names."""
+        return (self.metric,) if isinstance(self.metric, str) else self.metric
+
+
+FeatureSources = (
+    FeatureSource | tuple[FeatureSource, ...]
+)  #: several: where the first doesn't know a cell, the next is asked
+
+
+class SpanSource(_Record, frozen=True, kw_only=True):
+    """Which attributes of clients' spans tell how a call ended, and that it was tried again; of several the first that is there counts."""
+
+    code: tuple[str, ...] = ()
+    retry: tuple[str, ...] = ()
+
+
+class EdgeFeed(_Record, frozen=True, kw_only=True):
+    """An edge source: its spans, its series, or both (series are asked where spans know nothing)."""
+
+    series: dict[str, FeatureSources] = {}
+    spans: SpanSource | None = None
+
+
+class AddressBook(_Record, frozen=True, kw_only=True):
+    """An information metric that tells whose an address is: kube_pod_info's pod_ip is an address, its pod leads to the name."""
+
+    metric: str
+    address: str
+    name: str
+    name_pattern: str = ""
+
 
 class MetricMap(_Record, frozen=True, kw_only=True):
-    """Raw quantity -> its series, for nodes and edges (`configs/metrics/`). Another stand is another map, not other code."""
+    """Raw quantity -> its series, for nodes and edges (`configs/metrics/`). Another stand is another map, not other code.
+
+    A file offers `edge_sources`; a run's map has the chosen one as `edge` and `edge_spans`, and the others no more.
+    """
 
     name: str
     description: str = ""
     drop_labels: tuple[str, ...] = ()  #: labels that carry ids of the run or the process, never logged
-    node: dict[str, FeatureSource]
-    edge: dict[str, FeatureSource]
+    aliases: dict[str, str] = {}  #: what a label holds -> node
+    addresses: tuple[AddressBook, ...] = ()
+    node: dict[str, FeatureSources]
+    edge: dict[str, FeatureSources] = {}
+    edge_spans: SpanSource | None = None
+    edge_sources: dict[EdgeSource, EdgeFeed] = {}
+
+    def with_edges_of(self, source: EdgeSource) -> MetricMap:
+        """Return the map of a run whose edges come from `source`; a map that has its edges already stays as it is.
+
+        Raises: KeyError: the map doesn't offer that source.
+        """
+        if not self.edge_sources:
+            return self
+        feed = self.edge_sources[source]
+        return msgspec.structs.replace(self, edge=feed.series, edge_spans=feed.spans, edge_sources={})
+
+    def sources(self, table: Literal["node", "edge"]) -> dict[str, tuple[FeatureSource, ...]]:
+        """Return the sources of each quantity of a table in their order of preference, quantities sorted by name."""
+        quantities = self.node if table == "node" else self.edge
+        return {
+            name: (found,) if isinstance(found := quantities[name], FeatureSource) else found
+            for name in sorted(quantities)
+        }
 
 
 TelemetrySource = Literal["metrics", "spans", "logs", "kubernetes", "findings", "workload"]

@@ -81,11 +81,11 @@ class DatasetDraft:
         seconds: int = min(
             written * getattr(granularity, BUCKET_TABLES[table].width) for table, written in self._written.items()
         )
-        maps = state.settings.metrics
-        look_back = max((source.resolution_seconds for source in (*maps.node.values(), *maps.edge.values())), default=0)
-        return (
-            max(0, seconds - look_back - scrape) // scrape
-        )  # when a slow source changed shows against the edge before
+        metrics = state.settings.metrics
+        quantities = (*metrics.sources("node").values(), *metrics.sources("edge").values())
+        look_back = max((source.resolution_seconds for sources in quantities for source in sources), default=0)
+        # When a slow source changed shows against the edge before.
+        return max(0, seconds - look_back - scrape) // scrape
 
     def finish(self, state: RunState) -> None:
         """Write all that isn't written yet: the log is at its end.

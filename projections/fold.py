@@ -70,13 +70,15 @@ from otel_control_gym.engine.events import (
     WorkloadObserved,
 )
 from otel_control_gym.engine.settings import Granularity, RunIdentity, RunSettings
-from otel_control_gym.projections.features import Telemetry
+from otel_control_gym.projections.client_spans import EdgeSpans
+from otel_control_gym.projections.covers import coverage_masks
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.lateness import Lateness
 from otel_control_gym.projections.lives import Lives
 from otel_control_gym.projections.log_counts import LogCounts
 from otel_control_gym.projections.log_patterns import summarize_logs
 from otel_control_gym.projections.polls import FindingPolls
+from otel_control_gym.projections.quantities import Telemetry
 from otel_control_gym.projections.readings import Readings
 from otel_control_gym.projections.samples import Samples
 from otel_control_gym.projections.series import SeriesIndex
@@ -195,27 +197,16 @@ class RunState:
 
     def telemetry(self) -> Telemetry:
         """Return what feature columns are computed of."""
-        application = self.settings.services
-        instrumented = {name for name, service in application.services.items() if service.instrumented}
-        called = {application.entry, *(edge.target for edge in self.graph.edges)}
-        # A caller that isn't one of the services is the load generator, which sends spans too. Who isn't called serves nobody.
-        senders = [
-            (edge.source in instrumented or edge.source not in application.services)
-            and self.visibility.shows_edge(edge.source, edge.target)
-            for edge in self.graph.edges
-        ]
-        receivers = [
-            node.id in instrumented & called and self.visibility.shows_service(node.id) for node in self.graph.nodes
-        ]
-        return Telemetry(
-            self.samples,
-            self.series,
-            np.array(receivers, bool),
-            np.array(senders, bool),
-            self._signals(),
-            unread(self.gaps, [node.id for node in self.graph.nodes]),
-            unread(self.gaps, [edge.source for edge in self.graph.edges]),
-        )
+        metrics, signals = self.settings.metrics, self._signals()
+        covered = coverage_masks(self.settings.services, self.graph, self.visibility)
+        lost_nodes = unread(self.gaps, [node.id for node in self.graph.nodes])
+        lost_edges = unread(self.gaps, [edge.source for edge in self.graph.edges])
+        read = None
+        if metrics.edge_spans is not None:
+            missed = [(gap.start, gap.end) for gap in self.gaps if gap.source == "spans"]
+            edges = {(edge.source, edge.target): position for position, edge in enumerate(self.graph.edges)}
+            read = EdgeSpans(metrics.edge_spans, self.spans, edges, covered["edge", ""], missed)
+        return Telemetry(self.samples, self.series, covered, signals, read, lost_nodes, lost_edges)
 
     def _signals(self) -> Signals:
         application = self.settings.services

@@ -12,9 +12,10 @@ The rules, and why they are more than a difference of neighbours:
   it had counted and grows no more; a gauge that vanishes is gone.
 - Zero and unknown differ. Span metrics have no series until a first request or a first error; whoever is declared to be
   instrumented is *covered*, and read as 0 where the metric was read. Anything else is covered from its first sample on, and a bucket
-  needs a sample of its own: a database that sends no spans has null requests, not zero.
+  needs a sample of its own: a database that sends no spans and that nobody else tells of has null requests, not zero.
 - A source that refreshes more slowly than it is scraped was read when its figures changed, not when they were shown once more.
-- A metric that has no series yet was read if anything was: a scrape brings all of them.
+- A gauge that is not a number was marked stale (or isn't one): it is gone at once, and is no reading.
+- A metric that has no series yet was read if anything was: a scrape brings all of them. (Not if it stands in for an entity's own.)
 
 Every rule looks only at what stood at or before the bucket's end: a cell of a log's prefix is the cell of the whole log.
 Upstream: `projections.samples`, `projections.series`. Downstream: `projections.features`.
@@ -29,7 +30,7 @@ import numpy.typing as npt
 from otel_control_gym.projections.samples import NEVER, Samples
 from otel_control_gym.projections.series import Feed
 
-__all__ = ("Buckets", "Increase", "Level", "arrivals", "increase", "level", "sum_by")
+__all__ = ("Buckets", "Increase", "Level", "arrivals", "growth_by", "increase", "level", "sum_by")
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -91,13 +92,20 @@ def increase(
     return Increase(growth, valid, seconds)
 
 
+def growth_by(samples: Samples, feed: Feed, buckets: Buckets, group: Int, groups: int) -> Float:
+    """Return how much counters grew in each bucket, [T, groups], summed by a group of each series; says nothing of what is known."""
+    edges = samples.positions(buckets.edges)
+    values = samples.values[edges[:, None], feed.series]
+    return sum_by(values[1:] - values[:-1], group, groups)
+
+
 def level(samples: Samples, feed: Feed, buckets: Buckets, entities: int) -> Level:
     """Return the value of each entity's gauges at the end of each bucket: their sum, or the largest (at least 0) if the source says so."""
     edges = samples.positions(buckets.edges)
     times = samples.times[edges[1:][:, None], feed.series]
     values = samples.values[edges[1:][:, None], feed.series]
     at = samples.origin + buckets.edges * samples.interval
-    present = (times > at[:-1, None]) & (times != NEVER)
+    present = (times > at[:-1, None]) & (times != NEVER) & ~np.isnan(values)
     present &= at[1:, None] - np.where(present, times, at[1:, None]) <= _resolution(samples, feed)
     # Who was passed over by the newest scrape is gone, however young its last sample: its successor is counted already.
     read = _read_times(samples, feed, edges[1:])
@@ -114,7 +122,7 @@ def arrivals(samples: Samples, feed: Feed, buckets: Buckets, covered: Bool) -> t
     """Return how many readings of each entity arrived in each bucket, and how many its source's resolution lets expect, both [T, N].
 
     A reading is an interval of the resolution that holds a sample: of the metric for entities that are covered without a series, of
-    the entity itself for others, from its first sample on (before it, none is expected).
+    the entity itself for others, from its first sample on; before it none is expected, unless the map says that every entity has it.
     """
     span = max(1, _resolution(samples, feed) // samples.interval)
     per_bucket = max(1, buckets.width // span)
@@ -122,11 +130,12 @@ def arrivals(samples: Samples, feed: Feed, buckets: Buckets, covered: Bool) -> t
     begins = samples.origin + (ends - span) * samples.interval
     held = samples.positions(ends)
     times = samples.times[held[:, None], feed.series]
-    own = _any_by(times > begins[:, None], feed.entity, covered.size)
+    number = ~np.isnan(samples.values[held[:, None], feed.series])
+    own = _any_by((times > begins[:, None]) & number, feed.entity, covered.size)
     metric = _read_times(samples, feed, held) > begins
     arrived = np.where(covered[None, :], metric[:, None] | own, own)
     last = times[per_bucket - 1 :: per_bucket] != NEVER
-    expected = (covered[None, :] | _any_by(last, feed.entity, covered.size)) * per_bucket
+    expected = (covered[None, :] | feed.source.expected | _any_by(last, feed.entity, covered.size)) * per_bucket
     return arrived.reshape(buckets.count, per_bucket, covered.size).sum(axis=1), expected.astype(np.int64)
 
 
@@ -157,13 +166,18 @@ def _resolution(samples: Samples, feed: Feed) -> int:
     return max(feed.source.resolution_seconds * 1_000_000_000, samples.interval)
 
 
-def _read_times(samples: Samples, feed: Feed, edges: Int) -> Int:
-    """Return when the metric was last read at each edge: its newest sample, or, while it has no series, anybody's."""
-    everybody = samples.newest[edges]
-    if feed.metric.size == 0:
-        return everybody
-    newest = samples.times[edges[:, None], feed.metric].max(axis=1)
-    return np.where(newest == NEVER, everybody, newest)
+def _read_times(samples: Samples, feed: Feed, edges: Int, *, ends: int = 0) -> Int:
+    """Return when the metric was last read at each edge: its newest sample, or, while it has no series, anybody's.
+
+    Where others tell of the entity, their connector may not be there at all: so something of it has to have come, if not at an edge then
+    `ends` edges later, where the bucket ends that begins there.
+    """
+    everybody, none = samples.newest[edges], np.full(edges.shape, NEVER)
+    newest = samples.times[edges[:, None], feed.metric].max(axis=1) if feed.metric.size else none
+    if not feed.source.covers:
+        return np.where(newest == NEVER, everybody, newest)
+    soon = np.append(newest[ends:], none[:ends]) != NEVER
+    return np.where((newest == NEVER) & soon, everybody, newest)
 
 
 def _refresh_times(samples: Samples, feed: Feed, edges: Int) -> Int:
@@ -172,7 +186,7 @@ def _refresh_times(samples: Samples, feed: Feed, edges: Int) -> Int:
     A source that is slower than the scrape shows the same figure again. Where the scrape at a refresh is lost, the one before it would
     pass for a reading of its own, and the bucket for one without growth.
     """
-    read = _read_times(samples, feed, samples.positions(edges))
+    read = _read_times(samples, feed, samples.positions(edges), ends=1)
     steps = _resolution(samples, feed) // samples.interval
     if steps < 2 or feed.metric.size == 0:
         return read

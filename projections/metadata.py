@@ -248,12 +248,11 @@ def _phases(state: RunState) -> dict[str, float]:
     edge = (state.known_until - state.origin) // state.samples.interval
     held = int(state.samples.positions(np.array([edge]))[0])
     found: dict[str, float] = {}
-    for table in ("node", "edge"):
-        for quantity, part in state.series.sources(table):
-            feed = state.series.feed(table, quantity, part)
-            newest = (
-                NEVER if feed is None or not feed.metric.size else int(state.samples.times[held, feed.metric].max())
-            )
+    tables: tuple[Literal["node", "edge"], ...] = ("node", "edge")
+    for table in tables:
+        for quantity in state.series.quantities(table):
+            read = [feed.metric for feed in state.series.feeds(table, quantity) if feed.metric.size]
+            newest = max((int(state.samples.times[held, metric].max()) for metric in read), default=int(NEVER))
             if newest != NEVER:
                 found[f"{table}.{quantity}"] = (state.samples.edge_time(edge) - newest) / SECOND
     return found

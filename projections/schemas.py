@@ -123,7 +123,15 @@ _RECORDS = (
     "gap, or the service sends none"
 )
 _POLLED = "as the newest poll at or before the bucket's end told it; null before the first, after a failed one, and 120 s after the newest"
-_QUANTILE = "linear within the buckets of the histogram's growth; null below 20 observations"
+_QUANTILE = (
+    "of the histogram's growth, as Prometheus interpolates: linear within a classic bucket, exponential within a native one; of clients' "
+    "spans the smallest duration that covers its share of the weights; null below 20 observations"
+)
+
+_SOURCE = (
+    f"{_GROWTH}; a row's requests, errors and latency are from the first source of the metric map that knows them; not whole where "
+    "they are from clients' spans, each of which counts 1 / sampling_probability"
+)
 
 _TRAFFIC = (
     Column("request_rate", "number", "1/s", "requests per second", _RATE),
@@ -136,14 +144,20 @@ _TRAFFIC = (
         "error_count / request_count; null without requests",
         "derived",
     ),
-    Column("request_count", "number", "1", "requests answered", _GROWTH),
-    Column("error_count", "number", "1", "requests answered with an error", _GROWTH),
+    Column(
+        "request_count",
+        "number",
+        "1",
+        "requests; of a consumer messages processed, of what sends no spans those that its callers saw",
+        _SOURCE,
+    ),
+    Column("error_count", "number", "1", "requests that ended with an error, in the eyes of who counts them", _GROWTH),
     Column("latency_count", "number", "1", "observations behind the latency columns", _GROWTH),
     Column(
         "latency_mean_ms",
         "number",
         "ms",
-        "mean latency",
+        "mean latency; of a broker's edge to a consumer: of processing a message",
         "growth of the sum / growth of the count; null without observations",
     ),
     Column("latency_p50_ms", "number", "ms", "median latency", _QUANTILE),
@@ -155,7 +169,8 @@ _COVERAGE = Column(
     "number",
     "1",
     "share of the expected readings of metrics that arrived",
-    "arrived / expected, at each source's own resolution, over the metrics that cover the row; of logs and findings, null tells it",
+    "arrived / expected, at each source's own resolution, over the metrics that cover the row; of several sources of one quantity the "
+    "one that had most; 0 where none covers it; of logs and findings, null tells it",
 )
 
 NODE_FEATURES = TableSchema(
@@ -210,16 +225,18 @@ EDGE_FEATURES = TableSchema(
             "status_counts",
             "counts_by_name",
             "1",
-            "requests by outcome",
-            "`ok` and `error`, of request_count and error_count; null where those are",
+            "requests by status: HTTP's, gRPC's number (of the node agent `grpc:` and its name), `ok` and `error` without one",
+            "growth of the counters of each status, those that didn't grow left out; both `ok` and `error` where there is nothing else; "
+            "null where request_count is, and where statuses don't add up to it",
             "derived",
         ),
         Column(
             "retry_rate",
             "number",
             "1/s",
-            "retried requests per second",
-            "null: no source of the metric map counts retries",
+            "requests per second that were sent again after a failure, part of request_rate; as far as callers tell of it",
+            f"{_RATE}; 0 where none was told of; null where the metric map has no retry_count for the edges' source: of the node agent, "
+            "and from a broker to its consumers, where nothing is tried again but delivered again",
         ),
         _COVERAGE,
     ),

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.projections import schemas
 from otel_control_gym.projections.decisions import action_rows, label_rows
-from otel_control_gym.projections.features import edge_features, node_features
+from otel_control_gym.projections.features import edge_features, edge_statuses, node_features
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.happenings import happenings
@@ -33,6 +33,7 @@ from otel_control_gym.projections.rewards import reward_rows
 from otel_control_gym.projections.schemas import Column, ColumnType, TableSchema
 from otel_control_gym.projections.summaries import error_summaries
 from otel_control_gym.projections.suspicions import weak_label_rows
+from otel_control_gym.projections.traffic import Statuses
 
 __all__ = (
     "BUCKET_TABLES",
@@ -58,6 +59,7 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 }
 Rows = Sequence[Mapping[str, Any]]
 Content = Rows | dict[str, Any]
+_PLAIN = ("ok", "error")  #: statuses where a source has no others
 _EVER = 1 << 62  #: [ns] after every moment of a run
 
 
@@ -168,14 +170,27 @@ def _edges(state: RunState, buckets: Buckets) -> dict[str, Any]:
             key: [ends[position][part] for position in order] * buckets.count
             for part, key in enumerate(("source", "target", "protocol"))
         },
-        "status_counts": [
-            None
-            if np.isnan(requests) or np.isnan(errors)
-            else [("ok", round(requests - errors)), ("error", round(errors))]
-            for requests, errors in zip(columns["request_count"], columns["error_count"], strict=True)
-        ],
+        "status_counts": _status_counts(edge_statuses(state.telemetry(), buckets), order),
         **columns,
     }
+
+
+def _status_counts(found: Statuses, order: Sequence[int]) -> list[list[tuple[str, int]] | None]:
+    """Return, bucket after bucket, what calls over each edge came to; None where it isn't known."""
+    counts = np.rint(found.counts).astype(np.int64).tolist()
+    return [
+        _named(dict(zip(found.codes, counts[row][edge], strict=True))) if found.known[row, edge] else None
+        for row in range(len(counts))
+        for edge in order
+    ]
+
+
+def _named(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the statuses that came, in order; of an edge that has only them, both `ok` and `error`."""
+    came = [(code, count) for code, count in counts.items() if count]
+    if any(code not in _PLAIN for code, _ in came):
+        return came
+    return [(code, counts.get(code, 0)) for code in _PLAIN]
 
 
 # --- moments --------------------------------------------------------------------------------------------------------------

@@ -18,12 +18,15 @@ from otel_control_gym.stands.twin.manifests import cluster_ip
 from otel_control_gym.stands.twin.state import CLIENT, CONSUMER, INTERNAL, PRODUCER
 
 __all__ = (
+    "DIMENSIONS",
     "Attribute",
     "PodIdentity",
     "call_attributes",
+    "label",
     "language",
     "message_attributes",
     "message_span_name",
+    "peer_labels",
     "resource_attributes",
     "series_labels",
     "span_name",
@@ -34,6 +37,15 @@ Attribute = str | int | float
 _LANGUAGES = ("cpp", "dotnet", "go", "java", "nodejs", "php", "python", "ruby", "rust")
 _OLD_HTTP = ("nodejs", "python")
 _RESENT = {"http": "http.request.resend_count"}  # protocol -> attribute of a retry
+
+DIMENSIONS = (
+    "http.response.status_code",
+    "http.status_code",
+    "rpc.grpc.status_code",
+    "http.request.resend_count",
+    "rpc.previous_attempts",
+)
+"""Attributes that our overlay has the service graph split its counters by: how a call ended in the caller's eyes, and its attempt."""
 
 
 class PodIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +61,11 @@ class PodIdentity(msgspec.Struct, frozen=True, kw_only=True):
 def language(service: Service) -> str:
     """Return the SDK's language of a service, as `telemetry.sdk.language` spells it; empty if it sends no telemetry of its own."""
     return service.runtime if service.instrumented and service.runtime in _LANGUAGES else ""
+
+
+def label(attribute: str) -> str:
+    """Return the label that an attribute becomes in Prometheus."""
+    return attribute.replace(".", "_")
 
 
 def series_labels(pod: PodIdentity, namespace: str) -> dict[str, str]:
@@ -80,6 +97,14 @@ def resource_attributes(pod: PodIdentity, config: ServiceConfiguration) -> dict[
     }
     sdk = language(config.services[pod.service])
     return found | {"telemetry.sdk.name": "opentelemetry", "telemetry.sdk.language": sdk} if sdk else found
+
+
+def peer_labels(config: ServiceConfiguration, *, owner: str, peer: str, kind: int) -> dict[str, str]:
+    """Return the labels that tell the peer of a CLIENT or PRODUCER span, where span metrics have these dimensions."""
+    if kind == PRODUCER:
+        return {"peer_service": peer, "server_address": peer}
+    attributes = call_attributes(config, kind=kind, owner=owner, target=peer, operation="", status=0)
+    return {label(name): str(attributes[name]) for name in ("rpc.service", "server.address") if name in attributes}
 
 
 def span_name(kind: int, operation: str, target: Service | None) -> str:

@@ -16,10 +16,30 @@ import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.stands.twin.processor import PERIOD
-from otel_control_gym.stands.twin.state import ATTEMPTED, ERROR, LOST, OK, REFUSED, STOPPED, TIMED_OUT, State
+from otel_control_gym.stands.twin.state import (
+    ATTEMPTED,
+    ATTEMPTS,
+    ERROR,
+    LOST,
+    OK,
+    REFUSED,
+    STOPPED,
+    TIMED_OUT,
+    State,
+)
 from otel_control_gym.stands.twin.topology import Table
 
-__all__ = ("LoadCounters", "PodCounters", "SpanRow", "Statistics", "read_load", "read_only", "read_pods")
+__all__ = (
+    "Ending",
+    "LoadCounters",
+    "PodCounters",
+    "SpanRow",
+    "Statistics",
+    "read_ending",
+    "read_load",
+    "read_only",
+    "read_pods",
+)
 
 _SECOND: Final = 1e9
 
@@ -63,6 +83,16 @@ class LoadCounters(msgspec.Struct, frozen=True, kw_only=True):
     tasks_finished: npt.NDArray[np.int64]  #: [flows]
 
 
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """A way in which calls over an edge ended."""
+
+    edge: int
+    row: int  #: where `ending_buckets` and `ending_seconds` have them
+    failed: bool
+    status: int  #: see `statuses`
+    attempt: int  #: 0: the call's first
+
+
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """How much the kernel did and holds."""
 
@@ -98,6 +128,13 @@ def read_pods(pods: Table, now: int, memory: npt.NDArray[np.int64]) -> PodCounte
         queued=pods["queued"].copy(),
         served=pods["served"].copy(),
     )
+
+
+def read_ending(code: int, *, edge: int, row: int, statuses: Sequence[int]) -> Ending:
+    """Return what a number of `State.endings` says."""
+    rest, attempt = divmod(code - 1, ATTEMPTS)
+    failed, column = divmod(rest, len(statuses))
+    return Ending(edge=edge, row=row, failed=bool(failed), status=statuses[column], attempt=attempt)
 
 
 def read_load(state: State, entry: Sequence[int]) -> LoadCounters:

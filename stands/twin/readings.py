@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.stands.twin.counters import (
+    Ending,
     LoadCounters,
     PodCounters,
     SpanRow,
     Statistics,
+    read_ending,
     read_load,
     read_only,
     read_pods,
@@ -105,6 +107,24 @@ class Readings(Machine):
     def edge_seconds(self) -> npt.NDArray[np.float64]:
         """Return summed durations in seconds [edges, 2 (ok, failed), 2 (client's view, server's view)]."""
         return self._state.edge_sums_ns / NS_PER_SECOND
+
+    def endings(self, known: npt.NDArray[np.bool_]) -> tuple[Ending, ...]:
+        """Return the ways in which calls have ended, but those that are known [edges, ENDINGS]."""
+        fresh = np.argwhere((self._state.endings > 0) & ~known).tolist()
+        return tuple(
+            read_ending(int(self._state.endings[edge, row]), edge=edge, row=row, statuses=self.names.statuses)
+            for edge, row in fresh
+        )
+
+    @property
+    def ending_buckets(self) -> npt.NDArray[np.int64]:
+        """Return `edge_buckets` by the way in which the calls ended [edges, ENDINGS, 2 (client's view, server's view), 17]."""
+        return read_only(self._state.ending_buckets)
+
+    @property
+    def ending_seconds(self) -> npt.NDArray[np.float64]:
+        """Return `edge_seconds` by the way in which the calls ended [edges, ENDINGS, 2 (client's view, server's view)]."""
+        return self._state.ending_sums_ns / NS_PER_SECOND
 
     def load_counters(self) -> LoadCounters:
         """Return what the users asked for and got."""

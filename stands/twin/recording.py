@@ -26,8 +26,10 @@ from otel_control_gym.stands.twin.draws import (
 )
 from otel_control_gym.stands.twin.state import (
     ATTEMPTED,
+    ATTEMPTS,
     CLIENT,
     CONSUMER,
+    ENDINGS,
     IN_FLIGHT,
     INTERNAL,
     LINE_TIMED_OUT,
@@ -102,11 +104,17 @@ def close_call(topology: Topology, state: State, index: int) -> None:
     state.edge_statuses[edge, topology.status_columns[hop.status]] += 1
     if hop.parent < 0 and hop.session == NOBODY:
         return  # a copy: nobody has waited for it, and the demo's SDKs don't see it
+    ending = _ending(state, edge, failed, topology.status_columns[hop.status], hop.attempt)
     state.edge_sums_ns[edge, failed, 0] += duration
     state.edge_buckets[edge, failed, 0, slot] += 1
+    state.ending_sums_ns[edge, ending, 0] += duration
+    state.ending_buckets[edge, ending, 0, slot] += 1
     if hop.server_ns >= 0:
+        served = bucket(hop.server_ns)
         state.edge_sums_ns[edge, failed, 1] += hop.server_ns
-        state.edge_buckets[edge, failed, 1, bucket(hop.server_ns)] += 1
+        state.edge_buckets[edge, failed, 1, served] += 1
+        state.ending_sums_ns[edge, ending, 1] += hop.server_ns
+        state.ending_buckets[edge, ending, 1, served] += 1
     rows = state.pods[hop.client].client_rows
     if rows >= 0 and hop.session >= NOBODY:
         state.span_sums_ns[rows + call.target, failed] += duration
@@ -170,6 +178,18 @@ def close_task(state: State, session: Record, slot: int) -> None:
             span.pod, span.peer, span.operation, span.edge = slot, -1, session.flow, -1
             span.kind, span.attempt = INTERNAL, 0
             span.outcome, span.status, span.failed = OK, 0, 0
+
+
+@inlined
+def _ending(state: State, edge: int, failed: int, column: int, attempt: int) -> int:
+    """Return where calls over an edge that end in this way are counted; a way that is new takes the next place."""
+    way = 1 + (failed * state.edge_statuses.shape[1] + column) * ATTEMPTS + min(attempt, ATTEMPTS - 1)
+    row = 0
+    while row < ENDINGS - 1 and state.endings[edge, row] != way and state.endings[edge, row] != 0:
+        row += 1
+    if state.endings[edge, row] == 0:
+        state.endings[edge, row] = way
+    return row
 
 
 @compiled

@@ -67,6 +67,11 @@ RETRIED: Final = 7  #: of the attempted: those that weren't a call's first
 LINE_TIMED_OUT: Final = 8  #: of the timed out: those that never left their caller, whose pool was in use
 COUNTS: Final = 9
 
+ENDINGS: Final = (
+    12  #: different ways for calls over an edge to end that are told apart; what comes beyond is counted with the last
+)
+ATTEMPTS: Final = 8  #: attempts that are told apart
+
 # Kinds of spans and of counter rows.
 SERVER: Final = 0
 CLIENT: Final = 1
@@ -364,6 +369,11 @@ class State(NamedTuple):
     ]  #: [edges, statuses]: how calls ended for their callers, columns as `names.statuses`
     edge_sums_ns: npt.NDArray[np.int64]  #: [edges, failed, side]: durations; side 0 is the client's, 1 the server's
     edge_buckets: npt.NDArray[np.int64]  #: [edges, failed, side, BUCKETS]: durations, not cumulative
+    endings: npt.NDArray[
+        np.int64
+    ]  #: [edges, ENDINGS]: 0, or 1 + (failed * statuses + column of the status) * ATTEMPTS + attempt
+    ending_sums_ns: npt.NDArray[np.int64]  #: [edges, ENDINGS, side]: as `edge_sums_ns`
+    ending_buckets: npt.NDArray[np.int64]  #: [edges, ENDINGS, side, BUCKETS]: as `edge_buckets`
     span_sums_ns: npt.NDArray[np.int64]  #: [rows, failed]
     span_buckets: npt.NDArray[np.int64]  #: [rows, failed, BUCKETS], not cumulative
     spans: Table  #: sampled, since they were last taken
@@ -398,6 +408,9 @@ def empty_state(services: int, edges: int, flows: int, *, statuses: int, operati
         edge_statuses=np.zeros((edges, statuses), np.int64),
         edge_sums_ns=np.zeros((edges, 2, 2), np.int64),
         edge_buckets=np.zeros((edges, 2, 2, BUCKETS), np.int64),
+        endings=np.zeros((edges, ENDINGS), np.int64),
+        ending_sums_ns=np.zeros((edges, ENDINGS, 2), np.int64),
+        ending_buckets=np.zeros((edges, ENDINGS, 2, BUCKETS), np.int64),
         span_sums_ns=np.zeros((32, 2), np.int64),
         span_buckets=np.zeros((32, 2, BUCKETS), np.int64),
         spans=np.zeros(1024, SPAN),

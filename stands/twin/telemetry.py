@@ -3,8 +3,9 @@
 In: the moment (the kernel has come to it, the control plane has done what was due). Out: a row in `TimeSeries`.
 
 Five sources stand side by side: the collector's connectors (spans by name, spans by edge), the kubelet with cAdvisor, the cluster
-receiver and the Kafka receiver. Each keeps the numbers of its series and yields values in the same order; only when series appear or end
-does anything happen per series. Upstream: `stand` calls `housekeep` and `scrape` on their grids. Downstream: `servers.prometheus`.
+receiver and the Kafka receiver; a sixth, Coroot's node agent, where the edges come from it. Each keeps the numbers of its series and
+yields values in the same order; only when series appear or end does anything happen per series. Upstream: `stand` calls `housekeep` and
+`scrape` on their grids. Downstream: `servers.prometheus`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.conventions import PodIdentity
 from otel_control_gym.stands.twin.kafka_metrics import KafkaMetrics
 from otel_control_gym.stands.twin.kubelet_metrics import HOUSEKEEPING_SECONDS, ClusterMetrics, KubeletMetrics
+from otel_control_gym.stands.twin.node_agent import AgentMetrics
 from otel_control_gym.stands.twin.scheduler import NODE_NAME
 from otel_control_gym.stands.twin.time_series import Numbers, TimeSeries, Values
 from otel_control_gym.stands.twin.world import World
@@ -37,6 +39,7 @@ class Telemetry:
     def __init__(self, world: World, control_plane: ControlPlane) -> None:
         self.series = TimeSeries()
         self._world = world
+        config = world.simulation.config
         self._kubelet = KubeletMetrics(world, self.identity, self.series)
         self._sources: tuple[_Source, ...] = (
             SpanMetrics(world, self.identity, self.series),
@@ -44,6 +47,7 @@ class Telemetry:
             self._kubelet,
             ClusterMetrics(control_plane, self.series),
             KafkaMetrics(world, self.series),
+            *((AgentMetrics(world, self.series),) if config.edge_source == "node_agent" else ()),
         )
         self._parts: tuple[Numbers, ...] = ()
         self._numbers: Numbers = np.empty(0, np.int64)

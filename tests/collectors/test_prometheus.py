@@ -135,26 +135,6 @@ async def test_a_failing_source_is_a_gap_and_no_sample(answer: bytes) -> None:
     assert "calls_total" in gap.reason
 
 
-async def test_a_native_histogram_is_passed_over_and_spoils_nothing() -> None:
-    native = {"metric": {"__name__": "h"}, "histograms": [[START / SECOND, {"count": "1", "sum": "2", "buckets": []}]]}
-    usual = {"metric": {"__name__": "calls_total"}, "values": [[START / SECOND, "3"]]}
-    answer = {"status": "success", "data": {"resultType": "matrix", "result": [native, usual]}, "infos": ["so so"]}
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        return web.json_response(answer)
-
-    application = web.Application()
-    application.router.add_post("/api/v1/query", handler)
-    async with listen(application) as url:
-        collector = PrometheusCollector(endpoints_at(url), METRICS, scrape_interval_seconds=5, now=START)
-        async with collector.open():
-            await collector.drain(barrier(0))
-            events = [event for event, _ in collector.flush(START)]
-    assert not any(isinstance(event, CollectorGap) for event in events)
-    (samples,) = (event for event in events if isinstance(event, SamplesCollected))
-    assert samples.values.tolist() == [3.0]
-
-
 async def test_a_prometheus_that_is_gone_is_a_gap() -> None:
     async with listen(web.Application()) as url:
         gone = endpoints_at(url)

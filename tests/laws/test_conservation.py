@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import (
     ATTEMPTED,
     CLIENT,
+    ENDINGS,
     ERROR,
     IN_FLIGHT,
     LINE_TIMED_OUT,
@@ -167,6 +169,14 @@ def assert_conserved(simulation: Simulation) -> None:
     assert (finished[:, 0, 0] == counts[:, OK]).all()
     assert (finished[:, 1, 0] <= counts[:, [ERROR, REFUSED, LOST, TIMED_OUT]].sum(axis=1)).all()
     assert (finished[:, :, 1] <= finished[:, :, 0]).all()
+    assert (simulation.ending_buckets.sum(axis=1) == simulation.edge_buckets.sum(axis=1)).all()
+    assert simulation.ending_seconds.sum(axis=1) == pytest.approx(simulation.edge_seconds.sum(axis=1))
+    by_outcome = np.zeros_like(finished[:, :, 0])
+    told_apart = np.zeros(len(counts), bool)
+    for ending in simulation.endings(np.zeros(simulation.ending_buckets.shape[:2], bool)):
+        by_outcome[ending.edge, int(ending.failed)] += simulation.ending_buckets[ending.edge, ending.row, 0].sum()
+        told_apart[ending.edge] |= ending.row == ENDINGS - 1  # the last place takes what there is no place for
+    assert (by_outcome[~told_apart] == finished[~told_apart, :, 0]).all()
 
 
 @settings(max_examples=60, deadline=None)

@@ -106,7 +106,7 @@ def run_settings(callers: Sequence[str] = (), *, lag_seconds: int = 60, **granul
             flows={},
         ),
         granularity=Granularity(**granularity),
-        metrics=_read("metrics/otel-demo-2.2.0.yaml", MetricMap),
+        metrics=_read("metrics/otel-demo-2.2.0.yaml", MetricMap).with_edges_of("service_graph"),
         reward=msgspec.structs.replace(
             _read("rewards/default.yaml", RewardSettings), objective=Objective(service="frontend")
         ),
@@ -118,8 +118,17 @@ def run_settings(callers: Sequence[str] = (), *, lag_seconds: int = 60, **granul
 class Scribe:
     """Writes a log. Times are seconds after the run's start; samples wait until `flush`, as a collector's do."""
 
-    def __init__(self, callers: Sequence[str] = (), *, lag_seconds: int = 60, **granularity: int) -> None:
+    def __init__(
+        self,
+        callers: Sequence[str] = (),
+        *,
+        lag_seconds: int = 60,
+        change: Callable[[RunSettings], RunSettings] | None = None,
+        **granularity: int,
+    ) -> None:
         self.settings = run_settings(callers, lag_seconds=lag_seconds, **granularity)
+        if change is not None:
+            self.settings = change(self.settings)
         self.entries: list[Recorded] = []
         self._series: dict[tuple[tuple[str, str], ...], int] = {}
         self._new: list[SeriesDeclaration] = []
@@ -234,6 +243,13 @@ def scribe() -> Callable[..., Scribe]:
 
 
 @pytest.fixture(scope="session")
+def packaged_metrics() -> MetricMap:
+    """The demo's map as its file has it, with all sources of edges."""
+    offered: MetricMap = _read("metrics/otel-demo-2.2.0.yaml", MetricMap)
+    return offered
+
+
+@pytest.fixture(scope="session")
 def at() -> Callable[[float], int]:
     """Turns seconds after the run's start into its nanoseconds."""
     return moment
@@ -247,7 +263,7 @@ def log_of() -> Callable[..., list[Recorded]]:
     """Makes a log of scrapes [(seconds, metric, labels, value)], flushed at the given seconds."""
 
     def write(scrapes: Scrapes, flushes: Iterable[int], **granularity: int) -> list[Recorded]:
-        scribe = Scribe((), **granularity)
+        scribe = Scribe((), change=None, **granularity)
         waiting = sorted(scrapes, key=lambda scrape: scrape[0])
         for flush in sorted(flushes):
             while waiting and waiting[0][0] <= flush:

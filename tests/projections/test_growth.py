@@ -6,12 +6,14 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_control_gym.engine.events import Recorded
+from otel_control_gym.engine.settings import RunSettings
 from otel_control_gym.projections.features import edge_features, node_features
 from otel_control_gym.projections.fold import RunState, fold
 
@@ -48,6 +50,15 @@ def lives(draw: st.DrawFn) -> list[tuple[float, str, dict[str, str], float]]:
             if scrape * 5 not in missed:
                 scrapes.append((scrape * 5.0, metric, labels, value * unit))
     return scrapes
+
+
+def undemanding(settings: RunSettings) -> RunSettings:
+    """Every quantity from its first source only, and none owed that never came."""
+    node = {
+        name: msgspec.structs.replace(sources[0], expected=False)
+        for name, sources in settings.metrics.sources("node").items()
+    }
+    return msgspec.structs.replace(settings, metrics=msgspec.structs.replace(settings.metrics, node=node))
 
 
 flushes = st.sets(st.sampled_from(range(5, HORIZON, 5))).map(lambda chosen: [*chosen, HORIZON])
@@ -127,7 +138,7 @@ def test_a_vanished_series_keeps_what_it_counted_and_grows_no_more(scribe: Any) 
 
 
 def test_a_gap_is_null_and_what_grew_in_it_is_not_put_into_the_bucket_after(scribe: Any) -> None:
-    log = scribe()
+    log = scribe(change=undemanding)
     for seconds in (0, 5, 10, 30, 35, 40, 45, 50):
         log.calls(seconds, 2 * seconds)
     log.flush(50)
@@ -211,7 +222,7 @@ def test_a_gauge_is_the_last_value_in_the_bucket_summed_over_pods_and_gone_with_
 
 
 def test_what_is_refreshed_every_ten_seconds_is_covered_at_that_resolution(scribe: Any) -> None:
-    log = scribe()
+    log = scribe(change=undemanding)
     for seconds in (0, 10, 20):
         log.sample(seconds, 0.3 * seconds, CPU, k8s_deployment_name="cache", k8s_pod_name="a")
     log.flush(20)
@@ -224,7 +235,7 @@ def test_what_is_refreshed_every_ten_seconds_is_covered_at_that_resolution(scrib
 def test_a_service_scaled_to_zero_owes_no_readings_of_its_pods(
     scribe: Any, desired: float, coverage: list[float]
 ) -> None:
-    log = scribe()
+    log = scribe(change=undemanding)
     for seconds in range(0, 31, 5):
         log.sample(seconds, desired if seconds > 10 else 1.0, "k8s_deployment_desired", k8s_deployment_name="cache")
         if seconds in (0, 10):  # per bucket: two readings of the deployment, one of its pod
@@ -326,3 +337,137 @@ def test_a_pod_that_the_newest_scrape_passed_over_is_not_added_to_its_successor(
     state = fold(log.entries)
     assert column(state, "memory_usage_bytes", 10)[:, 1].tolist() == [1, 1]
     assert column(state, "cpu_limit_cores", 10)[:, 1].tolist() == [1, 1]
+
+
+# --- stale markers, skew, what never came ----------------------------------------------------------------------------------
+
+MEMORY = "k8s_pod_memory_working_set_bytes"
+STALE = float(np.array(0x7FF0000000000002, np.uint64).view(np.float64))  # Prometheus' own: a NaN with this payload
+
+
+def test_a_gauge_that_was_marked_stale_is_gone_at_once_and_is_no_reading(scribe: Any) -> None:
+    log = scribe(change=undemanding)
+    for seconds, value in ((0, 5e6), (10, 6e6), (20, STALE), (30, STALE)):
+        log.sample(seconds, value, MEMORY, k8s_deployment_name="cache", k8s_pod_name="a")
+    log.flush(30)
+    state = fold(log.entries)
+    assert column(state, "memory_usage_bytes", 10)[:, 2].tolist() == pytest.approx([6e6, np.nan, np.nan], nan_ok=True)
+    assert column(state, "coverage", 10)[:, 2].tolist() == [1, 0, 0]
+
+
+def test_of_a_services_pods_only_the_one_that_was_marked_stale_is_left_out(scribe: Any) -> None:
+    log = scribe()
+    for seconds in (0, 10, 20):
+        for pod in ("a", "b"):
+            stale = pod == "a" and seconds == 20
+            log.sample(seconds, STALE if stale else 4e6, MEMORY, k8s_deployment_name="cache", k8s_pod_name=pod)
+    log.flush(20)
+    assert column(fold(log.entries), "memory_usage_bytes", 10)[:, 2].tolist() == [8e6, 4e6]
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 500)), min_size=25, max_size=25))
+def test_stale_markers_between_a_counters_samples_change_nothing(log_of: LogOf, values: list[int | None]) -> None:
+    labels = labels_of(CALLS, "frontend", "a")
+    marked = [(5.0 * i, CALLS, labels, STALE if value is None else value) for i, value in enumerate(values)]
+    plain = [scrape for scrape, value in zip(marked, values, strict=True) if value is not None]
+    one, other = (fold(log_of(scrapes, [HORIZON])) for scrapes in (marked, plain))
+    for bucket in (5, 30):
+        assert np.array_equal(
+            column(one, "request_count", bucket), column(other, "request_count", bucket), equal_nan=True
+        )
+
+
+@pytest.mark.parametrize("name", ["memory_usage_bytes", "cpu_usage_cores"])
+def test_what_nobody_scrapes_any_more_does_not_stay_at_its_last_value_beyond_its_resolution(
+    scribe: Any, name: str
+) -> None:
+    log = scribe()
+    for seconds in range(0, 41, 5):
+        if seconds <= 15:
+            log.sample(seconds, 5e6, MEMORY, k8s_deployment_name="cache", k8s_pod_name="a")
+            log.sample(seconds, 0.5 * seconds, CPU, k8s_deployment_name="cache", k8s_pod_name="a")
+        log.calls(seconds, seconds)
+    log.flush(40)
+    known = ~np.isnan(column(fold(log.entries), name, 5)[:, 2])
+    assert known.tolist() == [True] * 3 + [False] * 5
+
+
+def test_a_replaced_pods_counter_adds_to_its_predecessors_and_both_are_conserved(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 61, 5):
+        if seconds <= 30:
+            log.calls(seconds, 10 * seconds, pod="old")
+        if seconds >= 25:
+            log.calls(seconds, 3 * (seconds - 20), pod="new")  # the first sample is growth since it was born
+    log.flush(60)
+    for bucket in (5, 10, 30):
+        assert column(fold(log.entries), "request_count", bucket)[:, 0].sum() == 10 * 30 + 3 * 40
+
+
+@given(st.integers(-2400, 2400), st.lists(st.integers(0, 50), min_size=24, max_size=24))
+def test_a_scraper_whose_clock_is_off_loses_no_request_and_shows_the_right_rate(
+    log_of: LogOf, skew_ms: int, steps: list[int]
+) -> None:
+    labels = labels_of(CALLS, "frontend", "a")
+    moments = [5.0 * i + (skew_ms / 1000 if 0 < i < 24 else 0.0) for i in range(25)]
+    shown = np.concatenate([[0], np.cumsum(steps)])
+    counts = log_of([(at, CALLS, labels, value) for at, value in zip(moments, shown.tolist(), strict=True)], [HORIZON])
+    assert column(fold(counts), "request_count", 10)[:, 0].sum() == shown[-1]
+    steady = log_of([(at, CALLS, labels, 4.0 * at) for at in moments], [HORIZON])
+    assert column(fold(steady), "request_rate", 10)[:, 0] == pytest.approx(np.full(12, 4.0))
+
+
+def _coverage(log: Any, row: int = 2) -> list[float]:
+    return [round(value, 3) for value in column(fold(log.entries), "coverage", 30)[:, row].tolist()]
+
+
+PODS = (CPU, MEMORY, "k8s_container_restarts", "k8s_deployment_available", "k8s_deployment_desired")
+
+
+def _scrape_pods(log: Any, seconds: int, *left_out: str) -> None:
+    for metric in PODS:
+        if metric not in left_out:
+            log.sample(seconds, 1.0, metric, k8s_deployment_name="cache", k8s_pod_name="a")
+    for direction in ("receive", "transmit"):
+        labels = {"k8s_deployment_name": "cache", "k8s_pod_name": "a", "direction": direction}
+        log.sample(seconds, 1.0, "k8s_pod_network_io_bytes_total", **labels)
+    log.sample(seconds, 1.0, "traces_service_graph_request_total", client="cart", server="cache")
+    log.sample(seconds, 1.0, "traces_service_graph_request_client_seconds_count", client="cart", server="cache")
+
+
+def test_where_everything_came_coverage_is_whole(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 61, 5):
+        _scrape_pods(log, seconds)
+    log.flush(60)
+    assert _coverage(log) == [1, 1]
+
+
+def test_a_dropped_scrape_lowers_the_coverage_of_its_bucket_by_its_share(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 61, 5):
+        if seconds not in (
+            35,
+            40,
+        ):  # of six scrapes two are missed; what is refreshed every 10 s misses one reading of three
+            _scrape_pods(log, seconds)
+    log.flush(60)
+    assert _coverage(log) == [1, round(2 / 3, 3)]
+
+
+def test_a_series_that_vanishes_lowers_the_coverage_from_then_on(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 61, 5):
+        _scrape_pods(log, seconds, *([MEMORY] if seconds > 30 else []))
+    log.flush(60)
+    owed = 3 * 4 + 6 * 3 + 6 * 2  # kubelet every 10 s; restarts and replicas; requests and latency, as callers see them
+    assert _coverage(log) == [1, round((owed - 3) / owed, 3)]
+
+
+def test_a_source_that_never_came_lowers_the_coverage_from_the_beginning(scribe: Any) -> None:
+    log = scribe()
+    for seconds in range(0, 61, 5):
+        _scrape_pods(log, seconds, CPU, MEMORY)
+    log.flush(60)
+    owed = 3 * 4 + 6 * 3 + 6 * 2
+    assert _coverage(log) == [round((owed - 6) / owed, 3)] * 2

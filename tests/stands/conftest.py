@@ -38,7 +38,7 @@ def small_core() -> ServiceConfiguration:
 @pytest.fixture(scope="session")
 def metric_map() -> MetricMap:
     text = (resources.files("otel_control_gym.configs") / "metrics" / "otel-demo-2.2.0.yaml").read_bytes()
-    return msgspec.yaml.decode(text, type=MetricMap)
+    return msgspec.yaml.decode(text, type=MetricMap).with_edges_of("service_graph")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from otel_control_gym.stands.twin.simulation import Simulation
 from otel_control_gym.stands.twin.state import (
     ATTEMPTED,
     CLIENT,
+    ENDINGS,
     ERROR,
     LOST,
     OK,
@@ -113,6 +114,10 @@ def test_a_refused_call_is_tried_again_after_pauses_that_double() -> None:
     clients = spans[(spans["kind"] == CLIENT) & (spans["edge"] == INNER)]
     trace = clients[clients["trace_low"] == clients["trace_low"][0]]
     assert trace["attempt"].tolist() == [0, 1, 2, 3]
+    endings = [one for one in simulation.endings(np.zeros((2, ENDINGS), bool)) if one.edge == INNER]
+    assert [(one.failed, one.status, one.attempt) for one in endings] == [(True, 14, attempt) for attempt in range(4)]
+    rows = [one.row for one in endings]
+    assert simulation.ending_buckets[INNER, rows, 0].sum(axis=1).tolist() == [asked] * 4
     assert np.diff(trace["start"]).tolist() == [101 * MS, 201 * MS, 401 * MS]
     assert len(np.unique(clients["span_id"])) == len(clients)
     assert len(np.unique(trace["parent_id"])) == 1

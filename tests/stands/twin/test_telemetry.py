@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -180,6 +181,7 @@ def test_failing_calls_count_as_errors_on_the_way_up(busy: TwinRun) -> None:
     )
     ((labels, values),) = failed
     assert labels["failed"] == "true"
+    assert labels["client_rpc_grpc_status_code"] == "14"
     assert last(values) > 50
     errors = samples(
         busy,
@@ -189,3 +191,45 @@ def test_failing_calls_count_as_errors_on_the_way_up(busy: TwinRun) -> None:
         status_code="STATUS_CODE_ERROR",
     )
     assert {labels["span_name"] for labels, _ in errors} >= {"GET /api/products/{productId}"}
+    users = samples(busy, name="traces_service_graph_request_total", client="load-generator", server="frontend")
+    assert {(labels["failed"], labels["client_http_status_code"]) for labels, _ in users} >= {
+        ("false", "200"),
+        ("true", "500"),
+    }
+
+
+def test_peers_are_told_apart_only_where_the_edges_come_from_span_metrics(
+    make_config: MakeConfig, busy: TwinRun
+) -> None:
+    assert not any("server_address" in labels for labels, _ in samples(busy, name="traces_span_metrics_calls_total"))
+    config = make_config(120)
+    services = msgspec.structs.replace(config.public.services, edge_source="span_metrics")
+    run = TwinRun(msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, services=services)))
+    live(run, 60)
+    calls: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for labels, values in samples(run, name="traces_span_metrics_calls_total", span_kind="SPAN_KIND_CLIENT"):
+        calls[labels["service_name"], labels["server_address"]] += last(values)
+    for row, (source, target, protocol) in enumerate(run.simulation.names.edges):
+        finished = run.simulation.edge_counts[row, [OK, ERROR, REFUSED, LOST]].sum()
+        if protocol in ("sql", "resp"):  # other clients' addresses may be IPs
+            assert calls[source, target] == finished > 0
+
+
+def test_the_agents_requests_are_scraped_only_where_the_edges_come_from_it(
+    make_config: MakeConfig, busy: TwinRun
+) -> None:
+    assert not samples(busy, name="container_http_requests_total")
+    config = make_config(120)
+    services = msgspec.structs.replace(config.public.services, edge_source="node_agent")
+    run = TwinRun(msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, services=services)))
+    live(run, 60)
+    edge = {"app_id": "/k8s/otel-demo/frontend", "destination": "cart:8080"}
+    ((labels, values),) = samples(run, name="container_http_requests_total", **edge)
+    row = [names[:2] for names in run.simulation.names.edges].index(("frontend", "cart"))
+    assert labels["status"] == "grpc:OK"
+    assert last(values) == run.simulation.edge_counts[row, OK] > 0
+    buckets = samples(run, name="container_http_requests_duration_seconds_total_bucket", **edge)
+    heights = {labels["le"]: last(values) for labels, values in buckets}
+    assert heights["+Inf"] == last(values)
+    own = run.simulation.edge_buckets[row, 0, 0]
+    assert (heights["0.01"], heights["0.1"], heights["10"]) == (own[:5].sum(), own[:7].sum(), own[:15].sum())
