@@ -148,16 +148,10 @@ class Samples:
         numbers = samples.numbers
         if int(numbers[0]) < 0 or int(numbers[-1]) >= self._series:
             raise LogCorrupted(f"samples of series {numbers[-1]}, but only {self._series} series were declared")
-        missing = np.isnan(samples.values)
-        if missing.any():
-            # A counter that is not a number (a stale marker) has no reading: what it had counted stands, and a fall behind it is seen.
-            read = ~(missing & self._is_counter[samples.series])
-            if not read.any():
-                return nothing
-            # The marker is a signalling NaN, which arithmetic trips over.
-            values = np.where(missing, np.nan, samples.values)[read]
-            samples = batch(samples.series[read], samples.times[read], values)
-            numbers = samples.numbers
+        readings = self._without_markers(samples)
+        if readings is None:
+            return nothing
+        samples, numbers = readings, readings.numbers
         last = self._standing.last_time
         if (samples.times[samples.starts] > np.maximum(last[numbers], self._settled)).all():
             self._take(samples)
@@ -194,6 +188,21 @@ class Samples:
         for grid in (self._values, self._times, self._newest):
             grid[:kept] = grid[gone : gone + kept]
         self._first += gone
+
+    def _without_markers(self, samples: Batch) -> Batch | None:
+        """Return the samples without those of counters that are no numbers; None if none is left.
+
+        A counter that was marked stale has no reading: what it had counted stands, and a fall behind the marker is seen.
+        """
+        missing = np.isnan(samples.values)
+        if not missing.any():
+            return samples
+        read = ~(missing & self._is_counter[samples.series])
+        if not read.any():
+            return None
+        # The marker is a signalling NaN, which arithmetic trips over.
+        values = np.where(missing, np.nan, samples.values)[read]
+        return batch(samples.series[read], samples.times[read], values)
 
     # --- samples in the order of time ------------------------------------------------------------------------------------
 
@@ -292,8 +301,8 @@ class Samples:
         more = together.series.size - sum(samples.series.size for _, samples in self._unsettled)
         if more == 0:
             return  # all of them were there
-        if self._unsettled:
-            self._standing = self._unsettled[0][0].widened(self._is_counter.size)
+        assert self._unsettled, "only what isn't settled can be newer than a sample that is in time"
+        self._standing = self._unsettled[0][0].widened(self._is_counter.size)
         self._unsettled = []
         # The grid needs no clearing: who has a sample of its own at an edge gets it again, and all others are carried forward anew.
         settled = together.times <= self._settled
