@@ -109,7 +109,9 @@ class LogLine(_Record, frozen=True, kw_only=True):
 
     time: Annotated[_Time, Meta(description="its own time")]
     service: Annotated[str, Meta(description="who wrote it")]
-    severity: Annotated[str, Meta(description="as sent: DEBUG, INFO, WARN, ERROR, FATAL")]
+    severity: Annotated[str, Meta(description="TRACE, DEBUG, INFO, WARN, ERROR, FATAL, or UNSPECIFIED")]
+    severity_number: Annotated[int, Meta(ge=0, le=24, description="as OpenTelemetry numbers it; 0 where not told")]
+    sampling_probability: Annotated[_Share, Meta(description="probability with which the record was kept")]
     body: Annotated[str, Meta(description="the message")]
     trace_id: Annotated[str, Meta(description="trace in which it was written, 32 hex digits; empty without")]
     span_id: Annotated[str, Meta(description="span in which it was written, 16 hex digits; empty without")]
@@ -172,6 +174,16 @@ class Hashes(_Record, frozen=True, kw_only=True):
     twin_model: Annotated[str, Meta(description="of the twin's sources; empty on a cluster")]
 
 
+class GroundTruth(_Record, frozen=True, kw_only=True):
+    """What of the files is known in hindsight only, what is a suspicion, what is computed of other columns."""
+
+    truth: Annotated[dict[str, list[str]], Meta(description="table: columns of ground truth")]
+    weak: Annotated[dict[str, list[str]], Meta(description="table: columns of a tool's suspicion")]
+    derived: Annotated[dict[str, list[str]], Meta(description="table: columns computed of other columns")]
+    rows_by_visibility: Annotated[list[str], Meta(description="files in which `visibility` says it for each row")]
+    metadata: Annotated[list[str], Meta(description="keys of this document that are truth")]
+
+
 class MetadataFile(_Record, frozen=True, kw_only=True):
     """What the run was. What a stand can't tell is null or empty, never absent."""
 
@@ -225,9 +237,7 @@ class MetadataFile(_Record, frozen=True, kw_only=True):
         Meta(description="per telemetry stream: `rows` that came, `coverage` in 0..1; `log`: the last sequences"),
     ]
     columns: Annotated[dict[str, dict[str, str]], Meta(description="table, column: how a cell comes about")]
-    ground_truth: Annotated[
-        dict[str, dict[str, list[str]]], Meta(description="truth, weak, derived: table, columns of that standing")
-    ]
+    ground_truth: GroundTruth
     # with what
     gym_api_version: Annotated[str, Meta(description="of this package")]
     versions: Annotated[dict[str, str], Meta(description="of packages, and what the stand says of itself")]

@@ -35,13 +35,18 @@ SPLITS: tuple[str, ...] = ("iid", *_LEVELS)
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
-    """Where each family is; `digest` is of version, name and sides."""
+    """Which families are in which part; `digest` is of version, name and parts."""
 
     name: str
     version: int
     held_out: tuple[str, ...]  #: levels that only the test has
-    sides: dict[str, Side]  #: family -> side
+    parts: dict[Side, tuple[str, ...]]  #: families, sorted
     digest: str
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """The part of each family."""
+        return {family: side for side, families in self.parts.items() for family in families}
 
 
 def make_splits(runs: Iterable[PlannedRun]) -> tuple[Split, ...]:
@@ -73,6 +78,8 @@ def _by_level(name: str, level: Callable[[Factors], str | None], mains: Sequence
 
 
 def _finished(name: str, held_out: tuple[str, ...], sides: dict[str, Side]) -> Split:
-    body: list[Any] = [SPLIT_VERSION, name, held_out, sides]
+    every: tuple[Side, ...] = ("train", "validation", "test")
+    parts = {side: tuple(sorted(family for family, found in sides.items() if found == side)) for side in every}
+    body: list[Any] = [SPLIT_VERSION, name, held_out, parts]
     digest = hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
-    return Split(name=name, version=SPLIT_VERSION, held_out=held_out, sides=sides, digest=digest)
+    return Split(name=name, version=SPLIT_VERSION, held_out=held_out, parts=parts, digest=digest)

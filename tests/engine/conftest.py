@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from otel_control_gym.engine.broker import Broker, RemoteBroker, open_broker
 from otel_control_gym.engine.log import LogConnection
-from otel_control_gym.engine.runs import rebuild
+from otel_control_gym.engine.rebuild import rebuild
 
 _NUMBERS = count(1)
 

@@ -15,7 +15,7 @@ import otel_control_gym as ocg
 from otel_control_gym.engine.archive import read_archive
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.events import CleanSamples, CollectorGap
-from otel_control_gym.engine.runs import rebuild
+from otel_control_gym.engine.rebuild import rebuild
 from otel_control_gym.engine.settings import RunConfig
 
 

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pytest
 
 import otel_control_gym as ocg
-from otel_control_gym.engine.runs import rebuild
+from otel_control_gym.engine.rebuild import rebuild
 
 RUNS = {
     "R1": {"campaign": "one", "status": "completed"},

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from otel_control_gym.projections.schemas import CONTROL_INPUTS
-from otel_control_gym.projections.table_files import ROW_GROUP_ROWS, TableFile
+from otel_control_gym.projections.schemas import CONTROL_INPUTS, ROW_GROUP_ROWS
+from otel_control_gym.projections.table_files import TableFile
 from otel_control_gym.projections.tables import arrow_schema, plain_table
 
 ROWS = 2 * ROW_GROUP_ROWS + 1000

@@ -95,8 +95,7 @@ async def test_a_cell_is_the_growth_between_the_last_samples_before_its_edges_by
     state = fold(read_archive(directory / "event_log.zst"))
     buckets = state.buckets(10)
     columns = node_features(state.telemetry(), buckets)
-    feed = state.series.feed("node", "request_count")
-    assert feed is not None
+    feed = state.series.feeds("node", "request_count")[0]
     edges = buckets.edges
     held = state.samples.times[np.minimum(edges, state.samples.edges - 1)][:, feed.metric].max(axis=1)
     age = state.origin + edges[1:] * state.samples.interval - held[1:]
