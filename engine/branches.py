@@ -26,18 +26,20 @@ from otel_control_gym.engine.events import (
     Event,
     PhaseEntered,
     RunDeclared,
+    RunIdentified,
     TruthDeclared,
     type_tag,
 )
 from otel_control_gym.engine.randomness import derive_seed
-from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario, TwinSettings, Workload
+from otel_control_gym.engine.settings import PlannedAction, RunConfig, RunIdentity, Scenario, TwinSettings, Workload
 
 __all__ = ("BranchPoint", "PastDecision", "PrefixReader", "Randomness", "branch_event", "find_branch_point")
 
 Randomness = Literal["same", "fresh"]
 
 _READ = {
-    type_tag(kind) for kind in (RunDeclared, TruthDeclared, BranchTaken, PhaseEntered, ActionRequested, ClockAdvanced)
+    type_tag(kind)
+    for kind in (RunDeclared, TruthDeclared, RunIdentified, BranchTaken, PhaseEntered, ActionRequested, ClockAdvanced)
 }
 
 
@@ -75,6 +77,7 @@ class PrefixReader:
         self._digest = ContentDigest()
         self._declared: RunDeclared | None = None
         self._truth: TruthDeclared | None = None
+        self._identity = RunIdentity()
         self._branches: list[BranchTaken] = []
         self._asked: list[ActionRequested] = []
         self._ends: list[int] = []
@@ -98,6 +101,8 @@ class PrefixReader:
                 self._declared = event
             case TruthDeclared():
                 self._truth = event
+            case RunIdentified():
+                self._identity = event.identity
             case BranchTaken():
                 self._branches.append(event)
             case PhaseEntered(phase="control"):
@@ -143,6 +148,7 @@ class PrefixReader:
                 workload=msgspec.convert(truth.workload, Workload),
                 twin=msgspec.convert(truth.twin, TwinSettings),
                 seed=truth.seed,
+                identity=msgspec.structs.replace(self._identity, retry_of=None),
             ),
             decisions=tuple(
                 _decision(self._run_id, asked, end - since)

@@ -212,7 +212,7 @@ class MetadataFile(_Record, frozen=True, kw_only=True):
     randomness: Annotated[str, Meta(description="of a branch: same or fresh draws as its parent's")]
     pair_id: Annotated[str | None, Meta(description="pair of a with and a without")]
     retry_of: Annotated[str | None, Meta(description="run that this repeats")]
-    split_ids: Annotated[list[str], Meta(description="splits that it is in")]
+    split_ids: Annotated[dict[str, str], Meta(description="split: part of it that the run is in")]
     service_config: Annotated[str, Meta(description="service configuration")]
     workload_profile: Annotated[str, Meta(description="workload; truth")]
     policy_name: Annotated[str, Meta(description="who decided")]

@@ -11,10 +11,11 @@ import msgspec
 from otel_control_gym.engine.campaigns.design import make_plan
 from otel_control_gym.engine.campaigns.plans import CampaignPlan, PlannedRun
 from otel_control_gym.engine.campaigns.settings import CampaignSettings
+from otel_control_gym.engine.campaigns.splits import make_splits
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.configuration_files import is_path, load, load_services, packaged_names
 from otel_control_gym.engine.errors import ConfigurationError, UsageError, nearest
-from otel_control_gym.engine.settings import Granularity, RunConfig, Workload
+from otel_control_gym.engine.settings import Granularity, RunConfig, RunIdentity, Workload
 
 __all__ = ("campaign_names", "configured", "load_plan")
 
@@ -53,7 +54,17 @@ def configured(plan: CampaignPlan, run: PlannedRun) -> RunConfig:
     Raises: ConfigurationError: it can't be run.
     """
     config = resolve(run.scenario, seed=run.seed)
-    return msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, campaign=plan.settings.name))
+    return msgspec.structs.replace(
+        config,
+        public=msgspec.structs.replace(config.public, campaign=plan.settings.name),
+        identity=RunIdentity(
+            scenario_id=run.key,
+            stratum=run.stratum,
+            family_id=run.family_id,
+            pair_id=run.pair_id,
+            split_ids={split.name: split.sides[run.family_id] for split in make_splits(plan.runs)},
+        ),
+    )
 
 
 def _as_path(reference: str | Path) -> str:

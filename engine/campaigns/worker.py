@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from otel_control_gym.engine.campaigns.queue import SILENCE_SECONDS, Task, WorkQueue
 from otel_control_gym.engine.campaigns.record import CampaignRecord, Completed, Failed, Started
@@ -140,7 +141,9 @@ class Worker:
                 await env.put_in_order()  # what the worker before left
                 if await self._adopted(task, record):
                     return
-            await env.reset(config=job.config)
+            dead = record.state.keys[job.key].run_id
+            identity = msgspec.structs.replace(job.config.identity, retry_of=dead)
+            await env.reset(config=msgspec.structs.replace(job.config, identity=identity))
             run_id = env.run_id
             await record.write(
                 Started(time=wall_now(), key=job.key, run_id=run_id or "", worker=self._name, attempt=task.attempt)
