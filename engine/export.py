@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
-from otel_control_gym.engine.errors import DatasetError, NotExportable, UsageError, nearest
+from otel_control_gym.engine.errors import DatasetError, LogCorrupted, NotExportable, UsageError, nearest
 from otel_control_gym.engine.runs import Run, open_run, rebuild
 from otel_control_gym.engine.settings import RunConfig
 
@@ -191,20 +191,21 @@ def _episode(run: Run) -> tuple[Any, tuple[str, ...]] | None:
     from otel_control_gym.projections.adapters.minari import RecordedEpisode
     from otel_control_gym.projections.trajectories import trajectory
 
-    seen = trajectory(read_archive(_archive(run), truth=False))
+    archive = _archive(run)
+    seen = trajectory(read_archive(archive, truth=False))
     if seen is None:
         return None
-    metadata = _document(run.path / "metadata.json")
+    metadata, config = _document(run.path / "metadata.json"), _run_config(archive)
     asked = [life.requested for life in seen.lives]
     episode = RecordedEpisode(
         run_id=run.run_id,
-        seed=metadata["seed"],
+        seed=config.seed,
         family_id=metadata["family_id"],
         scenario_id=metadata["scenario_id"],
         service_config=run.service_config,
         policy=metadata["policy_name"],
         stand=run.stand,
-        run_config=msgspec.to_builtins(_run_config(metadata)),
+        run_config=msgspec.to_builtins(config),
         trajectory=seen,
         actions=tuple(
             replayed(
@@ -227,12 +228,25 @@ def _targets(graph: dict[str, Any]) -> tuple[str, ...]:
     return (*services, *edges, *(group for group in groups if group not in services))
 
 
-def _run_config(metadata: dict[str, Any]) -> RunConfig:
-    """Return the configuration that a run's metadata states in full."""
-    stated = dict(metadata["effective_configuration"])
-    own = {name: stated.pop(name) for name in ("scenario", "workload", "twin", "seed")}
-    config: RunConfig = msgspec.convert({"public": stated, **own}, type=RunConfig)
-    return config
+def _run_config(archive: Path) -> RunConfig:
+    """Return the configuration that a run's log declares; the metadata sort its services, whose order is the nodes' order.
+
+    Raises: LogCorrupted: a declaration is missing.
+    """
+    from otel_control_gym.engine.events import RunDeclared, TruthDeclared
+
+    public: RunDeclared | None = None
+    for entry in read_archive(archive):
+        if isinstance(entry.event, RunDeclared):
+            public = entry.event
+        elif isinstance(entry.event, TruthDeclared) and public is not None:
+            truth = entry.event
+            stated = {"scenario": truth.scenario, "workload": truth.workload, "twin": truth.twin, "seed": truth.seed}
+            config: RunConfig = msgspec.convert(
+                {"public": msgspec.to_builtins(public.settings), **stated}, type=RunConfig
+            )
+            return config
+    raise LogCorrupted(f"{archive}: it declares no run, or not its script")
 
 
 def _nothing(refusals: Sequence[NotExportable], skipped: Sequence[Skipped]) -> NotExportable:

@@ -125,13 +125,14 @@ def _fault(recording: Recording, incidents: tuple[Incident, ...], position: int)
         for found, series in sources:
             for column, entity in enumerate(series.entities):
                 name = "->".join(entity[:2])
-                change = first_change(series.values[:, column], start=start, split=split, end=end, floor=floor)
-                if isinstance(change, Change):
-                    _note(found, name, feature, change, _seconds(series, change.bucket, incident))
-                elif change == "undecided":
+                verdict = first_change(series.values[:, column], start=start, split=split, end=end, floor=floor)
+                if isinstance(verdict, Change):
+                    _note(found, name, feature, verdict, _seconds(series, verdict.bucket, incident))
+                elif verdict == "undecided":
                     undecided.append(f"{name}:{feature}")
     for entry in (*nodes.values(), *edges.values()):
-        entry["confounded_by"] = _reaction_before(recording, incident, entry["delay_s"])
+        for change in entry["features"]:
+            change["confounded_by"] = _reaction_before(recording, incident, change["delay_s"])
     origin = _origin(incident)
     hops = _hops(recording, origin, {name: entry["delay_s"] for name, entry in nodes.items()})
     return {

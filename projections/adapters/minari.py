@@ -93,7 +93,7 @@ MINARI = Format(
         "are indices, `numbers` holds every numeric parameter in its unit with `given` telling which are there, `choices` holds 0 for "
         "absent, else 1 + the index of the value. Parameters are resolved ones: numbers for words.",
         "Seed and configuration replay the episode on the twin: `ocg.make(config)`, `reset(seed=…)`, then `step(action, dt)` by `infos` "
-        "gives the same observations, bit for bit. `options.replays` is false where that can't be: on a cluster, and where a human acted, too.",
+        "gives the same observations, bit for bit. `options.replays` is false where that can't be: on a cluster, or where a human acted.",
         "Runs of several applications become several datasets; runs of one application with other windows or buckets can't share one.",
         "A step that the run broke off within has no observation after it and is left out.",
         "Ground truth (interventions, seed) is in `run_configs` and the attributes, never in observations, actions, rewards or infos.",

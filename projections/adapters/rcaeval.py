@@ -99,7 +99,7 @@ RCAEVAL = Format(
         "after it. It ends when its fault does, or when the next one begins.",
         "A missing reading takes the last one before it, at the beginning the first one after it: the methods can't read a gap. "
         f"`columns.json` counts these cells; a column of which less than {_FEWEST_KNOWN:.0%} was read is left out.",
-        "A column that is a linear function of others (to 1e-6 of its own spread) is left out and listed in `columns.json`; of the two that "
+        "A column that is a linear function of others (to 1e-6 of its own spread) is left out and listed in `columns.json`; of two that "
         f"metric stays which comes first in {', '.join(COLUMNS.values())}.",
         "The case is the run's id; a second fault of the same kind on the same service is `<run_id>-2`.",
         "Faults on a group or on the workload have no service to find and are left out.",
