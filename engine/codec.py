@@ -24,7 +24,16 @@ import msgspec
 import zstandard
 
 from otel_control_gym.engine.errors import LogCorrupted, LogError
-from otel_control_gym.engine.events import EVENT_TYPES, BulkEvent, Event, Row, SamplesCollected, type_tag
+from otel_control_gym.engine.events import (
+    EVENT_TYPES,
+    BulkEvent,
+    Event,
+    Row,
+    RunDeclared,
+    SamplesCollected,
+    TruthDeclared,
+    type_tag,
+)
 from otel_control_gym.engine.packing import decompress, pack_samples, unpack_samples
 from otel_control_gym.engine.upcasters import upcast
 
@@ -37,6 +46,7 @@ _COLUMN = "column_"  #: before a row's field name, so that it can't meet the nam
 
 _TYPES: dict[str, type[Event]] = {type_tag(kind): kind for kind in EVENT_TYPES}
 _JSON = msgspec.json.Encoder(order="deterministic")
+_AS_DECLARED = msgspec.json.Encoder()  # keeps the order of keys
 _MSGPACK = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -57,6 +67,8 @@ class _Samples(msgspec.Struct, array_like=True, frozen=True):
 def encode(event: Event) -> bytes:
     """Return the event's body; equal events give equal bytes.
 
+    A configuration's services, flows and operations are in an order that means something (axes, draws): its events keep it.
+
     Raises: LogError: the event holds what its body can't carry (a NaN in evidence, an object JSON doesn't know).
     """
     try:
@@ -65,7 +77,7 @@ def encode(event: Event) -> bytes:
         if isinstance(event, BulkEvent):
             return _encode_rows(event)
         _check_finite(msgspec.to_builtins(event), "$")
-        body = _JSON.encode(event)
+        body = (_AS_DECLARED if isinstance(event, RunDeclared | TruthDeclared) else _JSON).encode(event)
         return body if len(body) <= BODY_LIMIT else _compressed(body)
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise LogError(f"{type_tag(event)}: can't be written: {error}") from error
