@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         parse_action,
     )
     from otel_control_gym.engine.assembly import make, serve_twin
+    from otel_control_gym.engine.campaigns import Runs, open_runs
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.env import Env, Info
     from otel_control_gym.engine.errors import (
@@ -53,10 +54,13 @@ if TYPE_CHECKING:
     )
     from otel_control_gym.engine.export import Exported, export
     from otel_control_gym.engine.observation import Observation
+    from otel_control_gym.engine.run_checks import validate
+    from otel_control_gym.engine.run_tables import RunTable
+    from otel_control_gym.engine.run_windows import Window, Windows
     from otel_control_gym.engine.runs import Run, find_runs, open_run, rebuild
     from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario
     from otel_control_gym.engine.synchronous import SynchronousEnv, synchronous
-    from otel_control_gym.projections import validate
+    from otel_control_gym.projections import json_schema
 
 __all__ = (
     "BadConfig",
@@ -91,6 +95,8 @@ __all__ = (
     "RolloutConfig",
     "Run",
     "RunConfig",
+    "RunTable",
+    "Runs",
     "Scale",
     "Scenario",
     "SetAutoscaler",
@@ -100,12 +106,16 @@ __all__ = (
     "StandError",
     "SynchronousEnv",
     "UsageError",
+    "Window",
+    "Windows",
     "WriteConflict",
     "action_schema",
     "export",
     "find_runs",
+    "json_schema",
     "make",
     "open_run",
+    "open_runs",
     "parse_action",
     "rebuild",
     "resolve",
@@ -142,6 +152,7 @@ _HOMES = {
         "parse_action",
     ),
     "engine.assembly": ("make", "serve_twin"),
+    "engine.campaigns": ("Runs", "open_runs"),
     "engine.configuration": ("resolve",),
     "engine.env": ("Env", "Info"),
     "engine.errors": (
@@ -159,10 +170,13 @@ _HOMES = {
     ),
     "engine.export": ("Exported", "export"),
     "engine.observation": ("Observation",),
+    "engine.run_checks": ("validate",),
+    "engine.run_tables": ("RunTable",),
+    "engine.run_windows": ("Window", "Windows"),
     "engine.runs": ("Run", "find_runs", "open_run", "rebuild"),
     "engine.settings": ("PlannedAction", "RunConfig", "Scenario"),
     "engine.synchronous": ("SynchronousEnv", "synchronous"),
-    "projections": ("validate",),
+    "projections": ("json_schema",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -53,7 +53,7 @@ class Field(NamedTuple):
 
 def pages() -> dict[str, str]:
     """Return the text of every generated page by file name."""
-    dictionary = importlib.import_module("otel_control_gym.projections.schemas").data_dictionary()
+    dictionary = importlib.import_module("otel_control_gym.projections.dictionary").data_dictionary()
     return {
         "actions.md": importlib.import_module("otel_control_gym.actuators.descriptions").reference_page(),
         "configuration.md": _configuration(),

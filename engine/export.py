@@ -107,13 +107,15 @@ def _found(runs: str | Path | Run | Iterable[str | Path | Run], data_dir: str | 
     found: dict[Path, Run] = {}
     for reference in named:
         if isinstance(reference, Run):
-            several = [reference]
+            several = [open_run(reference.path, truth=True)]
         elif Path(reference).is_dir() and not (Path(reference) / "metadata.json").is_file():
-            several = [open_run(path.parent) for path in sorted(Path(reference).glob("**/run_*/metadata.json"))]
+            several = [
+                open_run(path.parent, truth=True) for path in sorted(Path(reference).glob("**/run_*/metadata.json"))
+            ]
             if not several:
                 raise UsageError(f"{reference}: no run is in it\n  name the directory of a run, or one that holds runs")
         else:
-            several = [open_run(reference, data_dir)]
+            several = [open_run(reference, data_dir, truth=True)]
         found |= {run.path.resolve(): run for run in several}
     if not named:
         raise UsageError("no run was named\n  give a run's directory or id, or a directory that holds runs")
@@ -195,7 +197,7 @@ def _episode(run: Run) -> tuple[Any, tuple[str, ...]] | None:
     seen = trajectory(read_archive(archive, truth=False))
     if seen is None:
         return None
-    metadata, config = _document(run.path / "metadata.json"), _run_config(archive)
+    metadata, config = run.metadata, _run_config(archive)
     asked = [life.requested for life in seen.lives]
     episode = RecordedEpisode(
         run_id=run.run_id,
@@ -217,7 +219,7 @@ def _episode(run: Run) -> tuple[Any, tuple[str, ...]] | None:
             for request in asked
         ),
     )
-    return episode, _targets(_document(run.path / "graph.json"))
+    return episode, _targets(run.graph)
 
 
 def _targets(graph: dict[str, Any]) -> tuple[str, ...]:
@@ -229,7 +231,7 @@ def _targets(graph: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _run_config(archive: Path) -> RunConfig:
-    """Return the configuration that a run's log declares; the metadata sort its services, whose order is the nodes' order.
+    """Return the configuration that a run's log declares; the metadata don't keep the order of its services and flows.
 
     Raises: LogCorrupted: a declaration is missing.
     """
@@ -262,31 +264,22 @@ def _nothing(refusals: Sequence[NotExportable], skipped: Sequence[Skipped]) -> N
 
 def _recording(run: Run, bucket_seconds: int | None, widest: int | None) -> Recording:
     """Return what a run's directory holds; its log is folded again where other buckets are asked for, or its own are too wide."""
-    from otel_control_gym.projections.adapters import Recording
-
-    metadata = _document(run.path / "metadata.json")
-    granularity = metadata["granularity_config"]
+    granularity = run.metadata["granularity_config"]
     own, scrape = int(granularity["observation_bucket_seconds"]), int(granularity["scrape_interval_seconds"])
     if bucket_seconds is None:
         bucket_seconds = scrape if widest is not None and own > widest >= scrape else own
     if bucket_seconds == own:
-        return Recording(metadata=metadata, graph=_document(run.path / "graph.json"), tables=_tables(run.path))
+        return _read(run)
     _archive(run)
     with tempfile.TemporaryDirectory() as folder:
-        path = rebuild(run, bucket_seconds=bucket_seconds, out=Path(folder) / "rebuilt")
-        return Recording(
-            metadata=_document(path / "metadata.json"), graph=_document(path / "graph.json"), tables=_tables(path)
-        )
+        return _read(open_run(rebuild(run, bucket_seconds=bucket_seconds, out=Path(folder) / "rebuilt"), truth=True))
 
 
-def _tables(path: Path) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _read(run: Run) -> Recording:
+    from otel_control_gym.projections.adapters import Recording
 
-    try:
-        return {name: pq.read_table(path / f"{name}.parquet", memory_map=False, partitioning=None) for name in _TABLES}
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: a table can't be read: {error}\n  `ocg validate` tells what is wrong") from error
+    tables = {name: run.table(name).to_arrow() for name in _TABLES}
+    return Recording(metadata=run.metadata, graph=run.graph, tables=tables)
 
 
 def _archive(run: Run) -> Path:
@@ -294,14 +287,6 @@ def _archive(run: Run) -> Path:
     if not archive.is_file():
         raise NotExportable(f"run {run.run_id} has no {ARCHIVE_NAME}: what was seen when can't be told without it")
     return archive
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError) as error:
-        raise DatasetError(f"{path} can't be read: {error}") from error
-    return document
 
 
 @contextmanager

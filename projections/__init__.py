@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from otel_control_gym.projections.arrays import ObservationArrays, observation_arrays
+from otel_control_gym.projections.dictionary import data_dictionary
+from otel_control_gym.projections.documents import json_schema
 from otel_control_gym.projections.fold import RunState, fold, initial, step
 from otel_control_gym.projections.happenings import Happening
 from otel_control_gym.projections.objectives import reached_emergency, reached_goal
@@ -18,7 +20,7 @@ from otel_control_gym.projections.rewards import (
     reward_rows,
     step_reward,
 )
-from otel_control_gym.projections.schemas import CONTRACT_VERSION, data_dictionary
+from otel_control_gym.projections.schemas import CONTRACT_VERSION
 from otel_control_gym.projections.summaries import LogPattern, TraceSummary
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = (
     "data_dictionary",
     "fold",
     "initial",
+    "json_schema",
     "observation_arrays",
     "reached_emergency",
     "reached_goal",

@@ -27,7 +27,7 @@ from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.events import KubernetesEvent, LogRow, Recorded
 from otel_control_gym.projections.fold import RunState, fold
 from otel_control_gym.projections.metadata import Identity, graph_document, metadata_document
-from otel_control_gym.projections.schemas import ARCHIVE, FILES
+from otel_control_gym.projections.schemas import ARCHIVE, FILES, ROW_GROUP_ROWS, TABLES, TableSchema
 from otel_control_gym.projections.suspicions import finding_records
 from otel_control_gym.projections.tables import make_tables
 from otel_control_gym.projections.timelines import Timeline
@@ -88,7 +88,8 @@ def dataset_files(state: RunState, identity: Identity, bucket_seconds: int | Non
     Raises: ConfigurationError: the bucket is finer than the scrape interval, or no multiple of it.
     """
     bucket = bucket_seconds or state.settings.granularity.observation_bucket_seconds
-    files = {name: _parquet(table) for name, table in make_tables(state, identity.run_id, bucket).items()}
+    tables = make_tables(state, identity.run_id, bucket)
+    files = {schema.file: _parquet(tables[schema.file], schema) for schema in TABLES}
     files["graph.json"] = _json(graph_document(state))
     files["coroot_findings.json"] = _json(finding_records(state))
     files["logs.jsonl.zst"] = _lines(
@@ -114,7 +115,8 @@ def _run_id(directory: Path) -> str:
     return match.group(1)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(table: pa.Table, schema: TableSchema) -> bytes:
+    order = [(name, "ascending") for name in schema.order]
     sink = io.BytesIO()
     pq.write_table(
         table,
@@ -125,7 +127,8 @@ def _parquet(table: pa.Table) -> bytes:
         write_statistics=True,
         version="2.6",
         data_page_version="1.0",
-        row_group_size=1 << 20,
+        row_group_size=ROW_GROUP_ROWS,
+        sorting_columns=pq.SortingColumn.from_ordering(table.schema, order, null_placement="at_end"),
     )
     return sink.getvalue()
 

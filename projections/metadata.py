@@ -15,59 +15,13 @@ import msgspec
 
 from otel_control_gym.engine.clock import SECOND, rfc3339
 from otel_control_gym.engine.events import RunEnded
+from otel_control_gym.projections.documents import METADATA_KEYS
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.lives import Life
 from otel_control_gym.projections.schemas import CONTRACT_VERSION, TABLES
 
-__all__ = ("METADATA_KEYS", "Identity", "graph_document", "metadata_document")
+__all__ = ("Identity", "graph_document", "metadata_document")
 
-METADATA_KEYS: tuple[str, ...] = (
-    "action_schedule",
-    "branch_step",
-    "campaign_id",
-    "chart_versions",
-    "collector_config_hash",
-    "columns",
-    "content_digest",
-    "contract_version",
-    "cpu_family",
-    "data_licence",
-    "done_reason",
-    "effective_configuration",
-    "family_id",
-    "git_shas",
-    "granularity_config",
-    "ground_truth",
-    "gym_api_version",
-    "hashes",
-    "host",
-    "image_digests",
-    "intervention_schedule",
-    "kubernetes_version",
-    "pair_id",
-    "parent_run_id",
-    "policy_information",
-    "policy_name",
-    "policy_version",
-    "randomness",
-    "retry_of",
-    "reveal_truth",
-    "run_end",
-    "run_id",
-    "run_start",
-    "scenario_id",
-    "seed",
-    "service_config",
-    "split_ids",
-    "stand",
-    "status",
-    "stratum",
-    "streams",
-    "versions",
-    "void_rule",
-    "wall_time",
-    "workload_profile",
-)
 LICENCE = "Apache-2.0"
 
 

@@ -1,7 +1,7 @@
 """The data contract's tables as data: every column with its type, unit, meaning, rule and standing.
 
-In: nothing. Out: tables and columns, the column order of observations, and the data dictionary. Whatever names a column
-reads it here, so that table, observation, validation and documentation can't differ.
+In: nothing. Out: tables and columns, and the column order of observations. Whatever names a column reads it here, so that table,
+observation, validation and documentation can't differ. The JSON files: `documents`. As a page: `dictionary`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+
+from otel_control_gym.projections.documents import DOCUMENTS
 
 __all__ = (
     "ARCHIVE",
@@ -18,14 +20,24 @@ __all__ = (
     "FILES",
     "JSON_FILES",
     "NODE_NUMBERS",
+    "ROW_GROUP_ROWS",
+    "STANDINGS",
     "TABLES",
     "Column",
     "ColumnType",
     "TableSchema",
-    "data_dictionary",
 )
 
-CONTRACT_VERSION = 1  #: of the files of a run; raised when a reader of the old one would misread the new one
+CONTRACT_VERSION = 2  #: of the files of a run; raised when a reader of the old one would misread the new one
+
+ROW_GROUP_ROWS = 8192
+"""Rows of a group of a Parquet file: what a reader of a span of time reads at least.
+
+Measured on 52,164 rows of node features (34,722 spans), of which five minutes are wanted: 4.5 ms (7.2 ms) instead of 29 ms (19 ms) with
+one group, all of it in 27 ms (22 ms) instead of 28 ms (16 ms), the file 2 % smaller (a third larger). Groups of 1,024 rows quadruple
+the time to read all of it, groups of 16,384 hold more than is wanted. Rows are counted, not seconds, so that no file has more groups
+than it needs.
+"""
 
 Standing = Literal["key", "measured", "derived", "logged", "truth", "weak"]
 ColumnType = Literal[
@@ -45,7 +57,7 @@ ARROW_TYPES: dict[ColumnType, str] = {
     "counts_by_name": "map<string, int64>",
 }
 """How each type is spelt in the data dictionary; `projections.tables` makes the Arrow types."""
-_STANDINGS: dict[Standing, str] = {
+STANDINGS: dict[Standing, str] = {
     "key": "identifies the row",
     "measured": "aggregated from telemetry",
     "derived": "computed from other columns",
@@ -573,13 +585,7 @@ TABLES: tuple[TableSchema, ...] = (
     ERROR_SUMMARIES,
     CERTIFICATES,
 )
-JSON_FILES: dict[str, str] = {
-    "metadata.json": "what the run was: identity, versions, configuration in full, schedules, status, digests",
-    "graph.json": "nodes and edges of the application; its ids are the keys of the tables",
-    "coroot_findings.json": "Coroot's findings: timestamp, affected services and edges, symptom class, severity, text, suggested cause",
-    "logs.jsonl.zst": "log records, one JSON object a line, sorted by (time, service)",
-    "k8s_events.jsonl.zst": "Kubernetes Events, one JSON object a line, sorted by (time, object)",
-}
+JSON_FILES: tuple[str, ...] = tuple(DOCUMENTS)
 FILES: tuple[str, ...] = (*sorted(table.file for table in TABLES), *sorted(JSON_FILES))
 """What the folds write."""
 ARCHIVE = "event_log.zst"  #: lies beside them: the log that they are folds of
@@ -588,35 +594,3 @@ NODE_NUMBERS: tuple[str, ...] = tuple(column.name for column in NODE_FEATURES.co
 """The axis F of observations."""
 EDGE_NUMBERS: tuple[str, ...] = tuple(column.name for column in EDGE_FEATURES.columns if column.type == "number")
 """The axis G of observations."""
-
-
-def data_dictionary() -> str:
-    """Return the data dictionary, Markdown."""
-    lines = [
-        "# Data dictionary",
-        "",
-        "Generated from `projections/schemas.py`. A run's directory holds these files, beside `event_log.zst`, from which all of them",
-        "can be made again.",
-        "",
-        "| standing | means |",
-        "|---|---|",
-        *(f"| {standing} | {meaning} |" for standing, meaning in _STANDINGS.items()),
-    ]
-    for table in TABLES:
-        lines += [
-            "",
-            f"## {table.file}",
-            "",
-            f"A row: {table.row}. Sorted by {', '.join(table.order)}.",
-            "",
-            "| column | type | unit | meaning | rule | standing |",
-            "|---|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| `{column.name}` | {ARROW_TYPES[column.type]} | {column.unit or '–'} | {column.description} | {column.rule} "
-            f"| {column.standing} |"
-            for column in table.columns
-        ]
-    lines += ["", "## Other files", "", "| file | holds |", "|---|---|"]
-    lines += [f"| `{file}` | {meaning} |" for file, meaning in JSON_FILES.items()]
-    return "\n".join(lines) + "\n"

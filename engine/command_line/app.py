@@ -14,6 +14,7 @@ from otel_control_gym.engine.command_line import (
     rebuild,
     run,
     runs,
+    schema,
     show,
     stand,
     tail,
@@ -53,6 +54,7 @@ app.command("run")(run.run)
 app.command("rebuild")(rebuild.rebuild)
 app.command("tail")(tail.tail)
 app.command("runs")(runs.runs)
+app.command("schema")(schema.schema)
 app.command("show")(show.show)
 app.command("validate")(validate.validate)
 app.command("export")(export.export)

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from otel_control_gym.engine.broker import Broker, RemoteBroker, open_broker
 from otel_control_gym.engine.log import LogConnection
+from otel_control_gym.engine.runs import rebuild
 
 _NUMBERS = count(1)
 
@@ -48,3 +49,19 @@ async def own_broker(tmp_path: Path) -> AsyncIterator[Broker]:
     """A server of the test's own, which it may kill."""
     async with open_broker(tmp_path) as broker:
         yield broker
+
+
+KEPT = Path(__file__).parents[1] / "contract" / "version_1"
+
+
+@pytest.fixture(scope="session")
+def kept_run() -> Path:
+    """The directory of a run that was written under version 1 of the data contract: a fault, and a scale-up at the same moment."""
+    return next(KEPT.glob("campaign=*/service_config=*/run_*"))
+
+
+@pytest.fixture(scope="session")
+def run_directory(kept_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run as today's contract has it, in a data directory of its own."""
+    parts = kept_run.relative_to(KEPT)
+    return rebuild(kept_run, out=tmp_path_factory.mktemp("data") / parts)

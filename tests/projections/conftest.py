@@ -380,7 +380,7 @@ def _request(
         decision_step=step,
         decision_log_sequence=9,
         propensity=0.5,
-        alternatives=({"type": "noop", "probability": 0.5},),
+        alternatives=({"type": kind, "probability": 0.5}, {"type": "noop", "probability": 0.5}),
     )
 
 
