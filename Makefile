@@ -62,8 +62,22 @@ OTHER_PYTHONS = default=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version
 	done
 
 .PHONY: environments
-environments: install  ## an environment for every supported Python that is found: determinism is tested across them
+environments: install rcaeval  ## an environment for every supported Python that is found: determinism is tested across them
 	@for found in $$($(OTHER_PYTHONS)); do $(MAKE) install PYTHON=$$found || exit 1; done
+
+# RCAEval's methods run on Python 3.12 (its own check: elsewhere it hides most of them), and on packages of their own.
+RCAEVAL_LOCK := tests/projections/adapters/rcaeval.lock
+
+.PHONY: rcaeval
+rcaeval: .venv-rcaeval/.dependencies  ## the environment in which exported cases are ranked by RCAEval; needs Python 3.12
+
+.venv-rcaeval/.dependencies: $(RCAEVAL_LOCK)
+	@for candidate in python3.12 $$HOME/.pyenv/versions/3.12.*/bin/python3.12; do \
+	  if $$candidate -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+	    echo "installing RCAEval's dependencies into .venv-rcaeval (once)"; \
+	    $$candidate -m venv .venv-rcaeval && .venv-rcaeval/bin/python -m pip install --quiet --requirement $< && touch $@; exit; \
+	  fi; \
+	done; echo "no Python 3.12 is here: exported cases aren't ranked by RCAEval"
 
 .PHONY: test-all
 test-all: environments  ## run the tests on every supported Python that is found, and say which were
@@ -97,6 +111,8 @@ docs: $(INSTALLED)  ## write the generated pages under docs/reference again
 lock:  ## resolve requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev --upgrade --no-emit-index-url --no-annotate \
 	  --custom-compile-command 'make lock' --quiet --output-file requirements.lock
+	@uv pip compile $(RCAEVAL_LOCK:.lock=.in) --python-version 3.12 --upgrade --no-emit-index-url --no-annotate \
+	  --custom-compile-command 'make lock' --quiet --output-file $(RCAEVAL_LOCK)
 
 .PHONY: clean
 clean:  ## remove environments, builds and caches; runs under ./data stay

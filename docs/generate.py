@@ -1,7 +1,7 @@
 """Writes the pages of docs/reference that follow from the code; `make docs` runs it, a test compares (tests/repository).
 
-In: the events, the settings, the tables' schemas, the catalogue of actions. Out: Markdown. Field comments (`#:`) are read from the
-sources, because Python forgets them; everything else is asked of the classes themselves.
+In: the events, the settings, the tables' schemas, the catalogue of actions, the formats of exports. Out: Markdown. Field comments (`#:`)
+are read from the sources, because Python forgets them; everything else is asked of the classes themselves.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def pages() -> dict[str, str]:
         "configuration.md": _configuration(),
         "data-dictionary.md": dictionary,
         "events.md": _events(),
+        "exports.md": importlib.import_module("otel_control_gym.projections.adapters").reference_page(),
     }
 
 

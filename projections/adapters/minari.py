@@ -163,7 +163,7 @@ def write_minari(episodes: Sequence[RecordedEpisode], encoding: ActionEncoding, 
                 "in one Minari dataset\n  export them apart"
             )
     dataset_id = f"{NAMESPACE}/{episodes[0].service_config}-v0"
-    data = directory / dataset_id / "data"
+    data = directory.absolute() / dataset_id / "data"  # the storage measures itself wrongly under a relative path
     data.parent.mkdir(parents=True)
     observation_space = gym.spaces.Dict(
         {
