@@ -25,6 +25,7 @@ from otel_control_gym.engine.settings import RunConfig
 
 if TYPE_CHECKING:
     from otel_control_gym.projections.adapters import Recording
+    from otel_control_gym.projections.adapters.minari import RecordedEpisode
 
 __all__ = ("Exported", "Skipped", "export")
 
@@ -168,26 +169,32 @@ def _write_minari(runs: Sequence[Run], directory: Path, skipped: list[Skipped]) 
     """Write one dataset per application; return the ids of the runs in them."""
     from otel_control_gym.actuators import action_schema
     from otel_control_gym.projections.adapters.action_encoding import encoding_of
-    from otel_control_gym.projections.adapters.minari import RecordedEpisode, write_minari
+    from otel_control_gym.projections.adapters.minari import write_minari
 
     episodes: dict[str, list[RecordedEpisode]] = {}
     targets: dict[str, dict[str, None]] = {}
+    refusals: list[NotExportable] = []
     for run in runs:
-        found = _episode(run)
-        if found is None:
-            skipped.append(Skipped(run_id=run.run_id, reason="no step of it was lived to its end"))
+        try:
+            found = _episode(run)
+        except NotExportable as refusal:
+            refusals.append(refusal)
+            skipped.append(Skipped(run_id=run.run_id, reason=str(refusal).splitlines()[0]))
             continue
         episodes.setdefault(run.service_config, []).append(found[0])
         targets.setdefault(run.service_config, {}).update(dict.fromkeys(found[1]))
     if not episodes:
-        raise _nothing([], skipped)
+        raise _nothing(refusals, skipped)
     for name in sorted(episodes):
         write_minari(episodes[name], encoding_of(action_schema(), tuple(targets[name])), directory)
     return sorted(episode.run_id for group in episodes.values() for episode in group)
 
 
-def _episode(run: Run) -> tuple[Any, tuple[str, ...]] | None:
-    """Return a run as an episode, and what its actions can be aimed at; None if it has no step."""
+def _episode(run: Run) -> tuple[RecordedEpisode, tuple[str, ...]]:
+    """Return a run as an episode, and what its actions can be aimed at.
+
+    Raises: NotExportable: its log is missing, or no step of it was lived to its end.
+    """
     from otel_control_gym.actuators import replayed
     from otel_control_gym.engine.clock import SECOND
     from otel_control_gym.projections.adapters.minari import RecordedEpisode
@@ -196,7 +203,7 @@ def _episode(run: Run) -> tuple[Any, tuple[str, ...]] | None:
     archive = _archive(run)
     seen = trajectory(read_archive(archive, truth=False))
     if seen is None:
-        return None
+        raise NotExportable(f"run {run.run_id}: no step of it was lived to its end, so there is no episode")
     metadata, config = run.metadata, _run_config(archive)
     asked = [life.requested for life in seen.lives]
     episode = RecordedEpisode(

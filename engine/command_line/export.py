@@ -50,7 +50,9 @@ def export(
     )
     if not options.json:
         console = options.output.console
-        console.print(f"exported {len(done.runs)} runs as {done.format}: {done.path}", markup=False)
+        console.print(
+            f"exported {len(done.runs)} run{'s' * (len(done.runs) != 1)} as {done.format}: {done.path}", markup=False
+        )
         for file in done.files:
             console.print(f"  {file}", markup=False)
         for skipped in done.skipped:

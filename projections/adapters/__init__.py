@@ -10,8 +10,18 @@ used.
 
 from __future__ import annotations
 
+from otel_control_gym.projections.adapters.action_encoding import ActionEncoding
 from otel_control_gym.projections.adapters.catalogue import FORMATS, reference_page
 from otel_control_gym.projections.adapters.formats import Correspondence, FileKind, Format, Omission
 from otel_control_gym.projections.adapters.recordings import Recording
 
-__all__ = ("FORMATS", "Correspondence", "FileKind", "Format", "Omission", "Recording", "reference_page")
+__all__ = (
+    "FORMATS",
+    "ActionEncoding",
+    "Correspondence",
+    "FileKind",
+    "Format",
+    "Omission",
+    "Recording",
+    "reference_page",
+)

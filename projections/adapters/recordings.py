@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ("MICROSECOND", "Incident", "Recording", "Series", "seconds_of")
+__all__ = ("MICROSECOND", "Incident", "Recording", "Series")
 
 MICROSECOND = 1_000_000  #: in a second
 EntityT = tuple[str, ...]
@@ -110,11 +110,6 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             for row in _rows(self.tables["actions"])
             if row["action_class"] == "action" and row["action_type"] != "noop" and row["applied"] is not None
         )
-
-
-def seconds_of(microseconds: int) -> float:
-    """Return seconds since the epoch."""
-    return microseconds / MICROSECOND
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ def test_propensity_alternatives_and_family_stand_with_the_step_that_they_are_ab
     chances = loaded.infos["propensity"].tolist()
     assert np.isnan([chances[0], chances[3]]).all()
     assert chances[1:3] == [0.5, 0.25]
-    weighed = [json.loads(text) if text else None for text in loaded.infos["alternatives"]]
+    weighed: list[Any] = [json.loads(text) if text else None for text in loaded.infos["alternatives"]]
     assert weighed[0] is weighed[3] is None
     assert weighed[2][0] == {**ACTIONS[1][0], "probability": 0.25}
     assert loaded.infos["dt_s"].tolist() == [0, 30, 60, 30]

@@ -124,18 +124,22 @@ def _with_decision(log: Any, at: At) -> list[Recorded]:
 
 
 @pytest.mark.parametrize("reason", ["goal", "emergency", "reset_required", "stand_lost"])
-def test_an_end_that_the_state_brought_about_is_a_termination(scribe: Any, at: At, reason: str) -> None:
+def test_an_end_that_the_state_brought_about_is_a_termination(scribe: Any, at: At, reason: Any) -> None:
     found = seen(lived(scribe, at, end=RunEnded(time=at(120), reason=reason)))
     assert (found.terminated, found.truncated, found.done_reason) == (True, False, reason)
 
 
-@pytest.mark.parametrize("end", ["horizon", "closed", "aborted", "none"])
-def test_an_end_from_outside_is_a_truncation(scribe: Any, at: At, end: str) -> None:
-    event = {
-        "aborted": RunAborted(time=at(120), reason="goal"),  # whatever it says: the run broke off
-        "none": None,
-    }.get(end, RunEnded(time=at(120), reason=end))
-    found = seen(lived(scribe, at, end=event))
+ENDS_FROM_OUTSIDE: dict[str, Callable[[int], Event | None]] = {
+    "horizon": lambda now: RunEnded(time=now, reason="horizon"),
+    "closed": lambda now: RunEnded(time=now, reason="closed"),
+    "broken off": lambda now: RunAborted(time=now, reason="goal"),  # whatever it says
+    "no end": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("end", ENDS_FROM_OUTSIDE.values(), ids=ENDS_FROM_OUTSIDE)
+def test_an_end_from_outside_is_a_truncation(scribe: Any, at: At, end: Callable[[int], Event | None]) -> None:
+    found = seen(lived(scribe, at, end=end(at(120))))
     assert (found.terminated, found.truncated) == (False, True)
 
 
