@@ -125,6 +125,7 @@ def recording() -> Callable[..., Recording]:
         reactions: Sequence[Mapping[str, Any]] = (),
         width: int = 5,
         services: Sequence[str] = SERVICES,
+        topology: Sequence[tuple[str, str, str]] = EDGES,
     ) -> Recording:
         count = len(next(iter(nodes.values())))
         names = [(service,) for service in services]
@@ -141,16 +142,16 @@ def recording() -> Callable[..., Recording]:
             graph={
                 "nodes": [{"id": service, "kind": "service", "optional_group": None} for service in services],
                 "edges": [
-                    {"source": source, "target": target, "protocol": protocol} for source, target, protocol in EDGES
+                    {"source": source, "target": target, "protocol": protocol} for source, target, protocol in topology
                 ],
             },
             tables={
                 "node_features": _feature_table(schemas.NODE_FEATURES, names, ("service",), nodes, width=width),
                 "edge_features": _feature_table(
                     schemas.EDGE_FEATURES,
-                    EDGES,
+                    topology,
                     ("source", "target", "protocol"),
-                    edges or {"request_count": np.ones((count, len(EDGES)))},
+                    edges or {"request_count": np.ones((count, len(topology)))},
                     width=width,
                 ),
                 "actions": pa.Table.from_pylist([action for action, _ in rows]),

@@ -44,6 +44,27 @@ def test_a_path_leads_from_the_origin_to_all_that_it_reached_and_its_delays_add_
     assert {to: sum(path["delays_s"]) for to, path in ends.items()} == {"checkout": 20, "frontend": 35}
 
 
+CHAIN = (("checkout", "cart", "grpc"), ("frontend", "checkout", "grpc"))
+
+
+def test_the_delay_of_a_hop_counts_from_the_hop_before(recording: Make) -> None:
+    faults = [{"at": 100, "until": 200, "target": "cart"}]
+    run = recording(latencies(cart=21, checkout=24, frontend=27), faults=faults, topology=CHAIN)
+    (fault,) = document(run)["faults"]
+    assert [(path["nodes"], path["delays_s"]) for path in fault["paths"]] == [
+        (["cart", "checkout"], [20]),
+        (["cart", "checkout", "frontend"], [20, 15]),
+    ]
+
+
+def test_what_changed_before_all_that_lead_to_it_is_out_of_reach(recording: Make) -> None:
+    faults = [{"at": 100, "until": 200, "target": "cart"}]
+    run = recording(latencies(cart=20, checkout=30, frontend=22), faults=faults, topology=CHAIN)
+    (fault,) = document(run)["faults"]
+    assert [hop["to"] for hop in fault["hops"]] == ["checkout"]
+    assert fault["unreached"] == ["frontend"]
+
+
 def test_a_path_never_leads_from_a_later_change_to_an_earlier_one(recording: Make) -> None:
     """The frontend is reached by way of the checkout only, since the fault is there; the cart changed before the frontend did."""
     run = recording(

@@ -61,6 +61,11 @@ def test_an_incident_marks_the_steps_that_it_touches_and_no_others(recording: Ma
     assert not any(found["labels.json"]["frontend"]["values"])
 
 
+def test_an_incident_that_ends_with_a_step_does_not_touch_the_next(recording: Make) -> None:
+    run = recording({"cpu_usage_cores": np.ones((12, 3))}, faults=[{"at": 10, "until": 30, "target": "cart"}])
+    assert files(run)["labels.json"]["cart"]["values"] == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+
+
 def test_a_fault_whose_end_was_not_seen_lasts_to_the_end_of_the_run(recording: Make) -> None:
     run = recording({"cpu_usage_cores": np.ones((12, 3))}, faults=[{"at": 40, "until": None, "target": "cart"}])
     assert files(run)["labels.json"]["cart"]["values"] == [0] * 8 + [1] * 4
