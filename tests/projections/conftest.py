@@ -73,7 +73,6 @@ from otel_control_gym.engine.settings import (
     TelemetrySettings,
 )
 
-
 ORIGIN = 1_767_571_200 * SECOND
 
 
