@@ -22,7 +22,7 @@ from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
 from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
-from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Event, Recorded
+from otel_control_gym.engine.events import ActionRequested, Actor, EnvironmentRecorded, Event, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.randomization import randomized
@@ -110,6 +110,13 @@ class Rooms:
         parsed = parse_action(to_json(action) if isinstance(action, msgspec.Struct) else action)
         check_target(parsed, settings.services)
         return parsed
+
+    def asked_again(self, asked: ActionRequested, settings: RunSettings) -> msgspec.Struct:
+        """Return the action that makes a logged request once more."""
+        from otel_control_gym.actuators import replayed
+
+        seconds = None if asked.duration_ns is None else asked.duration_ns / SECOND
+        return self.checked_action(replayed(asked.action_type, asked.target, asked.parameters, seconds), settings)
 
     def is_intervention(self, action: msgspec.Struct) -> bool:
         """Return whether an action is a fault, whose life a policy mustn't see."""

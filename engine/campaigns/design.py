@@ -58,6 +58,11 @@ class _Parts(msgspec.Struct, frozen=True):
     word: str  #: strength
     onset: int  #: seconds
 
+    def after(self, purpose: str, fewest: int, most: int) -> int:
+        """Return a moment some steps after the onset [s], before the last step is over."""
+        last = (self.control // self.step - 1) * self.step
+        return min(last, self.onset + self.draws.between(purpose, fewest * self.step, most * self.step, self.step))
+
 
 def make_plan(
     settings: CampaignSettings,
@@ -150,8 +155,8 @@ class _Planner:
         )
         low, high = settings.length.long_seconds
         control = settings.length.short_seconds if length == "short" else draws.between("length", low, high, self._step)
-        latest = min(control // 3, control - FORESIGHT_SECONDS - 120)
-        onset = draws.between("onset", min(2 * self._step, latest), max(latest, self._step), self._step)
+        latest = max(self._step, min(control // 3, control - FORESIGHT_SECONDS - 120))
+        onset = draws.between("onset", min(2 * self._step, latest), latest, self._step)
         application = self._application(configuration)
         return _Parts(
             number=number,
@@ -224,7 +229,7 @@ class _Planner:
             case "multi_fault":
                 first, factors = self._fault(parts, factors, self._turn(self._faults, parts), parts.onset)
                 other = self._faults[(parts.number + 1 + parts.number // len(self._faults)) % len(self._faults)]
-                later = parts.onset + parts.draws.between("second", parts.step, 5 * parts.step, parts.step)
+                later = parts.after("second", 1, 5)
                 also, _ = self._fault(parts, factors, other, later, purpose="second")
                 return (first, also), PolicySettings(), factors
             case "randomised":
@@ -321,7 +326,7 @@ class _Planner:
         if undone in self._settings.actions:
             first.pop("duration", None)
             second = {"type": undone, "target": first["target"]}
-        later = parts.onset + parts.draws.between("later", 3 * parts.step, 6 * parts.step, parts.step)
+        later = parts.after("later", 3, 6)
         actions = (PlannedAction(at_seconds=parts.onset, action=first), PlannedAction(at_seconds=later, action=second))
         return (), PolicySettings(name="scripted", actions=actions), _acting(factors, kind, first, "scripted")
 
@@ -346,7 +351,7 @@ class _Planner:
             if action is None:
                 continue
             self._pairs[wanted][fault_kind, kind] += 1
-            later = parts.onset + parts.draws.between("reaction", 2 * parts.step, 4 * parts.step, parts.step)
+            later = parts.after("reaction", 2, 4)
             policy = PolicySettings(
                 name="scripted", actions=(PlannedAction(at_seconds=later, action=action),), information="privileged"
             )
@@ -383,7 +388,7 @@ class _Planner:
             kind = self._faults[(parts.number // 2) % len(self._faults)]
             fault, factors = self._fault(parts, factors, kind, parts.onset)
             interventions = (fault,)
-        at = parts.onset + parts.draws.between("decision", 2 * parts.step, 4 * parts.step, parts.step)
+        at = parts.after("decision", 2, 4)
         policy = PolicySettings(name="random", menu=self._menu(parts), decide_at_seconds=(at,))
         return interventions, policy, msgspec.structs.replace(factors, policy="random")
 
