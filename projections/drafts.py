@@ -27,7 +27,8 @@ from otel_control_gym.engine.settings import Granularity
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.metadata import Identity, graph_document, metadata_document
-from otel_control_gym.projections.schemas import ARCHIVE, FILES, TableSchema
+from otel_control_gym.projections.read_me import read_me
+from otel_control_gym.projections.schemas import ARCHIVE, FILES, READ_ME, TableSchema
 from otel_control_gym.projections.suspicions import finding_records
 from otel_control_gym.projections.table_files import LEVEL, TableFile
 from otel_control_gym.projections.tables import BUCKET_TABLES, MOMENT_TABLES, plain_table
@@ -115,6 +116,7 @@ class DatasetDraft:
             archive_sha256=_sha256(archive) if archive.exists() else "",
         )
         document = metadata_document(view, identity)
+        self._write(READ_ME, read_me(document).encode())
         document["hashes"]["files"] = {name: _sha256(self._draft / name) for name in sorted(FILES) if name != _METADATA}
         self._write(_METADATA, _json(document))
 

@@ -20,6 +20,7 @@ __all__ = (
     "FILES",
     "JSON_FILES",
     "NODE_NUMBERS",
+    "READ_ME",
     "ROW_GROUP_ROWS",
     "STANDINGS",
     "TABLES",
@@ -353,6 +354,14 @@ ACTIONS = TableSchema(
             "ActionFailed, or the precheck's reason; null without",
             "logged",
         ),
+        Column(
+            "evidence",
+            "json",
+            "",
+            "what the postcheck looked at on the stand, and what it saw",
+            "ActionPostchecked; keys sorted; null if it never came",
+            "logged",
+        ),
     ),
     ("time", "action_id"),
 )
@@ -513,7 +522,7 @@ REWARDS = TableSchema(
         Column(
             "components",
             "numbers_by_name",
-            "in the dictionary",
+            "in README.md",
             "raw components, weight 0 included",
             "absent where not known",
         ),
@@ -791,7 +800,8 @@ TABLES: tuple[TableSchema, ...] = (
     CERTIFICATES,
 )
 JSON_FILES: tuple[str, ...] = tuple(DOCUMENTS)
-FILES: tuple[str, ...] = (*sorted(table.file for table in TABLES), *sorted(JSON_FILES))
+READ_ME = "README.md"  #: tells who has nothing but the directory what is in it
+FILES: tuple[str, ...] = (*sorted(table.file for table in TABLES), *sorted(JSON_FILES), READ_ME)
 """What the folds write."""
 ARCHIVE = "event_log.zst"  #: lies beside them: the log that they are folds of
 
