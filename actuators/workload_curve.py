@@ -29,7 +29,6 @@ from otel_control_gym.engine.settings import Workload, WorkloadPoint
 __all__ = ("STEP_SECONDS", "WorkloadCurve", "changes", "open_curve")
 
 STEP_SECONDS: Final = 5  #: between two changes on a line
-_TOLD_TO: Final = 1e-5  #: rates are given back by a revert with six digits
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -112,7 +111,7 @@ class WorkloadCurve:
         except CallError:
             return True
         level = told.users_target if self._workload.arrivals == "closed" else told.rate_per_s
-        return level is None or any(math.isclose(level, ours, rel_tol=_TOLD_TO) for ours in self._ours)
+        return level is None or any(math.isclose(level, ours) for ours in self._ours)
 
 
 @asynccontextmanager

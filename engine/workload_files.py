@@ -117,9 +117,11 @@ class _TraceReader:
             self._refuse(f"{key}.file", shape.file, "neither CSV nor Parquet", "name a .csv or a .parquet file")
         try:
             with resources.as_file(self._beside(shape.file)) as path:
+                if not path.is_file():
+                    raise FileNotFoundError("there is no such file")
                 return readers[suffix](path)
         except OSError as error:
-            problem, remedy = f"can't be read: {error.strerror or error}", "paths are relative to the workload's file"
+            problem, remedy = f"can't be read: {error}", "paths are relative to the workload's file"
             self._refuse(f"{key}.file", shape.file, problem, remedy)
         except pa.ArrowInvalid as error:
             self._refuse(f"{key}.file", shape.file, f"can't be read: {error}", "name a table with a head")

@@ -27,7 +27,7 @@ def show(
     telemetry: Annotated[str | None, typer.Option(help="Replace the telemetry: a name or a file.")] = None,
     seed: Annotated[int | None, typer.Option(help="Replace the seed.")] = None,
 ) -> None:
-    """Print the effective configuration of SCENARIO as YAML (--json: as JSON), checked: with what the seed decides, and the load's curve."""
+    """Print the effective configuration of SCENARIO as YAML (--json: as JSON), checked, with the load as a curve."""
     import msgspec
 
     from otel_control_gym.engine.assembly import checked
