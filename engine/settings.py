@@ -313,13 +313,13 @@ class _Shape(_Record, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class Constant(_Shape, frozen=True, kw_only=True, tag="constant"):
-    """The same factor all the time: a share of a sum, a scale of a product."""
+    """`constant`: the same factor all the time, a share of a sum, a scale of a product."""
 
     level: float = 1.0  #: 0 or more
 
 
 class Sine(_Shape, frozen=True, kw_only=True, tag="sine"):
-    """Waves around 1, as between day and night: 1 + amplitude x sin(2 pi (t / period + phase))."""
+    """`sine`: waves around 1, as between day and night: 1 + amplitude x sin(2 pi (t / period + phase))."""
 
     amplitude: float = 0.5  #: 0 to 1
     periods: float = 1.0  #: how many of them the episode has: a short episode has a short day
@@ -328,7 +328,7 @@ class Sine(_Shape, frozen=True, kw_only=True, tag="sine"):
 
 
 class Burst(_Shape, frozen=True, kw_only=True, tag="burst"):
-    """1, but for bursts of a trapezoid's form, of which no two overlap.
+    """`burst`: 1, but for bursts of a trapezoid's form, of which no two overlap.
 
     Without `at_seconds` the episode is cut into equal stretches of at least `every_seconds`, and each has one burst, at a moment from
     the run's seed.
@@ -343,7 +343,7 @@ class Burst(_Shape, frozen=True, kw_only=True, tag="burst"):
 
 
 class RandomFactor(_Shape, frozen=True, kw_only=True, tag="noise"):
-    """Log-normal factors with mean 1, drawn from the run's seed, with lines in between.
+    """`noise`: log-normal factors with mean 1, drawn from the run's seed, with lines in between.
 
     Draws beyond three standard deviations are put there, so a factor is at most exp(3 x spread).
     """
@@ -353,19 +353,17 @@ class RandomFactor(_Shape, frozen=True, kw_only=True, tag="noise"):
 
 
 class Points(_Shape, frozen=True, kw_only=True, tag="points"):
-    """Factors at moments, with lines in between; before the first and after the last moment theirs."""
+    """`points`: factors at moments, with lines in between; before the first and after the last moment theirs."""
 
     points: tuple[tuple[float, float], ...]  #: (moment, factor), moments ascending
-    stretch_to_horizon: bool = (
-        False  #: whether first and last point are the episode's ends; otherwise moments are seconds
-    )
+    stretch_to_horizon: bool = False  #: first and last are the episode's ends; else moments are seconds
 
 
 TimeUnit = Literal["ns", "us", "ms", "s", "min", "h"]
 
 
 class Replay(_Shape, frozen=True, kw_only=True, tag="replay"):
-    """A rate over time from a CSV or Parquet file with a row for each moment.
+    """`replay`: a rate over time from a CSV or Parquet file with a row for each moment.
 
     It becomes `points` when the configuration is read, at most a thousand: of more rows neighbours are averaged.
     """
@@ -376,20 +374,18 @@ class Replay(_Shape, frozen=True, kw_only=True, tag="replay"):
     time_unit: TimeUnit = "s"  #: of numbers
     from_seconds: float = 0.0  #: of the file's time since its first row: what lies before is left out
     to_seconds: float | None = None  #: what lies after is left out
-    scale: Literal["mean", "peak", "absolute"] = (
-        "mean"  #: what factor 1 is: the file's mean over time, its highest value, or as many users (a rate) as the workload has
-    )
+    scale: Literal["mean", "peak", "absolute"] = "mean"  #: what factor 1 is; absolute: the workload's own users or rate
     stretch_to_horizon: bool = True  #: the episode is as long as the file; otherwise a second is a second
 
 
 class Sum(_Shape, frozen=True, kw_only=True, tag="sum"):
-    """The sum of its parts' factors."""
+    """`sum`: the sum of its parts' factors."""
 
     parts: tuple[Shape, ...]
 
 
 class Product(_Shape, frozen=True, kw_only=True, tag="product"):
-    """The product of its parts' factors."""
+    """`product`: the product of its parts' factors."""
 
     parts: tuple[Shape, ...]
 
@@ -408,9 +404,7 @@ class Workload(_Record, frozen=True, kw_only=True):
     think_seconds: tuple[float, float] = (1.0, 10.0)  #: closed: uniform bounds of the pause after each task
     rate_per_s: float = 0.0  #: open: tasks per second (Poisson)
     mix: dict[str, float] = {}  #: flow -> weight; flows that aren't named keep the configuration's
-    absent_flows: Literal["refuse", "ignore"] = (
-        "refuse"  #: ignore: what the mix says of flows that the application lacks is left out of the run's
-    )
+    absent_flows: Literal["refuse", "ignore"] = "refuse"  #: of the mix, where the application lacks a flow
     shape: Shape | None = None  #: in a log: null, because what became of it is the curve
     curve: tuple[
         WorkloadPoint, ...

@@ -141,7 +141,8 @@ def test_a_sum_adds_and_a_product_multiplies_at_every_knot(
 def test_a_part_more_at_the_end_shifts_no_draw(shape: Shape, horizon: int, seed: int) -> None:
     whole = knots(Sum(parts=(shape, Constant(level=0.0))), horizon, seed)
     longer = knots(Sum(parts=(shape, Constant(level=0.0), Constant(level=1.0))), horizon, seed)
-    assert [(at, factor + 1) for at, factor in whole] == [(at, pytest.approx(factor)) for at, factor in longer]
+    assert [knot.at for knot in whole] == [knot.at for knot in longer]
+    assert [knot.factor + 1 for knot in whole] == pytest.approx([knot.factor for knot in longer])
 
 
 @pytest.mark.parametrize("spread", [0.05, 0.2, 0.5])
