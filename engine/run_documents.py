@@ -20,8 +20,16 @@ __all__ = ("HIDDEN_CONFIGURATION", "HIDDEN_METADATA", "public_metadata", "read_d
 
 _CHUNK_BYTES = 1 << 16
 
-HIDDEN_METADATA = ("intervention_schedule", "scenario_id", "seed", "stratum", "workload_profile")
-"""Keys of `metadata.json` that tell what was going to happen."""
+HIDDEN_METADATA = (
+    "intervention_schedule",
+    "pair_id",
+    "scenario_id",
+    "seed",
+    "split_ids",
+    "stratum",
+    "workload_profile",
+)
+"""Keys of `metadata.json` that tell what was going to happen: only some strata have pairs, and splits hold out targets and strengths."""
 HIDDEN_CONFIGURATION = ("scenario", "seed", "twin", "workload")
 """Keys of its `effective_configuration` that do."""
 
