@@ -391,7 +391,7 @@ def leaks(data_dir: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_strength_zero_leaves_the_public_log_as_it_is_and_nothing_after_the_onset_is_looked_at(tmp_path: Path) -> None:
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(SMALL))
