@@ -105,10 +105,11 @@ def look(planned: PlannedRun, view: PublicView) -> Seen:
 def judged(plant: Plant | None = None, share: float = 1.0) -> LeakReport:
     """Return the report on pairs, in a share of whose zero-strength runs a leak was planted."""
     seen = list(clean_pairs())
-    mains = [number for number, run in enumerate(seen) if run.planned.role == "main"]
-    for number in mains[: round(share * PAIRS)] if plant is not None else ():
-        planned = seen[number].planned
-        seen[number] = look(planned, plant(clean_view(planned.family_id, planned.role)))
+    if plant is not None:
+        mains = [number for number, run in enumerate(seen) if run.planned.role == "main"]
+        for number in mains[: round(share * PAIRS)]:
+            planned = seen[number].planned
+            seen[number] = look(planned, plant(clean_view(planned.family_id, planned.role)))
     return judge_zero_strength("test", seen)
 
 
