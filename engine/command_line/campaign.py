@@ -119,6 +119,61 @@ def cancel(options: Options, campaign: _Known) -> None:
     _tell_state(options, campaign, run_interruptibly(lambda: _cancelled(options, campaign)))
 
 
+@app.command("leaks")
+@command
+def leaks(
+    options: Options,
+    campaign: Annotated[str, typer.Argument(help="Campaign of zero-strength runs, or a file of one.")] = "leaks",
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes here. [default: as many as there are processors]")
+    ] = None,
+    only: _Only = None,
+    before_onset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CAMPAIGN",
+            help="Instead: what can be foretold in a campaign that was run here, before anything is done.",
+        ),
+    ] = None,
+) -> int:
+    """Play zero-strength runs and try to tell them from untouched ones (exit code 1: not shown to be free of leaks)."""
+    import os
+
+    from otel_control_gym.engine.campaigns.leak_reports import write_report
+    from otel_control_gym.engine.campaigns.leaks import before_onset_report, zero_strength_report
+    from otel_control_gym.engine.campaigns.running import campaign_directory
+    from otel_control_gym.engine.command_line.leak_tables import tell_leaks
+    from otel_control_gym.engine.errors import UsageError
+
+    count = workers if workers is not None else os.cpu_count() or 1
+    if count < 1:
+        raise UsageError(f"--workers {count}: must be at least 1")
+    if before_onset is not None:
+        directory = campaign_directory(options.directory, before_onset)
+        report = before_onset_report(directory, count)
+    else:
+        directory = campaign_directory(options.directory, _play_leaks(options, campaign, only, count))
+        report = zero_strength_report(directory, count)
+    written = write_report(report, directory)
+    options.output.answer(report)
+    if not options.json:
+        tell_leaks(options.output.console, report)
+        options.output.console.print(f"  {written[1]}", soft_wrap=True)
+    return 0 if report.holds else NOT_SO
+
+
+def _play_leaks(options: Options, campaign: str, only: int | None, workers: int) -> str:
+    """Play what isn't played yet of a campaign, and return its name."""
+    from otel_control_gym.engine.campaigns.files import load_plan
+    from otel_control_gym.engine.command_line.campaign_progress import CampaignProgress
+    from otel_control_gym.engine.command_line.interruption import run_interruptibly
+
+    plan = load_plan(campaign, only=only)
+    with CampaignProgress(options.output.side, len(plan.runs)) as progress:
+        run_interruptibly(lambda: _play(plan, options, workers, progress.show))
+    return plan.settings.name
+
+
 async def _state(options: Options, campaign: str) -> CampaignState:
     from otel_control_gym.engine.assembly import configured_broker
     from otel_control_gym.engine.campaigns.record import CampaignRecord
