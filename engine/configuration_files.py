@@ -32,6 +32,7 @@ __all__ = ("Kind", "is_path", "load", "load_services", "packaged_names", "read")
 
 Kind = Literal[
     "campaigns",
+    "effects",
     "episodes",
     "flags",
     "granularity",

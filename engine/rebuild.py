@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
+from otel_control_gym.engine.assigned_tables import carry_assigned
 from otel_control_gym.engine.configuration_checks import check_rows
 from otel_control_gym.engine.errors import ConfigurationError, DatasetError, LogCorrupted, UsageError, nearest
 from otel_control_gym.engine.events import RunDeclared
@@ -177,6 +178,8 @@ def _write(source: Run, targets: Mapping[Path, Mapping[str, int]], *, clean: boo
             content_digest=source.content_digest,
             clean=clean,
         )
+        for target in targets:
+            carry_assigned(source.path, target)
     except OSError as error:
         _remove(targets)
         raise DatasetError(f"{error.filename or source.path} can't be written: {error.strerror or error}") from error
