@@ -34,6 +34,7 @@ Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 LEAST_BRANCHES = 8  #: per arm; with fewer the corrected test can hardly find anything
+_FAR = 3.0  #: thresholds that a single window of a single pair must be beyond
 
 
 class FeatureThreshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,16 +110,18 @@ def compare_branches(
 
 
 def compare_pair(treated: Readings, control: Readings, settings: EffectSettings, *, window_seconds: int) -> Effects:
-    """Return what one pair of runs says: a cell counts as changed if it is beyond its threshold, to the same side, in a neighbouring
-    window too. That is no test: it can't tell chance from effect where they are of one size, and nothing counts as unchanged.
+    """Return what one pair of runs says: a cell counts as changed if it is beyond its threshold, and the same is so, to the same side, in a
+    neighbouring window, or it is far beyond. That is no test: it can't tell chance from effect where they are of one size, and nothing
+    counts as unchanged.
     """
     effects = _measured([treated], [control], settings, window_seconds)
     with np.errstate(invalid="ignore"):
         side = np.where(np.abs(effects.mean) > effects.threshold, np.sign(effects.mean), 0.0)
-    beside = np.zeros(side.shape, bool)
-    beside[1:] |= side[1:] == side[:-1]
-    beside[:-1] |= side[:-1] == side[1:]
-    return msgspec.structs.replace(effects, changed=(side != 0) & beside)
+        beside = np.zeros(side.shape, bool)
+        beside[1:] |= side[1:] == side[:-1]
+        beside[:-1] |= side[:-1] == side[1:]
+        far = np.abs(effects.mean) > _FAR * effects.threshold
+    return msgspec.structs.replace(effects, changed=(side != 0) & (beside | far))
 
 
 def _measured(

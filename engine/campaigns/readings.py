@@ -1,7 +1,9 @@
 """An observation, or a run's tables ➜ the readings that effects are looked for in.
 
 In: telemetry after a decision. Out: `Readings`, the same columns in the same order from either. Users' satisfaction comes with the rewards:
-it is a column of the objective's service. Upstream: `engine.env`, `engine.runs`. Downstream: `effects`.
+it is a column of the objective's service, known in the last bucket of each part that was judged as one.
+
+Upstream: `engine.env`, `engine.runs`. Downstream: `effects`.
 """
 
 from __future__ import annotations
@@ -47,8 +49,10 @@ def observed_readings(
                     found[Column(entity, feature)] = values[:, position]
     buckets = len(observation.time)
     seconds = int(observation.time[1] - observation.time[0]) // 1_000_000_000
-    parts = np.array([np.nan if value is None else value for value in satisfaction])
-    found[Column(entry, SATISFACTION)] = np.repeat(parts, buckets // len(parts))
+    each = np.full(buckets, np.nan)
+    width = buckets // len(satisfaction)
+    each[width - 1 :: width] = [np.nan if value is None else value for value in satisfaction]
+    found[Column(entry, SATISFACTION)] = each
     return _readings(found, seconds)
 
 
@@ -79,7 +83,7 @@ def recorded_readings(run: Run, *, start: datetime, seconds: int, features: Sequ
         rewards.column("components").to_pylist(),
         strict=True,
     ):
-        satisfaction[where : where + reward // bucket] = dict(components).get(SATISFACTION, np.nan)
+        satisfaction[where + reward // bucket - 1] = dict(components).get(SATISFACTION, np.nan)
     found[Column(entry, SATISFACTION)] = satisfaction
     return _readings(found, bucket)
 
