@@ -32,6 +32,7 @@ __all__ = ("Kind", "find", "is_path", "label_of", "load", "load_services", "pack
 
 Kind = Literal[
     "campaigns",
+    "effects",
     "episodes",
     "flags",
     "granularity",

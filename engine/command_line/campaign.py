@@ -99,6 +99,62 @@ async def _play(plan: Any, options: Options, workers: int, show: Any) -> Any:
         )
 
 
+@app.command("certify")
+@command
+def certify(
+    options: Options,
+    campaign: _Known,
+    branches: Annotated[
+        int,
+        typer.Option(
+            metavar="K", help="Futures with each action, and K without. 0: the difference to its sibling, untested."
+        ),
+    ] = 8,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that play futures. [default: as many as there are processors]")
+    ] = None,
+    only: Annotated[int | None, typer.Option(metavar="N", help="At most N runs of each stratum.")] = None,
+    seconds: Annotated[int, typer.Option(help="How long after the action effects are looked for.")] = 300,
+) -> None:
+    """Measure what each single action and fault of a campaign did, in futures with it and without."""
+    import os
+
+    from otel_control_gym.engine.campaigns.certifying import certify as certify_campaign
+    from otel_control_gym.engine.command_line.interruption import run_interruptibly
+
+    side = options.output.side
+    done: list[str] = []
+
+    def tell(certified: Any, total: int) -> None:
+        done.append(certified.key)
+        side.print(
+            f"{len(done)} of {total}  {certified.kind} {certified.target} {certified.intensity}: "
+            f"{certified.certificate.effect_class}",
+            highlight=False,
+            markup=False,
+        )
+
+    found = run_interruptibly(
+        lambda: certify_campaign(
+            options.directory,
+            campaign,
+            branches=branches,
+            workers=(os.cpu_count() or 1) if workers is None else workers,
+            only=only,
+            seconds=seconds,
+            on_certified=tell,
+        )
+    )
+    classes = ("visible", "masked", "none")
+    counts = {name: sum(effect.certificate.effect_class == name for effect in found) for name in classes}
+    page = options.directory / f"campaign={campaign}" / "certificates.md"
+    options.output.answer({"campaign": campaign, "counts": counts, "path": str(page), "certificates": found})
+    if not options.json:
+        options.output.console.print(
+            f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {page}", soft_wrap=True
+        )
+
+
 @app.command("status")
 @command
 def status(options: Options, campaign: _Known) -> int:
