@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -51,6 +52,9 @@ _VERSIONED = (
     "zstandard",
     "drain3-improved",
 )
+
+
+_SHORTEST_WAIT_SECONDS = 0.02  #: of wall time: a twin that lags comes to a moment later than its pace says
 
 
 class Rooms:
@@ -356,9 +360,10 @@ def serve_twin(
 ) -> AbstractAsyncContextManager[ServedTwin]:
     """Return the twin alone, as a server in wall-clock time: `async with ocg.serve_twin("small-core") as twin`.
 
+    A workload's curve is played once, over the scenario's horizon; then the load stays as it is.
+
     Args:
-        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; neither interventions nor a
-            workload's curve are played.
+        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; no interventions are played.
         workload: name or file of a workload; the same for `granularity`.
         seed: decides every exogenous draw (default: the configuration's).
         pace: seconds of the twin's time per second of wall time.
@@ -379,9 +384,31 @@ def serve_twin(
     config = randomized(resolve(target, workload=workload, granularity=granularity, seed=seed))
     if kubeconfig is None:
         kubeconfig = data_directory(data_dir) / "twin" / f"{config.public.services.name}.kubeconfig"
-    return serve(
+    served = serve(
         config, kubeconfig_path=Path(kubeconfig), overwrite=overwrite, pace=pace, host=host, port=port, otlp=otlp
     )
+    return _under_its_curve(served)
+
+
+@asynccontextmanager
+async def _under_its_curve(served: AbstractAsyncContextManager[ServedTwin]) -> AsyncIterator[ServedTwin]:
+    """Yield a served twin whose load follows its workload's curve from now on."""
+    from otel_control_gym.actuators import open_curve
+
+    async with served as twin, open_curve(twin.endpoints, twin.config.workload) as curve:
+        curve.begin(twin.now)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_follow, curve, twin)
+            yield twin
+            group.cancel_scope.cancel()
+
+
+async def _follow(curve: WorkloadDriver, twin: ServedTwin) -> None:
+    while (due := curve.due()) is not None:
+        if due > twin.now:
+            await anyio.sleep(max((due - twin.now) / SECOND / twin.pace, _SHORTEST_WAIT_SECONDS))
+        else:
+            await curve.run_due(twin.now)
 
 
 def _stand(config: RunConfig) -> Stand:

@@ -19,6 +19,7 @@ import msgspec
 
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive, recover_archive
 from otel_control_gym.engine.archive_reader import ArchiveReader
+from otel_control_gym.engine.assigned_tables import carry_assigned
 from otel_control_gym.engine.configuration_checks import check_rows
 from otel_control_gym.engine.errors import ConfigurationError, DatasetError, LogCorrupted, UsageError, nearest
 from otel_control_gym.engine.events import RunDeclared
@@ -182,6 +183,8 @@ def _write(source: Run, targets: Mapping[Path, Mapping[str, int]], *, clean: boo
             content_digest=reader.digest.hexdigest,
             clean=clean,
         )
+        for target in targets:
+            carry_assigned(source.path, target)
     except OSError as error:
         _remove(targets)
         raise DatasetError(f"{error.filename or source.path} can't be written: {error.strerror or error}") from error

@@ -761,13 +761,15 @@ LOG_PATTERNS = TableSchema(
 
 CERTIFICATES = TableSchema(
     "certificates.parquet",
-    "an effect certificate: what an action did, against its sibling without it; empty until branches were run",
+    "an effect certificate: what an action did, against futures without it; empty until `ocg campaign certify`",
     (
         _RUN,
         Column("action_id", "text", "", "row of actions.parquet", "the action that is judged", "key"),
         Column("sibling_run_id", "text", "", "run without the action", "same seed, `noop` instead", "truth"),
-        Column("method", "id", "", "branches, or before and after", "how it was measured", "truth"),
-        Column("n_branches", "count", "1", "branches per arm", "those that classify are never scored", "truth"),
+        Column("method", "id", "", "branches, or pair: this run and its sibling alone", "how it was measured", "truth"),
+        Column(
+            "n_branches", "count", "1", "branches per arm; 0: a pair", "those that classify are never scored", "truth"
+        ),
         Column("class", "id", "", "none, masked, visible", "by changed cells", "truth"),
         Column("off_target", "flag", "", "the first changed entity isn't the target", "by changed cells", "truth"),
         Column("first_feature", "id", "", "first feature that changed", "earliest changed cell", "truth"),

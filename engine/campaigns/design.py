@@ -39,6 +39,14 @@ __all__ = ("FORESIGHT_SECONDS", "make_plan")
 
 FORESIGHT_SECONDS = 300  #: the longest horizon that is to be foretold, ten control steps of 30 s
 _SEED_BITS = 53  #: so that a seed survives every JSON reader
+_PAIRED: tuple[Stratum, ...] = ("single_action", "single_fault", "zero_strength")
+_OF_FAULTS: tuple[Stratum, ...] = (
+    "single_fault",
+    "fault_with_recovery",
+    "wrong_remedy",
+    "multi_fault",
+    "zero_strength",
+)  #: whose kinds are those of interventions
 _MENU = 8  #: alternatives beside noop: each has a probability of 1/9
 _WITH_DURATION = ("scale", "set_resources", "set_autoscaler", "shift_traffic", "disable_group", "set_workload")
 
@@ -132,7 +140,7 @@ class _Planner:
         parts = self._parts(stratum, number)
         interventions, policy, factors = self._script(stratum, parts)
         scenario = self._scenario(f"{stratum}-{number:04d}", parts, interventions, policy)
-        main = self._planned(stratum, "main", scenario, factors, paired=stratum in ("single_action", "single_fault"))
+        main = self._planned(stratum, "main", scenario, factors, paired=stratum in _PAIRED)
         if main.pair_id is None:
             return [main]
         bare = self._scenario(f"{stratum}-{number:04d}", parts, (), PolicySettings())
@@ -143,7 +151,7 @@ class _Planner:
     def _parts(self, stratum: Stratum, number: int) -> _Parts:
         settings = self._settings
         draws = Draws(settings.seed, f"{stratum}/{number}")
-        kinds = max(1, len(self._faults if "fault" in stratum or stratum == "wrong_remedy" else self._actions))
+        kinds = max(1, len(self._faults if stratum in _OF_FAULTS else self._actions))
         turn = number // kinds
         first = STRATA.index(stratum)
         configuration = self._configurations[(first + number + turn) % len(self._configurations)]
@@ -234,6 +242,10 @@ class _Planner:
                 return (first, also), PolicySettings(), factors
             case "randomised":
                 return self._randomised(parts, factors)
+            case "zero_strength":
+                nil = msgspec.structs.replace(parts, word="zero")
+                fault, factors = self._fault(nil, factors, self._turn(self._faults, parts), parts.onset)
+                return (fault,), PolicySettings(), factors
 
     def _turn(self, kinds: Sequence[str], parts: _Parts) -> str:
         return kinds[parts.number % len(kinds)]

@@ -144,7 +144,7 @@ def test_the_wheel_holds_the_sources_the_configurations_and_nothing_else(wheel: 
     }
     configs = {
         f"otel_control_gym/configs/{path.relative_to(ROOT / 'configs').as_posix()}"
-        for pattern in ("*.yaml", "*.md")
+        for pattern in ("*.yaml", "*.md", "*.csv")
         for path in (ROOT / "configs").rglob(pattern)
     }
     assert configs
