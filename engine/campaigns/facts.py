@@ -3,8 +3,8 @@
 In: `plan.json`, `balance.json`, `splits/`, `certificates.json` if it was certified, and the run directories beside them. Out:
 `CampaignFacts`. Runs are looked at one by one, in several processes, and nothing but `RunFacts` is kept of each.
 
-Void and aborted runs are counted as they are on disk; how often a run was tried again is told by `campaign.json`, because an attempt can end
-before anything is on disk. Where that file isn't, a retry is a run that says which one it repeats.
+Void and aborted runs are counted as they are on disk; how often a run was tried again is told by `campaign.json`, because an attempt can
+end before anything is on disk. Where that file isn't, a retry is a run that says which one it repeats.
 
 Blocking. Upstream: `engine.campaigns.running` writes the files. Downstream: `engine.campaigns.report`.
 """

@@ -62,6 +62,11 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], *, proce
 
 def _end_with_parent() -> None:
     """Let this process end when the one that started it is gone: the pool alone would wait for work for ever."""
+    threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def _watch_parent() -> None:
     parent = parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)
