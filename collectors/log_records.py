@@ -9,7 +9,6 @@ In: a decoded ResourceLogs. Out: `LogRow` in two lots, public and truth. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from otel_control_gym.collectors.attributes import (
