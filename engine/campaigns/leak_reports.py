@@ -81,8 +81,8 @@ def markdown_of(report: LeakReport) -> str:
             for channel in report.channels
         ),
         "",
-        "By nature: files that also hold rows of the truth stream, and words in which a policy says who it is. Neither is what "
-        "`ocg.open_run` gives a model without `truth=True` as input.",
+        "By nature: files that also hold rows of the truth stream, how long a run took to be played, and words in which a policy says who "
+        "it is. Nothing of it is what `ocg.open_run` gives a model without `truth=True` as input.",
     ]
     if report.identical_public_logs is not None:
         pairs = report.identical_public_logs + len(report.different_public_logs)
