@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import applications
+import campaign
 import folds
 import kernel
 import log
@@ -35,6 +36,7 @@ async def measure(*, small: bool) -> Result:
     measurements += from_figures("kernel", kernel.measure(small=small))
     measurements += await applications.speeds(small=small)
     measurements += applications.growth(small=small)
+    measurements += await campaign.measure(small=small)
     return Result(machine=machine(), measurements=tuple(measurements))
 
 

@@ -27,6 +27,7 @@ from otel_control_gym.engine.episode import Decision, DoneReason, Episode
 from otel_control_gym.engine.errors import OtelControlGymError, StandError, UsageError
 from otel_control_gym.engine.events import Actor
 from otel_control_gym.engine.host import Host, Resident
+from otel_control_gym.engine.leases import leased
 from otel_control_gym.engine.locks import forget_run, run_lock
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.observation import Observation, observe
@@ -100,12 +101,17 @@ class Env:
     # --- opening and closing ---------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Env:
-        """Start the broker and the stand, and put crashed runs of earlier processes in order."""
+        """Start the broker and the stand, and put crashed runs of earlier processes in order.
+
+        Raises: StandError: another environment drives the stand.
+        """
         await self._host.start()
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             broker = await self._host.enter(self._rooms.broker(self.data_dir, self._nats))
             self._connection = (await self._host.enter(LogConnection(broker.value))).value
+            if (name := self._rooms.stand.lease_name) is not None:
+                await self._host.enter(leased(broker.value, name))  # before anything is taken back on the stand
             await self.put_in_order()
             await self._host.enter(self._rooms.stand.open())
         except BaseException:

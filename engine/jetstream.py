@@ -41,6 +41,7 @@ BATCH_BYTES = 8 * 1024 * 1024  #: of one batched read; far below what the client
 
 WRONG_LAST_SEQUENCE = 10071
 STREAM_NOT_FOUND = 10059
+NO_MESSAGE = 10037
 CONSUMER_NOT_FOUND = 10014
 ANSWER_SECONDS = 5.0  #: until an acknowledgement counts as unheard
 _JETSTREAM_DISABLED = (10039, 10076)
@@ -151,14 +152,22 @@ class JetStream:
 
         Raises: Refused; Unanswered.
         """
-        headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+        return await self.store_after(subject, body, last=0) is not None
+
+    async def store_after(
+        self, subject: str, body: bytes, *, last: int, headers: dict[str, str] | None = None
+    ) -> int | None:
+        """Store a message if `last` is the sequence of its subject's last one (0: it has none); return its own, or None.
+
+        Raises: Refused; Unanswered.
+        """
+        fenced = {"Nats-Expected-Last-Subject-Sequence": str(last), **(headers or {})}
         try:
-            await self._retry(lambda session: session.store(subject, headers, body))
+            return await self._retry(lambda session: session.store(subject, fenced, body))
         except Refused as refusal:
             if refusal.code != WRONG_LAST_SEQUENCE:
                 raise
-            return False
-        return True
+            return None
 
     async def store(self, subject: str, body: bytes) -> int:
         """Store a message and return its sequence; one whose answer was lost may be stored twice.
@@ -241,14 +250,19 @@ class JetStream:
 
         Raises: Refused: there is none; Unanswered.
         """
-        answer = await self._call(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
-        message = answer["message"]
-        return Stored(
-            message["seq"],
-            message["subject"],
-            _header_lines(base64.b64decode(message.get("hdrs", ""))),
-            base64.b64decode(message.get("data", "")),
-        )
+        return _stored(await self._call(f"STREAM.MSG.GET.{stream}", {"seq": sequence}))
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """Return the last message of a subject, by the word of the stream's leader; None if there is none.
+
+        Raises: Refused: there is no such stream; Unanswered.
+        """
+        try:
+            return _stored(await self._call(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))
+        except Refused as error:
+            if error.code != NO_MESSAGE:
+                raise
+            return None
 
     async def batch(self, stream: str, start: int, count: int) -> list[Stored]:
         """Return up to `count` messages from sequence `start` on, as many as fit into one batch; none at the end of the stream.
@@ -360,6 +374,16 @@ class JetStream:
                 if anyio.current_time() > deadline:
                     raise
             await anyio.sleep(PAUSE_SECONDS)
+
+
+def _stored(answer: dict[str, Any]) -> Stored:
+    message = answer["message"]
+    return Stored(
+        message["seq"],
+        message["subject"],
+        _header_lines(base64.b64decode(message.get("hdrs", ""))),
+        base64.b64decode(message.get("data", "")),
+    )
 
 
 def _header_lines(block: bytes) -> dict[str, str]:

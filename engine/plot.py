@@ -1,5 +1,7 @@
 """A summary ➜ one picture of the run: reward, service level, the entry service, CPU, with what was injected and done.
 
+A report on many runs shows a smaller one: reward, service level and what the affected service did.
+
 In: `engine.summary.Summary`. Out: a file (PNG, SVG or PDF by its suffix). Faults are shaded from taking effect to being taken back;
 actions are dashed lines, rejected and failed ones dotted. Numbers at the top lead to the list at the right. Colours are those of
 Okabe and Ito, which people with colour-blindness can tell apart.
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ("draw", "plot_summary")
+__all__ = ("draw", "draw_example", "plot_example", "plot_summary")
 
 SUFFIXES = (".pdf", ".png", ".svg")
 NAMED_SERVICES = 6
@@ -46,14 +48,25 @@ def plot_summary(summary: Summary, file: Path) -> None:
     """
     if file.suffix not in SUFFIXES:
         raise UsageError(f"{file}: not a picture's name\n  use one of the suffixes {', '.join(SUFFIXES)}")
+    _save(draw(summary), file, dots_per_inch=150)
+
+
+def plot_example(summary: Summary, service: str, file: Path) -> None:
+    """Draw a run as an example of its kind, with the service that was affected, into a PNG, which appears whole or not at all.
+
+    Raises: OSError: the file can't be written.
+    """
+    _save(draw_example(summary, service), file, dots_per_inch=100)
+
+
+def _save(figure: Figure, file: Path, *, dots_per_inch: int) -> None:
     import matplotlib as mpl
 
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}")
     try:
-        figure = draw(summary)
         with mpl.rc_context(_STYLE):  # the salt of an SVG's ids is looked up when it is written
-            figure.savefig(partial, format=file.suffix[1:], dpi=150, metadata=_metadata(file.suffix))
+            figure.savefig(partial, format=file.suffix[1:], dpi=dots_per_inch, metadata=_metadata(file.suffix))
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -92,6 +105,28 @@ def draw(summary: Summary) -> Figure:
     return figure
 
 
+def draw_example(summary: Summary, service: str) -> Figure:
+    """Return reward, service level, and one service's latency, errors and CPU as a matplotlib figure."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    track = summary.service(service)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 5.8), layout="constrained")
+        axes: Sequence[Axes] = figure.subplots(4, 1, sharex=True)
+        _reward(axes[0], summary)
+        _objective(axes[1], summary)
+        _service_latency(axes[2], track, summary.bucket_seconds)
+        _service_ratios(axes[3], track, summary.bucket_seconds)
+        for axis in axes:
+            _context(axis, summary)
+        _numbers(axes[0], summary)
+        _list(axes[0], summary)
+        _time_axis(axes[-1], summary)
+        figure.align_ylabels(list(axes))
+    return figure
+
+
 # --- panels -----------------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +158,31 @@ def _latency(axis: Axes, summary: Summary, entry: ServiceTrack) -> None:
     axis.axhline(objective, color=_COLOURS[1], linewidth=1, linestyle=(0, (4, 2)), label=f"objective {objective:g} ms")
     axis.set_ylim(0, max(1.15 * objective, *(1.05 * value for value in track.known()), 1))
     axis.set_ylabel("latency p95\n[ms]")
+    _legend(axis)
+
+
+def _objective(axis: Axes, summary: Summary) -> None:
+    _steps(axis, summary.slo, summary.reward_bucket_seconds, colour=_COLOURS[2], label="share of the\ndemand served")
+    axis.set_ylim(-0.05, 1.05)
+    axis.set_ylabel("service level")
+    _legend(axis)
+
+
+def _service_latency(axis: Axes, track: ServiceTrack, bucket_seconds: float) -> None:
+    _steps(axis, track.latency_p95_ms, bucket_seconds, colour=_COLOURS[3], label=f"{track.service}:\n95th percentile")
+    axis.set_ylim(bottom=0)
+    axis.set_ylabel("latency p95\n[ms]")
+    _legend(axis)
+
+
+def _service_ratios(axis: Axes, track: ServiceTrack, bucket_seconds: float) -> None:
+    middle = bucket_seconds / 2
+    _line(axis, track.error_ratio, middle, colour=_COLOURS[1], width=1.4, label=f"{track.service}: errors")
+    _line(
+        axis, track.cpu_saturation, middle, colour=_COLOURS[0], width=1.4, label=f"{track.service}: CPU\nof its limit"
+    )
+    axis.set_ylim(-5, 105)
+    axis.set_ylabel("share\n[%]")
     _legend(axis)
 
 

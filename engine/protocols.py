@@ -64,6 +64,11 @@ class Stand(Protocol):
         ...
 
     @property
+    def lease_name(self) -> str | None:
+        """Name under which one environment at a time may drive it; null: it is its process's own, nobody else reaches it."""
+        ...
+
+    @property
     def now(self) -> int:
         """Episode time in nanoseconds."""
         ...

@@ -128,10 +128,8 @@ def _delays(effects: Effects, number: int, applied_s: float, confidence: float) 
 
 
 def _size(effects: Effects, number: int, confidence: float) -> tuple[float, float | None, float | None]:
-    """Return the mean difference from the first changed window to the end of what was measured, with its interval over branches."""
-    window = int(np.flatnonzero(effects.changed[:, number])[0])
-    since = effects.by_window[:, window:, number]
-    each = np.array([row[np.isfinite(row)].mean() for row in since])
+    """Return the mean difference in the windows in which a column changed, with its interval over branches."""
+    each = effects.by_window[:, effects.changed[:, number], number].mean(axis=1)
     mean = float(each.mean())
     if len(each) == 1:
         return mean, None, None

@@ -4,9 +4,9 @@ In: a `PublicView`. Out: per channel numbers by name: means and spreads of measu
 line without its numbers, a part of a name). Signs of one channel only have to be comparable between runs; whoever tests picks those that
 tell. Pure.
 
-Two channels tell by their nature, and are shown without being judged: `files_with_truth`, sizes of files whose rows aren't all public (a
-model is given tables by `open_run`, never these files), and `policy`, in which whoever acts says who it is (a policy that knows the fault
-is `privileged`: its words are no model's input).
+Three channels tell by their nature, and are shown without being judged, because no model is given them by `open_run`: `files_with_truth`,
+sizes of files whose rows aren't all public; `wall_clock`, how long a run took to be played, for an intervention is work even where it has
+no effect; and `policy`, in which whoever acts says who it is (a policy that knows the fault is `privileged`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ("BY_NATURE", "CHANNELS", "GIVEAWAYS", "Signs", "giveaways_in", "signs
 
 Signs = dict[str, float]
 
-BY_NATURE = ("files_with_truth", "policy")
+BY_NATURE = ("files_with_truth", "wall_clock", "policy")
 """Channels that are shown and not judged."""
 GIVEAWAYS = (
     "chaos-mesh.org",
@@ -176,13 +176,10 @@ def _row_order(view: PublicView) -> Signs:
 
 
 def _run_ids_and_times(view: PublicView) -> Signs:
-    """When a run was played and for how long, and what its id is made of."""
+    """When a run was played, and what its id is made of."""
     signs = {f"id {place} ": float(CROCKFORD.find(letter)) for place, letter in enumerate(view.run_id[10:])}
     signs["begun"] = float(begun_ms(view.run_id))
-    signs |= {name: value for name, value in _flat(view.metadata, "") if _is_time(name)}
-    if view.elapsed_seconds is not None:
-        signs["elapsed"] = view.elapsed_seconds
-    return signs
+    return signs | {name: value for name, value in _flat(view.metadata, "") if _is_time(name)}
 
 
 def _metadata(view: PublicView) -> Signs:
@@ -199,6 +196,10 @@ def _file_sizes(view: PublicView) -> Signs:
 
 def _files_with_truth(view: PublicView) -> Signs:
     return {name: float(size) for name, size in view.sizes.items() if name not in _PUBLIC_FILES}
+
+
+def _wall_clock(view: PublicView) -> Signs:
+    return {} if view.elapsed_seconds is None else {"elapsed": view.elapsed_seconds}
 
 
 def _policy(view: PublicView) -> Signs:
@@ -219,6 +220,7 @@ CHANNELS: dict[str, Callable[[PublicView], Signs]] = {
     "metadata": _metadata,
     "file_sizes": _file_sizes,
     "files_with_truth": _files_with_truth,
+    "wall_clock": _wall_clock,
     "policy": _policy,
 }
 """Channel -> signs of a run."""

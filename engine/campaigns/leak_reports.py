@@ -37,7 +37,7 @@ class LeakReport(msgspec.Struct, frozen=True, kw_only=True):
     test: Literal["zero_strength", "before_onset"]
     runs: int
     families: int
-    seconds: float | None  #: before the onset that were looked at; null: whole runs
+    seconds: float | None  #: from the run's start that were looked at; null: whole runs
     channels: tuple[Channel, ...]
     identical_public_logs: int | None  #: pairs; null where runs have no pairs
     different_public_logs: tuple[str, ...]  #: the others, by the key of the run
@@ -69,8 +69,8 @@ def markdown_of(report: LeakReport) -> str:
         "Can runs with an intervention of strength zero be told from their untouched siblings, by anything that is public? "
         "A channel is at chance if the upper 95 % bound of its AUC is at most 0.55."
         if zero
-        else f"Can stratum, fault type and target be foretold from what was public in the {report.seconds:g} s before anything was "
-        "done? A channel is at chance if p, corrected over the channels of a label, is above 0.05.",
+        else f"Can stratum, fault type and target be foretold from what was public in the first {report.seconds:g} s, before anything "
+        "was done in any run? A channel is at chance if p, corrected over the channels of a label, is above 0.05.",
         "",
         f"| channel | label | runs | columns | {'AUC' if zero else 'balanced accuracy'} | chance | "
         f"{'upper bound' if zero else 'p'} | verdict |",
@@ -81,8 +81,8 @@ def markdown_of(report: LeakReport) -> str:
             for channel in report.channels
         ),
         "",
-        "By nature: files that also hold rows of the truth stream, and words in which a policy says who it is. Neither is what "
-        "`ocg.open_run` gives a model without `truth=True` as input.",
+        "By nature: files that also hold rows of the truth stream, how long a run took to be played, and words in which a policy says who "
+        "it is. Nothing of it is what `ocg.open_run` gives a model without `truth=True` as input.",
     ]
     if report.identical_public_logs is not None:
         pairs = report.identical_public_logs + len(report.different_public_logs)

@@ -5,7 +5,8 @@ In: a campaign's directory, with its `plan.json` and its runs. Out: a `LeakRepor
 - zero strength: runs in which an intervention was made without any effect, against their untouched siblings. No channel may tell them
   apart: the upper 95 % bound of the AUC is at most 0.55. Beside it, exactly: how many pairs have the same public log, byte for byte.
 - before the onset: fault type, fault target and stratum of ordinary runs, from what was public strictly before anything was done.
-  Every run is seen for the same time, up to its own onset; one without onset up to that of another run, drawn by its key.
+  All runs are seen from their start to the earliest onset of any: a span that ended at each run's own onset would tell how late that is,
+  and with it the strata in which something is done late.
 
 In both, no public record may hold a word by which the stand's own tools give themselves away (`leak_channels.GIVEAWAYS`).
 
@@ -22,7 +23,6 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from otel_control_gym.engine.campaigns.keyed_draws import Draws
 from otel_control_gym.engine.campaigns.leak_channels import BY_NATURE, CHANNELS, Signs, giveaways_in, signs_of
 from otel_control_gym.engine.campaigns.leak_reports import Channel, LeakReport, Verdict
 from otel_control_gym.engine.campaigns.leak_statistics import (
@@ -120,21 +120,20 @@ def before_onset_report(directory: Path, workers: int = 1) -> LeakReport:
     """
     plan = read_plan(directory)
     mains = [(planned, run) for planned, run in _played(plan, directory) if planned.role == "main"]
-    onsets = _onsets(plan, [planned for planned, _ in mains])
+    onsets = [
+        onset + float(run.metadata["granularity_config"]["warmup_seconds"])
+        for planned, run in mains
+        if (onset := _onset(planned)) is not None
+    ]
     if not onsets:
         raise UsageError(f"{directory} has no runs in which anything is done: there is nothing to foretell")
-    warmups = {run.run_id: float(run.metadata["granularity_config"]["warmup_seconds"]) for _, run in mains}
-    seconds = min(onsets[planned.key] + warmups[run.run_id] for planned, run in mains)
-    runs = [
-        (planned, run, Span(end - seconds, end))
-        for planned, run in mains
-        for end in (onsets[planned.key] + warmups[run.run_id],)
-    ]
+    seconds = min(onsets)
+    runs = [(planned, run, Span(0.0, seconds)) for planned, run in mains]
     return judge_before_onset(plan.settings.name, _seen(runs, workers), seed=plan.settings.seed, seconds=seconds)
 
 
 def judge_before_onset(campaign: str, seen: Sequence[Seen], *, seed: int, seconds: float) -> LeakReport:
-    """Return the report on runs that were seen for `seconds` before their onset; permutations are drawn under `seed`."""
+    """Return the report on runs whose first `seconds` were seen, before anything was done in any; permutations are drawn under `seed`."""
     labels: dict[str, dict[str, str | None]] = {
         "stratum": {run.planned.key: run.planned.stratum for run in seen},
         "fault_type": {run.planned.key: run.planned.factors.fault_type for run in seen},
@@ -251,20 +250,11 @@ def _played(plan: CampaignPlan, directory: Path) -> list[tuple[PlannedRun, Run]]
     return found
 
 
-def _onsets(plan: CampaignPlan, mains: Sequence[PlannedRun]) -> dict[str, float]:
-    """Return the moment of control [s] at which anything is first done in each run; one without has another's."""
-    known: dict[str, float] = {}
-    for run in mains:
-        policy = run.scenario.policy
-        moments = [planned.at_seconds for planned in (*run.scenario.interventions, *policy.actions)]
-        moments += policy.decide_at_seconds
-        if moments:
-            known[run.key] = float(min(moments))
-    pool = [moment for _, moment in sorted(known.items())]
-    if not pool:
-        return {}
-    draws = Draws(plan.settings.seed, "leaks/onset")
-    return {run.key: known[run.key] if run.key in known else draws.choice(run.key, pool) for run in mains}
+def _onset(run: PlannedRun) -> float | None:
+    """Return the moment of control [s] at which anything is first done in a run; None where nothing is."""
+    policy = run.scenario.policy
+    moments = [planned.at_seconds for planned in (*run.scenario.interventions, *policy.actions)]
+    return min(map(float, (*moments, *policy.decide_at_seconds)), default=None)
 
 
 def _seen(runs: Sequence[tuple[PlannedRun, Run, Span | None]], workers: int) -> list[Seen]:

@@ -51,6 +51,7 @@ class CampaignResult(msgspec.Struct, frozen=True, kw_only=True):
     episode_seconds: float  #: of all completed runs together
     size_bytes: int
     strata: dict[str, int]  #: stratum -> completed runs, siblings included
+    retries: dict[str, int] = {}  #: stratum -> attempts beyond the first of each run
 
 
 def campaign_directory(data_dir: Path, name: str) -> Path:
@@ -145,7 +146,10 @@ async def _watch(record: CampaignRecord, crew: _Crew, on_state: Callable[[Campai
 def _result(plan: CampaignPlan, state: CampaignState, wall_seconds: float) -> CampaignResult:
     done = [found.completed for found in state.keys.values() if found.completed is not None]
     strata: dict[str, int] = {}
+    retries: dict[str, int] = {}
     for found in state.keys.values():
+        if found.attempts > 1:
+            retries[found.stratum] = retries.get(found.stratum, 0) + found.attempts - 1
         if found.status == "completed":
             strata[found.stratum] = strata.get(found.stratum, 0) + 1
     return CampaignResult(
@@ -158,6 +162,7 @@ def _result(plan: CampaignPlan, state: CampaignState, wall_seconds: float) -> Ca
         episode_seconds=sum(item.episode_seconds for item in done),
         size_bytes=sum(item.size_bytes for item in done),
         strata=dict(sorted(strata.items())),
+        retries=dict(sorted(retries.items())),
     )
 
 

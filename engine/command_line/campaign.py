@@ -1,4 +1,4 @@
-"""`ocg campaign`: plan, play, watch and stop campaigns."""
+"""`ocg campaign`: plan, play, watch and stop campaigns; what is made of their data is in `campaign_data`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from otel_control_gym.engine.command_line import campaign_data
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ("app",)
 
 app = typer.Typer(help="Campaigns: hundreds of labelled runs from one file.", no_args_is_help=True)
+app.command("report")(campaign_data.report)
+app.command("rebuild")(campaign_data.rebuild)
 
 _Name = Annotated[str, typer.Argument(help="Name of a packaged campaign, or a campaign file.")]
 _Known = Annotated[str, typer.Argument(help="Name of a campaign that was run here.")]
@@ -65,10 +68,14 @@ def run(
     ] = None,
     only: _Only = None,
 ) -> int:
-    """Play a campaign, or what is left of it (exit code 1: a run couldn't be played)."""
+    """Play a campaign, or what is left of it, and write its report (exit code 1: a run couldn't be played)."""
     import os
 
+    import msgspec
+
     from otel_control_gym.engine.campaigns.files import load_plan
+    from otel_control_gym.engine.campaigns.report import write_report
+    from otel_control_gym.engine.campaigns.running import campaign_directory
     from otel_control_gym.engine.command_line.campaign_progress import CampaignProgress
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.errors import UsageError
@@ -79,13 +86,15 @@ def run(
     count = workers if workers is not None else os.cpu_count() or 1
     with CampaignProgress(options.output.side, len(found.runs)) as progress:
         result = run_interruptibly(lambda: _play(found, options, count, progress.show))
-    options.output.answer(result)
+    written = write_report(campaign_directory(options.directory, result.campaign))
+    options.output.answer({**msgspec.structs.asdict(result), "report": str(written.html)})
     if not options.json:
         options.output.console.print(
             f"[bold]{result.campaign}[/]  {result.completed} of {result.planned} runs completed, {result.failed} failed, "
             f"{result.retried} retried; {result.episode_seconds / 3600:.1f} h of control in {result.wall_seconds:.0f} s, "
             f"{result.size_bytes / 2**20:.0f} MiB"
         )
+        options.output.console.print(f"report: {written.html}", markup=False)
     return 0 if result.completed == result.planned else NOT_SO
 
 

@@ -71,6 +71,7 @@ class TwinStand:
     """Implements `engine.protocols.Stand`."""
 
     name: Literal["twin"] = "twin"
+    lease_name: str | None = None
 
     def __init__(self, listening: Listening = Listening()) -> None:
         self._listening = listening

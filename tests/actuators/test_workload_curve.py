@@ -17,7 +17,7 @@ from otel_control_gym.actuators.workload import open_load_generator
 from otel_control_gym.actuators.workload_curve import changes
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.events import PhaseEntered, TruthDeclared, WorkloadObserved
+from otel_control_gym.engine.events import ActionReverted, PhaseEntered, TruthDeclared, WorkloadObserved
 from otel_control_gym.engine.settings import Burst, Workload, WorkloadPoint
 
 
@@ -105,12 +105,13 @@ async def test_an_action_takes_the_load_from_the_curve_until_it_is_reverted(tmp_
         await env.reset()
         await env.step(ocg.Noop(), dt=30)
         await env.step(ocg.SetWorkload(users=3, duration_seconds=60), dt=60)
-        _, _, _, info = await env.step(ocg.Noop(), dt=90)
+        await env.step(ocg.Noop(), dt=90)
     target = targets_of(env.run_dir)
     assert target[30] == 15  # of second 25: what is asked for at a moment shows in the scrape after it
     assert {target[at] for at in range(35, 90, 5)} == {3}
     assert (target[100], target[115]) == (29, 32)  # the line of the curve, as if nothing had been
-    assert [record.reverted is not None for record in info["settled"]] == [True]
+    events = [entry.event for entry in read_archive(env.run_dir / ARCHIVE_NAME)]
+    assert [event.verified for event in events if isinstance(event, ActionReverted)] == [True]
 
 
 async def test_a_shape_is_a_curve_in_the_log_the_schedule_and_the_inputs(tmp_path: Path) -> None:

@@ -30,4 +30,8 @@ def test_every_benchmark_runs_small_and_its_result_has_figures_floors_and_digest
     assert rebuilt["detail"]["samples"] == 429 * 121
     on_disk = figures["log: on disk, beside Prometheus"]
     assert (on_disk["floor"] is None) == on_disk["detail"]["prometheus"].startswith("absent")
+    played = figures["campaign benchmark: played"]["detail"]
+    assert played["runs"] == played["planned"] == 2
+    assert played["invalid"] == 0
+    assert figures["campaign benchmark: rebuilt, all processors"]["detail"] == {"runs": 2, "processes": 2, "failed": 0}
     assert any("digest" in measurement["detail"] for measurement in figures.values())

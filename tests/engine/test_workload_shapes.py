@@ -145,6 +145,12 @@ def test_a_part_more_at_the_end_shifts_no_draw(shape: Shape, horizon: int, seed:
     assert [knot.factor + 1 for knot in whole] == pytest.approx([knot.factor for knot in longer])
 
 
+def test_two_parts_of_a_kind_draw_apart() -> None:
+    one = knots(Product(parts=(RandomFactor(), Constant())), 600, 1)
+    both = knots(Product(parts=(RandomFactor(), RandomFactor())), 600, 1)
+    assert [knot.factor for knot in both] != pytest.approx([knot.factor**2 for knot in one])
+
+
 @pytest.mark.parametrize("spread", [0.05, 0.2, 0.5])
 def test_noise_has_mean_1_and_the_spread_that_it_says(spread: float) -> None:
     factors = [factor for _, factor in knots(RandomFactor(spread=spread, every_seconds=5), 5 * 20_000, 7)]

@@ -60,6 +60,6 @@ def test_it_says_whether_the_telemetry_was_degraded(
 
 
 def test_it_says_nothing_that_is_truth_or_may_be_assigned_later(metadata: dict[str, Any]) -> None:
-    other = dict.fromkeys(metadata["ground_truth"]["metadata"], "something else")
+    other: dict[str, Any] = dict.fromkeys(metadata["ground_truth"]["metadata"], "something else")
     other |= {"status": "void", "void_rule": "oom-before-onset", "split_ids": {"iid": "test"}}
     assert read_me(metadata | other) == read_me(metadata)

@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("actuators", "api", "baselines", "collectors", "configs", "engine", "policies", "projections", "stands")
+ROOMS = (
+    "actuators",
+    "api",
+    "baselines",
+    "collectors",
+    "configs",
+    "deploy",
+    "engine",
+    "policies",
+    "projections",
+    "stands",
+)
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 ALL = sorted(
     {*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").rglob("*.py")}

@@ -135,21 +135,29 @@ def outside(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedPro
     return subprocess.run(arguments, cwd=cwd, env=kept, capture_output=True, text=True, timeout=110, check=False)
 
 
-def test_the_wheel_holds_the_sources_the_configurations_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_sources_the_data_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     expected = {
         f"{package.replace('.', '/')}/{path.relative_to(folder).as_posix()}"
         for package, folder in folders().items()
         for path in folder.glob("*.py")
     }
-    configs = {
-        f"otel_control_gym/configs/{path.relative_to(ROOT / 'configs').as_posix()}"
-        for pattern in ("*.yaml", "*.md", "*.csv")
-        for path in (ROOT / "configs").rglob(pattern)
+    data = {
+        f"otel_control_gym/{path.relative_to(ROOT).as_posix()}"
+        for place, pattern in (
+            ("configs", "**/*.yaml"),
+            ("configs", "**/*.md"),
+            ("configs", "**/*.csv"),
+            ("deploy", "**/*.yaml"),
+            ("deploy", "*.md"),
+            ("deploy", "Dockerfile*"),
+            ("engine/campaigns/templates", "*.j2"),
+        )
+        for path in (ROOT / place).glob(pattern)
     }
-    assert configs
+    assert data
     held = {name for name in names if ".dist-info/" not in name}
-    assert held == expected | configs | {"otel_control_gym/py.typed"}
+    assert held == expected | data | {"otel_control_gym/py.typed"}
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ COLUMNS = tuple(Column(f"service-{number:03d}", "latency_mean_ms") for number in
 def noise(seed: int, shape: tuple[int, ...], sigma: float) -> npt.NDArray[np.float64]:
     """Return sums of twelve uniform draws: normal enough for a test."""
     draws = [draw_uniform(derive_seed(seed, "noise"), number) for number in range(12 * int(np.prod(shape)))]
-    return sigma * (np.reshape(draws, (12, *shape)).sum(axis=0) - 6.0)
+    summed: npt.NDArray[np.float64] = np.reshape(draws, (12, *shape)).sum(axis=0)
+    return sigma * (summed - 6.0)
 
 
 def arms(

@@ -208,7 +208,6 @@ def a_larger_file(view: PublicView) -> PublicView:
         (a_telling_name, "object_names"),
         (rows_in_another_order, "row_order"),
         (a_gap_in_the_log, "row_order"),
-        (played_slowly, "run_ids_and_times"),
         (played_first, "run_ids_and_times"),
         (a_count_in_the_metadata, "metadata"),
         (a_larger_file, "file_sizes"),
@@ -244,6 +243,13 @@ def test_files_that_hold_truth_tell_by_their_nature_and_are_not_judged() -> None
     report = judged(lambda view: changed(view, sizes=view.sizes | {"labels.parquet": 12_000}))
     verdicts = {channel.channel: channel.verdict for channel in report.channels}
     assert verdicts["files_with_truth"] == "by nature"
+    assert leaking(report) == set()
+
+
+def test_the_wall_clock_tells_by_its_nature_and_is_not_judged() -> None:
+    report = judged(played_slowly)
+    verdicts = {channel.channel: channel.verdict for channel in report.channels}
+    assert verdicts["wall_clock"] == "by nature"
     assert leaking(report) == set()
 
 

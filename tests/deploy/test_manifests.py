@@ -1,0 +1,129 @@
+"""What is shipped for clusters is what Kubernetes and our own command line understand; no cluster is needed to see that."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+OLDEST = "1.33"  #: the first in which all that is used here is stable
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+JOBS = [document for path in MANIFESTS for document in documents(path) if document["kind"] == "Job"]
+
+
+def containers(job: dict[str, Any]) -> list[dict[str, Any]]:
+    pod = job["spec"]["template"]["spec"]
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def name_of(job: dict[str, Any]) -> str:
+    return str(job["metadata"]["name"])
+
+
+@pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_manifest_keeps_the_schemas_of_kubernetes_and_has_no_key_that_they_do_not(path: Path, version: str) -> None:
+    for document in documents(path):
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_a_misspelt_key_would_be_seen() -> None:
+    (job,) = documents(DEPLOY / "kubernetes" / "workers.yaml")
+    job["spec"]["completionmode"] = job["spec"].pop("completionMode")
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(job, OLDEST, strict=True)
+
+
+@pytest.mark.parametrize("job", JOBS, ids=name_of)
+def test_nothing_runs_as_root_or_without_a_limit(job: dict[str, Any]) -> None:
+    pod = job["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    for container in containers(job):
+        confined = container["securityContext"]
+        assert confined["readOnlyRootFilesystem"]
+        assert not confined["allowPrivilegeEscalation"]
+        assert confined["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_workers_are_indexed_and_each_index_is_under_way_at_once() -> None:
+    (spec,) = (job["spec"] for job in JOBS if name_of(job) == "workers")
+    assert spec["completionMode"] == "Indexed"
+    assert spec["completions"] == spec["parallelism"] > 1
+
+
+def test_every_volume_that_is_claimed_is_there_and_can_be_shared() -> None:
+    (claim,) = documents(DEPLOY / "kubernetes" / "data.yaml")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    claimed = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for job in JOBS
+        for volume in job["spec"]["template"]["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    assert claimed == {claim["metadata"]["name"]}
+
+
+OWN = [
+    (name_of(job), container["args"])
+    for job in JOBS
+    for container in containers(job)
+    if container["image"].startswith("otel-control-gym:") and "args" in container
+]
+
+
+@pytest.mark.parametrize(("job", "arguments"), OWN, ids=[job for job, _ in OWN])
+def test_a_command_is_one_of_ours_with_the_options_that_it_has(job: str, arguments: list[str]) -> None:
+    verbs = arguments[: arguments.index("mvp")]
+    script = "from otel_control_gym.engine.command_line import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *verbs, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"COLUMNS": "200"},
+    )
+    for option in (word for word in arguments if word.startswith("--")):
+        assert re.search(rf"{option}\b", ran.stdout), option
+    assert "nats://nats:4222" in arguments
+
+
+def test_streams_ask_for_as_many_copies_as_there_are_servers() -> None:
+    values = yaml.safe_load((DEPLOY / "nats" / "values.yaml").read_text(encoding="utf-8"))
+    servers = values["config"]["cluster"]["replicas"]
+    assert values["config"]["jetstream"]["fileStore"]["enabled"]
+    for job, _ in OWN:
+        (spec,) = (found["spec"] for found in JOBS if name_of(found) == job)
+        for container in spec["template"]["spec"]["containers"]:
+            assert {"name": "OCG_NATS_REPLICAS", "value": str(servers)} in container["env"]
+
+
+def test_the_image_is_slim_not_root_and_built_from_what_the_context_has() -> None:
+    lines = (DEPLOY / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert all(line.split()[1].endswith("-slim") for line in lines if line.startswith("FROM"))
+    (user,) = (line.split()[1] for line in lines if line.startswith("USER"))
+    assert {str(job["spec"]["template"]["spec"]["securityContext"]["runAsUser"]) for job in JOBS} == {
+        user.partition(":")[0]
+    }
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    sent = {line[1:] for line in ignored if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in sent)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    rooms = set(re.findall(r'^"otel_control_gym[^"]*" = "(\w+)"$', project, re.MULTILINE))
+    assert rooms | {"LICENSE", "README.md", "pyproject.toml", "requirements.lock"} == sent
