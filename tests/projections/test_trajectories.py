@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -119,8 +120,9 @@ def _with_decision(log: Any, at: At) -> list[Recorded]:
         decision_step=0,
     )
     position = next(i for i, entry in enumerate(log.entries) if getattr(entry.event, "phase", "") == "control") + 1
-    log.entries.insert(position, Recorded(seq=log.entries[position - 1].seq, event=request))
-    return [entry for entry in log.entries if not entry.truth]
+    log.entries.insert(position, Recorded(seq=0, event=request))
+    public = [entry for entry in log.entries if not entry.truth]
+    return [msgspec.structs.replace(entry, seq=number) for number, entry in enumerate(public, start=1)]
 
 
 @pytest.mark.parametrize("reason", ["goal", "emergency", "reset_required", "stand_lost"])

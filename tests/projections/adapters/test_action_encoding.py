@@ -14,12 +14,13 @@ from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.projections.adapters.action_encoding import encoding_of
 
 WITHOUT_A_NUMBER = {"env", "mix", "version", "profile", "flag", "variant", "wrong"}
+ASSIGNED = {"duration_class", "data_lost"}  # what is said of an action when it is resolved; nobody gives them
 
 
 def resolved(entry: Entry) -> tuple[str, dict[str, Any]]:
     """Return target and parameters of an entry's example as they are logged, with the duration beside them."""
     found = resolve(parse_action(entry.example), ocg.resolve(entry.configuration).public)
-    parameters = {name: value for name, value in found.parameters.items() if name != "duration_class"}
+    parameters = {name: value for name, value in found.parameters.items() if name not in ASSIGNED}
     if found.duration_ns is not None:
         parameters["duration_seconds"] = found.duration_ns // SECOND
     return found.target, {name: value for name, value in parameters.items() if value is not None}
