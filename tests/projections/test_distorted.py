@@ -18,6 +18,7 @@ from otel_control_gym.projections.features import edge_features, fast_share, nod
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.rewards import reward_rows
 from otel_control_gym.projections.tables import make_tables
+from otel_control_gym.projections.unread import masked, unread
 
 CPU = "k8s_pod_cpu_time_seconds_total"
 FRONTEND, CART, CACHE = 0, 1, 2
@@ -72,7 +73,15 @@ def test_a_service_that_was_not_scraped_has_null_where_a_zero_would_be_a_lie(scr
 def test_what_was_lost_within_a_bucket_is_in_the_growth_of_the_whole(scribe: Callable[..., Any]) -> None:
     found = nodes(unscraped(scribe, {25}))
     assert found["request_count"][:, CART].tolist() == [100.0] * 6
-    assert found["coverage"][2, CART] == found["coverage"][1, CART] / 2
+
+
+def test_coverage_is_at_most_the_share_of_the_scrapes_that_were_not_lost(scribe: Callable[..., Any]) -> None:
+    state = unscraped(scribe, {25})
+    lost, cells = unread(state.gaps, [node.id for node in state.graph.nodes]), np.ones((6, len(state.graph.nodes)))
+    seen = masked({"coverage": cells}, lost, state.buckets(10), state.samples, cells.shape[1])["coverage"]
+    assert seen[:, CART].tolist() == [1, 1, 0.5, 1, 1, 1]
+    low = masked({"coverage": cells / 4}, lost, state.buckets(10), state.samples, cells.shape[1])["coverage"]
+    assert (low == 0.25).all()
 
 
 def test_edges_are_read_at_their_callers(scribe: Callable[..., Any]) -> None:
