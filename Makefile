@@ -42,7 +42,7 @@ run: $(INSTALLED)  ## run an episode on the embedded twin; its dataset lands und
 
 .PHONY: test
 test: $(INSTALLED)  ## run the tests (ARGS='-k name' for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 # The cluster's arm of the suite with two arms. The kubeconfig has to be named here, not by the environment: the suite changes what it leads to.
 .PHONY: test-cluster

@@ -85,7 +85,6 @@ class Journal:
             policy_information=request.policy_information,
             root_cause_kind=resolved.root_cause_kind,
             expected_symptoms=resolved.expected_symptoms,
-            asked=to_json(resolved.action),
         )
         await self._write(record, event)
         return record

@@ -18,19 +18,20 @@ Why this is more than a call with a retry:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 import msgspec
 
 from otel_control_gym.actuators.actions import Noop
-from otel_control_gym.actuators.entries import Entry
+from otel_control_gym.actuators.attempts import Attempt, Stage
 from otel_control_gym.actuators.journal import FailedStage, Journal, Status
 from otel_control_gym.actuators.moments import span_between
-from otel_control_gym.actuators.procedure import Check, Procedure, Reversal, Standing, Watched
+from otel_control_gym.actuators.procedure import Check, Procedure, Reversal, Watched
 from otel_control_gym.actuators.resolution import Resolved, resolve
 from otel_control_gym.actuators.safekeeping import Safekeeper
 from otel_control_gym.actuators.transport import Busy, CallError, Refused, Unreachable
+from otel_control_gym.actuators.watching import Watch
 from otel_control_gym.actuators.writes import WriteBook
 from otel_control_gym.engine.clock import SECOND, seconds
 from otel_control_gym.engine.events import TouchedObject
@@ -46,47 +47,9 @@ RETRY_AFTER_MOST_SECONDS = 30.0  #: a server that asks for more is taken to mean
 REVERT_DEADLINE = 60 * SECOND  #: from the revert to the last look at whether it worked
 CLOSE_SECONDS = 40.0  #: wall time that taking everything back may take when the episode closes
 
-Stage: TypeAlias = Literal["apply", "revert", "postcheck", "verify", "sustain"]
 _STAGES: tuple[Stage, ...] = ("revert", "verify", "apply", "postcheck", "sustain")  #: the order within one moment
 _STATUSES: dict[str, Status] = {"all": "applied", "some": "partial", "none": "unverified"}  #: by what the last look saw
 ProcedureFactory: TypeAlias = Callable[[Resolved, str], Procedure]
-
-
-class _Attempt:
-    """One action on its way: its record, its procedure, and the moments at which it wants to go on."""
-
-    def __init__(self, request: Request, resolved: Resolved, record: ActionRecord, procedure: Procedure) -> None:
-        self.truth = request.truth
-        self.entry: Entry = resolved.entry
-        self.record = record
-        self.procedure = procedure
-        self.duration = resolved.duration_ns  #: null: stays until something else changes it
-        self.due: dict[Stage, int] = {}
-        self.tries = 0
-        self.touched = False  #: something may have been changed on the stand
-        self.doubtful = False  #: a write got no proper answer: it may have been carried out or not
-        self.verdict: Status = "unverified"
-        self.check: Check | None = None
-        self.checked = False  #: the postcheck has given its last word
-        self.looked = 0  # when it was last seen not to have come to what is waited for: effect, loss, removal
-        self.lost: tuple[str, ...] = ()  # where it is known not to be in force any more
-        self.lapsed = False  # it is in force nowhere
-        self.revert_end = 0
-        self.reverted_objects: tuple[TouchedObject, ...] = ()
-
-    @property
-    def settled(self) -> bool:
-        """Return whether the final status is logged."""
-        return self.record.settled is not None
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Return what the attempt writes."""
-        return self.procedure.fields
-
-    def next_due(self) -> int | None:
-        """Return the next moment at which the attempt wants to go on."""
-        return min(self.due.values(), default=None)
 
 
 class Lifecycle:
@@ -113,11 +76,12 @@ class Lifecycle:
     ) -> None:
         self._settings = settings
         self._journal = Journal(append, seed=seed)
+        self._watch = Watch(self._journal)
         self._procedure_of = procedure_of
         self._writes = writes
         self._safekeeper = safekeeper
-        self._open: list[_Attempt] = []  # requested and not settled, in order of request
-        self._lasting: dict[tuple[bool, str], _Attempt] = {}  # settled, in force until the same field is written again
+        self._open: list[Attempt] = []  # requested and not settled, in order of request
+        self._lasting: dict[tuple[bool, str], Attempt] = {}  # settled, in force until the same field is written again
 
     # --- engine.protocols.Actuators --------------------------------------------------------------------------------------
 
@@ -128,7 +92,7 @@ class Lifecycle:
         if isinstance(request.action, Noop):
             await self._journal.settled(record, "applied", now)  # nothing to check and nothing to apply
             return record
-        attempt = _Attempt(request, resolved, record, self._procedure_of(resolved, record.action_id))
+        attempt = Attempt(request, resolved, record, self._procedure_of(resolved, record.action_id))
         conflict = self._conflict(attempt)
         self._open.append(attempt)
         if conflict is not None:
@@ -212,7 +176,7 @@ class Lifecycle:
             settled.append(attempt.record)
         return settled
 
-    def _conflict(self, attempt: _Attempt) -> _Attempt | None:
+    def _conflict(self, attempt: Attempt) -> Attempt | None:
         """Return the open attempt of the same stream on a same field; across streams a rejection would give the truth away."""
         same = (
             other
@@ -223,7 +187,7 @@ class Lifecycle:
 
     # --- stages ----------------------------------------------------------------------------------------------------------
 
-    async def _stage(self, attempt: _Attempt, stage: Stage, now: int) -> None:
+    async def _stage(self, attempt: Attempt, stage: Stage, now: int) -> None:
         match stage:
             case "apply":
                 await self._apply(attempt, now)
@@ -237,12 +201,12 @@ class Lifecycle:
                 await self._verify(attempt, now)
         await self._note_writes(attempt, now)
 
-    async def _note_writes(self, attempt: _Attempt, now: int) -> None:
+    async def _note_writes(self, attempt: Attempt, now: int) -> None:
         objects = self._writes.take()
         if objects:
             await self._journal.written(attempt.record, objects, now)
 
-    async def _precheck(self, attempt: _Attempt, now: int) -> bool:
+    async def _precheck(self, attempt: Attempt, now: int) -> bool:
         """Return whether the attempt may be applied."""
         try:
             precheck = await attempt.procedure.precheck()
@@ -259,11 +223,11 @@ class Lifecycle:
         await self._journal.passed(attempt.record, precheck.evidence, attempt.procedure.inverse(), now)
         return True
 
-    async def _reject(self, attempt: _Attempt, reason: str, evidence: dict[str, Any], now: int) -> None:
+    async def _reject(self, attempt: Attempt, reason: str, evidence: dict[str, Any], now: int) -> None:
         await self._journal.rejected(attempt.record, reason, evidence, now)
         await self._settle(attempt, "rejected", now)
 
-    async def _apply(self, attempt: _Attempt, now: int) -> None:
+    async def _apply(self, attempt: Attempt, now: int) -> None:
         attempt.touched = True
         attempt.tries += 1
         try:
@@ -285,7 +249,7 @@ class Lifecycle:
         if attempt.duration is not None:
             attempt.due.setdefault("revert", now + attempt.duration)
 
-    async def _give_up(self, attempt: _Attempt, error: CallError, now: int) -> None:
+    async def _give_up(self, attempt: Attempt, error: CallError, now: int) -> None:
         """Log that it couldn't be applied; if some of it was, or nobody knows, take it back as well as possible."""
         await self._journal.failed(attempt.record, "apply", str(error), now)
         attempt.verdict = "failed"
@@ -308,7 +272,7 @@ class Lifecycle:
             pause = 0.0
         return pause if pause <= RETRY_AFTER_MOST_SECONDS else None
 
-    async def _postcheck(self, attempt: _Attempt, now: int) -> None:
+    async def _postcheck(self, attempt: Attempt, now: int) -> None:
         assert attempt.record.applied is not None
         deadline = attempt.record.applied + attempt.entry.deadline_seconds * SECOND
         try:
@@ -333,7 +297,7 @@ class Lifecycle:
             attempt.looked = now
             attempt.due["sustain"] = now + LOOK_EVERY
 
-    async def _conclude(self, attempt: _Attempt, now: int) -> None:
+    async def _conclude(self, attempt: Attempt, now: int) -> None:
         """Log the last word on the effect, from the last look."""
         check = attempt.check or Check(seen="none", evidence={"missing": "nobody has looked yet"})
         attempt.verdict = _STATUSES[check.seen]
@@ -342,48 +306,24 @@ class Lifecycle:
         since = span_between(attempt.looked, now, check.moment)
         await self._journal.postchecked(attempt.record, check, since, now)
 
-    async def _sustain(self, attempt: _Attempt, now: int) -> None:
+    async def _sustain(self, attempt: Attempt, now: int) -> None:
         """See what became of the change, and bring it to the pods that took over, if it is to follow them."""
         objects: tuple[TouchedObject, ...] = ()
         try:
-            standing = await self._watch(attempt, now)
+            standing = await self._watch.look(attempt, now)
             objects = await attempt.procedure.sustain(now)
-            if objects and standing.left:
-                # For all pods anew, so those that still had it have it no longer until the new object works.
-                await self._lose(attempt, Standing(lost=standing.left, reason="made anew for all pods"), now, now)
             if objects:
-                await self._journal.applied(attempt.record, objects, now)
-                attempt.lost = ()
+                await self._watch.made_anew(attempt, standing, objects, now)
         except CallError as error:
             await self._journal.failed(attempt.record, "postcheck", str(error), now)
         attempt.due["sustain"] = now + (FIRST_LOOK if objects else LOOK_EVERY)
 
-    async def _watch(self, attempt: _Attempt, now: int) -> Standing:
-        """Log what of the change has ended since it was last looked at, or is there again; return what was seen."""
-        assert isinstance(attempt.procedure, Watched)
-        standing = await attempt.procedure.standing()
-        fresh = tuple(name for name in standing.lost if name not in attempt.lost)
-        if fresh:
-            await self._lose(attempt, msgspec.structs.replace(standing, lost=fresh), attempt.looked, now)
-            attempt.lost += fresh
-        elif standing.left and not standing.lost and (attempt.lapsed or attempt.lost):
-            begin = span_between(attempt.looked, now)
-            await self._journal.resumed(attempt.record, places=standing.left, begin=begin, now=now)
-            attempt.lost, attempt.lapsed = (), False
-        attempt.looked = now
-        return standing
-
-    async def _lose(self, attempt: _Attempt, lost: Standing, since: int, now: int) -> None:
-        attempt.lapsed = not lost.left
-        end = span_between(since, now, lost.moment)
-        await self._journal.lapsed(attempt.record, lost=lost.lost, left=lost.left, end=end, reason=lost.reason, now=now)
-
-    async def _revert(self, attempt: _Attempt, now: int) -> None:
+    async def _revert(self, attempt: Attempt, now: int) -> None:
         """Take the change back, then look; what can't be seen yet stays due."""
         await self._last_word(attempt, now)
         if attempt.due.pop("sustain", None) is not None:
             try:
-                await self._watch(attempt, now)
+                await self._watch.look(attempt, now)
             except CallError as error:
                 await self._journal.failed(attempt.record, "postcheck", str(error), now)
         attempt.due.clear()
@@ -404,7 +344,7 @@ class Lifecycle:
         attempt.revert_end = now + REVERT_DEADLINE
         await self._verify(attempt, now)
 
-    async def _verify(self, attempt: _Attempt, now: int) -> None:
+    async def _verify(self, attempt: Attempt, now: int) -> None:
         try:
             reversal = await attempt.procedure.reverted(now)
         except CallError as error:
@@ -419,7 +359,7 @@ class Lifecycle:
         await self._conclude_revert(attempt, reversal, now)
         await self._settle(attempt, attempt.verdict, now)
 
-    async def _conclude_revert(self, attempt: _Attempt, reversal: Reversal, now: int) -> None:
+    async def _conclude_revert(self, attempt: Attempt, reversal: Reversal, now: int) -> None:
         await self._journal.reverted(
             attempt.record,
             attempt.reverted_objects,
@@ -429,7 +369,7 @@ class Lifecycle:
             now=now,
         )
 
-    async def _last_word(self, attempt: _Attempt, now: int, *, look: bool = True) -> None:
+    async def _last_word(self, attempt: Attempt, now: int, *, look: bool = True) -> None:
         """Log the verdict on the effect, if that isn't done yet."""
         if attempt.checked:
             return
@@ -445,7 +385,7 @@ class Lifecycle:
                 attempt.check = attempt.check or Check(seen="none", evidence={"missing": str(error)})
         await self._conclude(attempt, now)
 
-    async def _close_attempt(self, attempt: _Attempt, now: int) -> None:
+    async def _close_attempt(self, attempt: Attempt, now: int) -> None:
         if "verify" in attempt.due:
             await self._stage(attempt, "verify", now)
         elif attempt.touched and (attempt.duration is not None or attempt.record.applied is None):
@@ -454,7 +394,7 @@ class Lifecycle:
             await self._last_word(attempt, now)
             await self._settle(attempt, attempt.verdict, now)
 
-    async def _settle(self, attempt: _Attempt, status: Status, now: int) -> None:
+    async def _settle(self, attempt: Attempt, status: Status, now: int) -> None:
         attempt.due.clear()
         self._open.remove(attempt)
         if attempt.duration is None and attempt.record.applied is not None and attempt.entry.reverse:

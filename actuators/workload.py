@@ -143,7 +143,7 @@ class SetWorkloadProcedure:
             form = {"user_count": str(users), "spawn_rate": f"{spawn_rate:g}"}
             calls.append(InverseCall(api="load_generator", method="POST", path="swarm", content_type=_FORM, body=form))
         if rate is not None:
-            form = {"rate_per_s": f"{rate:g}"}
+            form = {"rate_per_s": f"{rate:.12g}"}
             path = "ocg/rate"
             calls.append(InverseCall(api="load_generator", method="POST", path=path, content_type=_FORM, body=form))
         if mix is not None:
@@ -203,11 +203,13 @@ class SetWorkloadProcedure:
         return await self._make(self.inverse())
 
     async def reverted(self, _now: int, /) -> Reversal:
-        """The load is as it was."""
-        before = self.before
+        """The load is as it was; users or a rate that are by now a third number are somebody else's, such as a workload's curve."""
+        before, now = self.before, await self._read()
+        users = None if now.users_target not in (self._users, before.users_target) else before.users_target
+        rate = None if now.rate_per_s not in (self._rate, before.rate_per_s) else before.rate_per_s
         check = await self._check(
-            None if self._users is None else before.users_target,
-            None if self._rate is None else before.rate_per_s,
+            None if self._users is None else users,
+            None if self._rate is None else rate,
             None if self._mix is None else before.mix,
         )
         return Reversal(verified=check.seen == "all", evidence=check.evidence)

@@ -4,12 +4,15 @@ In: the points of `Workload.curve`. Out: a POST to the load generator (`/swarm` 
 linear curve is followed in steps of `STEP_SECONDS`; where nothing changes nothing is called.
 
 The curve is part of the script, like the workload itself: it is declared to the truth stream at the start, and what it does is seen in the
-load generator's own account, as for any load. A call that fails isn't repeated (the next change says what is wanted then), and an action
-that sets the workload lasts until the curve's next change.
+load generator's own account, as for any load. A call that fails isn't repeated: the next change says what is wanted then.
+
+An action that sets the load takes it from the curve. So the load generator is asked first what it was told last: while that is neither
+what the curve nor what the workload began with, a change of the curve is skipped; once the action is reverted, the next one counts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
@@ -30,6 +33,11 @@ STEP_SECONDS: Final = 5  #: between two changes on a line
 
 class _Answer(msgspec.Struct, frozen=True):
     success: bool = True
+
+
+class _Told(msgspec.Struct, frozen=True):
+    users_target: int
+    rate_per_s: float | None = None
 
 
 def changes(workload: Workload) -> tuple[tuple[int, float], ...]:
@@ -66,6 +74,8 @@ class WorkloadCurve:
         self._load_generator, self._workload = load_generator, workload
         self._changes = list(changes(workload))
         self._start: int | None = None
+        self._initial = float(workload.users if workload.arrivals == "closed" else workload.rate_per_s)
+        self._ours = [self._initial]  # what it may have been told last, if nobody else told it anything
 
     def begin(self, now: int) -> None:
         """Let the curve's time begin."""
@@ -82,15 +92,26 @@ class WorkloadCurve:
         level = None
         while (due := self.due()) is not None and due <= now:
             _, level = self._changes.pop(0)
-        if level is None:
+        if level is None or not await self._is_ours():
             return
         if self._workload.arrivals == "closed":
             path = "swarm"
             form = {"user_count": f"{level:.0f}", "spawn_rate": f"{self._workload.spawn_rate_per_s:g}"}
         else:
             path, form = "ocg/rate", {"rate_per_s": repr(level)}
+        self._ours.append(level)
         with suppress(CallError):  # the load generator's account shows what it does instead
             await self._load_generator.call("POST", path, _Answer, form=form)
+            self._ours = [self._initial, level]  # a load generator that was restarted begins anew
+
+    async def _is_ours(self) -> bool:
+        """Return whether nobody but the curve has set the load; a load generator that doesn't tell is taken to be the curve's."""
+        try:
+            told = await self._load_generator.call("GET", "ocg/workload", _Told)
+        except CallError:
+            return True
+        level = told.users_target if self._workload.arrivals == "closed" else told.rate_per_s
+        return level is None or any(math.isclose(level, ours) for ours in self._ours)
 
 
 @asynccontextmanager

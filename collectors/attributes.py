@@ -9,7 +9,8 @@ everything that flagd itself sends. Next: `collectors.spans`, `collectors.log_re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 __all__ = ("FLAG_SERVICES", "SAMPLING", "attributes", "is_flag", "sent_probability", "speaks_of_flags")
@@ -19,6 +20,7 @@ SAMPLING = (
     "sampling.probability"  #: attribute of our overlay: with which probability this span, or log record, was kept
 )
 _FLAG = "feature_flag"
+_TEXTS = 1 << 12  #: that are remembered: most attributes have one of few values
 _FLAG_WORDS = ("feature flag", "feature_flag", "featureflag")
 
 
@@ -50,7 +52,8 @@ def is_flag(name: str) -> bool:
     return name.startswith(_FLAG)
 
 
-def speaks_of_flags(text: str, names: Sequence[str]) -> bool:
+@lru_cache(maxsize=_TEXTS)
+def speaks_of_flags(text: str, names: tuple[str, ...]) -> bool:
     """Return whether a text speaks of feature flags, or names one of the application's."""
     lowered = text.lower()
     return any(word in lowered for word in _FLAG_WORDS) or any(name.lower() in lowered for name in names)

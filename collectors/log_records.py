@@ -9,7 +9,6 @@ In: a decoded ResourceLogs. Out: `LogRow` in two lots, public and truth. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from otel_control_gym.collectors.attributes import (
@@ -58,7 +57,7 @@ def severity(number: int, name: str) -> tuple[str, int]:
     return _NAMES[(number + 3) // 4], number
 
 
-def log_rows(resource_logs: Any, flags: Sequence[str] = ()) -> tuple[list[LogRow], list[LogRow]]:
+def log_rows(resource_logs: Any, flags: tuple[str, ...] = ()) -> tuple[list[LogRow], list[LogRow]]:
     """Return the public rows of one ResourceLogs, and the rows of the truth stream; `flags` are the names of the application's flags."""
     resource = attributes(resource_logs.resource.attributes)
     service, pod = resource.get("service.name", ""), resource.get("k8s.pod.name", "")
@@ -95,7 +94,7 @@ def _log_row(record: Any, service: str, pod: str) -> LogRow:
     )
 
 
-def _tells_of_flags(row: LogRow, flags: Sequence[str]) -> bool:
+def _tells_of_flags(row: LogRow, flags: tuple[str, ...]) -> bool:
     return (
         row.service in FLAG_SERVICES
         or any(is_flag(name) for name in row.attributes)

@@ -57,6 +57,7 @@ __all__ = (
     "merged_messages",
     "read_archive",
     "read_messages",
+    "recover_archive",
     "survey_archive",
 )
 
@@ -110,6 +111,26 @@ async def import_archive(path: Path, connection: LogConnection, *, recover: bool
             await connection.delete(run.run_id)
         raise
     return log
+
+
+def recover_archive(path: Path, target: Path) -> None:
+    """Write what of an archive is sound into `target`, as a whole archive; of one that is whole it is the same file again. Blocking.
+
+    Raises: LogCorrupted: nothing of it is sound. LogError: `path` can't be read, `target` not written.
+    """
+    reader = ArchiveReader(path)
+    writer = _Writer(target, reader.run())
+    try:
+        writer.__enter__()
+        for batch in reader.batches(recover=True):
+            for truth, message in batch:
+                if writer.take(message, truth=truth):
+                    writer.flush()
+        writer.close()
+    except OSError as error:
+        raise LogError(f"{target} can't be written: {error}") from error
+    finally:
+        writer.discard()
 
 
 async def merged_messages(reader: RunReader) -> AsyncGenerator[tuple[Message, bool], None]:

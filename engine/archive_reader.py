@@ -95,10 +95,7 @@ def read_archive(path: Path, *, truth: bool = True, recover: bool = False) -> It
 
     Raises: LogCorrupted: the file was cut off or altered; says where. LogError: it can't be read, or is from a newer program.
     """
-    for batch in ArchiveReader(path).batches(recover=recover):
-        for is_truth, message in batch:
-            if truth or not is_truth:
-                yield recorded(message, truth=is_truth)
+    return ArchiveReader(path).events(truth=truth, recover=recover)
 
 
 def read_messages(path: Path) -> Iterator[tuple[Message, bool]]:
@@ -191,6 +188,13 @@ class ArchiveReader:
                 raise
             self.damage = str(error)
             yield from self._rest()
+
+    def events(self, *, truth: bool = True, recover: bool = False) -> Iterator[Recorded]:
+        """Yield the events; see `read_archive`."""
+        for batch in self.batches(recover=recover):
+            for is_truth, message in batch:
+                if truth or not is_truth:
+                    yield recorded(message, truth=is_truth)
 
     def _batches(self) -> Iterator[list[Placed]]:
         closed = False

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -22,7 +23,7 @@ from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
 from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
-from otel_control_gym.engine.events import Actor, EnvironmentRecorded, Event, Recorded
+from otel_control_gym.engine.events import ActionRequested, Actor, EnvironmentRecorded, Event, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
 from otel_control_gym.engine.randomization import randomized
@@ -51,6 +52,9 @@ _VERSIONED = (
     "zstandard",
     "drain3-improved",
 )
+
+
+_SHORTEST_WAIT_SECONDS = 0.02  #: of wall time: a twin that lags comes to a moment later than its pace says
 
 
 class Rooms:
@@ -110,6 +114,13 @@ class Rooms:
         parsed = parse_action(to_json(action) if isinstance(action, msgspec.Struct) else action)
         check_target(parsed, settings.services)
         return parsed
+
+    def asked_again(self, asked: ActionRequested, settings: RunSettings) -> msgspec.Struct:
+        """Return the action that makes a logged request once more."""
+        from otel_control_gym.actuators import replayed
+
+        seconds = None if asked.duration_ns is None else asked.duration_ns / SECOND
+        return self.checked_action(replayed(asked.action_type, asked.target, asked.parameters, seconds), settings)
 
     def is_intervention(self, action: msgspec.Struct) -> bool:
         """Return whether an action is a fault, whose life a policy mustn't see."""
@@ -349,9 +360,10 @@ def serve_twin(
 ) -> AbstractAsyncContextManager[ServedTwin]:
     """Return the twin alone, as a server in wall-clock time: `async with ocg.serve_twin("small-core") as twin`.
 
+    A workload's curve is played once, over the scenario's horizon; then the load stays as it is.
+
     Args:
-        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; neither interventions nor a
-            workload's curve are played.
+        target: a service configuration (`small-core`), a scenario's name or file, or a `RunConfig`; no interventions are played.
         workload: name or file of a workload; the same for `granularity`.
         seed: decides every exogenous draw (default: the configuration's).
         pace: seconds of the twin's time per second of wall time.
@@ -372,9 +384,31 @@ def serve_twin(
     config = randomized(resolve(target, workload=workload, granularity=granularity, seed=seed))
     if kubeconfig is None:
         kubeconfig = data_directory(data_dir) / "twin" / f"{config.public.services.name}.kubeconfig"
-    return serve(
+    served = serve(
         config, kubeconfig_path=Path(kubeconfig), overwrite=overwrite, pace=pace, host=host, port=port, otlp=otlp
     )
+    return _under_its_curve(served)
+
+
+@asynccontextmanager
+async def _under_its_curve(served: AbstractAsyncContextManager[ServedTwin]) -> AsyncIterator[ServedTwin]:
+    """Yield a served twin whose load follows its workload's curve from now on."""
+    from otel_control_gym.actuators import open_curve
+
+    async with served as twin, open_curve(twin.endpoints, twin.config.workload) as curve:
+        curve.begin(twin.now)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_follow, curve, twin)
+            yield twin
+            group.cancel_scope.cancel()
+
+
+async def _follow(curve: WorkloadDriver, twin: ServedTwin) -> None:
+    while (due := curve.due()) is not None:
+        if due > twin.now:
+            await anyio.sleep(max((due - twin.now) / SECOND / twin.pace, _SHORTEST_WAIT_SECONDS))
+        else:
+            await curve.run_due(twin.now)
 
 
 def _stand(config: RunConfig) -> Stand:

@@ -11,7 +11,7 @@ phase. An intervention that is due at that very moment comes after it, in the br
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -20,7 +20,6 @@ from otel_control_gym.engine.envelope import ContentDigest, Message
 from otel_control_gym.engine.errors import BranchError, UsageError
 from otel_control_gym.engine.events import (
     ActionRequested,
-    Actor,
     BranchTaken,
     ClockAdvanced,
     Event,
@@ -46,13 +45,8 @@ _READ = {
 class PastDecision(msgspec.Struct, frozen=True, kw_only=True):
     """A decision as the log has it, and how long the stand lived on with it."""
 
-    action: dict[str, Any]  #: its JSON form, as it was asked for
+    request: ActionRequested
     duration: int  #: [ns] of its step
-    actor: Actor
-    propensity: float | None
-    alternatives: tuple[dict[str, Any], ...] | None
-    policy_version: str
-    policy_information: Literal["public", "privileged"]
 
 
 class BranchPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +145,7 @@ class PrefixReader:
                 identity=msgspec.structs.replace(self._identity, retry_of=None),
             ),
             decisions=tuple(
-                _decision(self._run_id, asked, end - since)
+                PastDecision(request=asked, duration=end - since)
                 for asked, since, end in zip(self._asked, self._since, self._ends, strict=True)
             ),
             branches=tuple(self._branches),
@@ -192,18 +186,4 @@ def branch_event(
         seed=seed,
         pair_id=pair_id,
         interventions=None if interventions is None else tuple(map(msgspec.to_builtins, interventions)),
-    )
-
-
-def _decision(run_id: str, asked: ActionRequested, duration: int) -> PastDecision:
-    if asked.asked is None:
-        raise BranchError(f"run {run_id} can't be branched: it was made before logs said how an action was asked for")
-    return PastDecision(
-        action=asked.asked,
-        duration=duration,
-        actor=asked.actor,
-        propensity=asked.propensity,
-        alternatives=asked.alternatives,
-        policy_version=asked.policy_version,
-        policy_information=asked.policy_information,
     )

@@ -54,14 +54,15 @@ async def live_again(episode: Episode, rooms: Rooms, point: BranchPoint) -> None
     for step, past in enumerate(point.decisions):
         while turns and turns[0].decision_step <= step:
             await take_turn(episode, rooms, point.config, turns.pop(0))
+        asked = past.request
         await episode.decide_and_live(
             Decision(
-                action=rooms.checked_action(past.action, point.config.public),
-                actor=past.actor,
-                propensity=past.propensity,
-                alternatives=past.alternatives,
-                policy_version=past.policy_version,
-                policy_information=past.policy_information,
+                action=rooms.asked_again(asked, point.config.public),
+                actor=asked.actor,
+                propensity=asked.propensity,
+                alternatives=asked.alternatives,
+                policy_version=asked.policy_version,
+                policy_information=asked.policy_information,
             ),
             past.duration,
         )

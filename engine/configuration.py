@@ -29,9 +29,9 @@ from otel_control_gym.engine.settings import (
     ServiceConfiguration,
     TelemetrySettings,
     TwinSettings,
-    Workload,
 )
 from otel_control_gym.engine.synthetic import is_synthetic
+from otel_control_gym.engine.workload_files import load_workload, without_absent_flows
 
 __all__ = ("as_yaml", "check_duration", "check_window", "resolve", "targets")
 
@@ -71,7 +71,8 @@ def resolve(
         config = _with_horizon(config, horizon_seconds)
     if seed is not None:
         config = msgspec.structs.replace(config, seed=seed)
-    config = msgspec.structs.replace(_with_objective(config), seed=checked_seed(config.seed))
+    offered = without_absent_flows(config.workload, config.public.services)
+    config = msgspec.structs.replace(_with_objective(config), seed=checked_seed(config.seed), workload=offered)
     check(config, labels)
     return config
 
@@ -97,7 +98,7 @@ def _complete(config: RunConfig) -> tuple[RunConfig, Labels]:
 def _assembled(target: str | Path | Scenario) -> tuple[RunConfig, Labels]:
     scenario, label, folder = _scenario(target)
     services, layers = load_services(scenario.services, beside=folder)
-    workload, workload_label = load("workloads", scenario.workload, Workload, beside=folder)
+    workload, workload_label = load_workload(scenario.workload, beside=folder)
     granularity, granularity_label = load("granularity", scenario.granularity, Granularity, beside=folder)
     reward, reward_label = load("rewards", scenario.reward, RewardSettings, beside=folder)
     episode, episode_label = load("episodes", scenario.episode, EpisodeSettings, beside=folder)
@@ -180,7 +181,7 @@ def _overridden(
     """Return the configuration with the named parts replaced, in the scenario's own record too."""
     public, scenario = config.public, config.scenario
     if workload is not None:
-        record, label = load("workloads", workload, Workload)
+        record, label = load_workload(workload)
         config = msgspec.structs.replace(config, workload=record)
         scenario = msgspec.structs.replace(scenario, workload=record.name)
         labels = msgspec.structs.replace(labels, workload=label)

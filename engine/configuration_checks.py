@@ -17,6 +17,7 @@ from otel_control_gym.engine.configuration_layers import Layers
 from otel_control_gym.engine.configuration_metrics import check_metrics
 from otel_control_gym.engine.configuration_telemetry import check_telemetry
 from otel_control_gym.engine.configuration_topics import check_topics
+from otel_control_gym.engine.configuration_workload import check_workload
 from otel_control_gym.engine.errors import ConfigurationError, nearest
 from otel_control_gym.engine.plain_values import whole_number
 from otel_control_gym.engine.randomization import check_randomization
@@ -30,7 +31,6 @@ from otel_control_gym.engine.settings import (
     Scenario,
     Service,
     ServiceConfiguration,
-    Workload,
 )
 
 __all__ = ("Labels", "check", "check_duration", "check_rows", "check_window")
@@ -68,7 +68,7 @@ def check(config: RunConfig, labels: Labels) -> None:
         if labels.layers is None:
             raise
         raise labels.layers.relocated(error) from None
-    _check_workload(config.workload, public.services, labels.workload)
+    check_workload(config.workload, public.services, labels.workload)
     _check_reward(public.reward, public.services, labels.reward)
     _check_episode(public.episode, labels.episode)
     check_metrics(public.metrics, public.granularity, labels.metrics)
@@ -316,48 +316,7 @@ def _check_finite(calls: Mapping[str, list[str]], file: str) -> None:
         _refuse(file, key, address, "calls itself, directly or through others: it would never end", "break the cycle")
 
 
-# --- load, reward, end ------------------------------------------------------------------------------------------------------
-
-
-def _check_workload(workload: Workload, services: ServiceConfiguration, file: str) -> None:
-    _positive(workload.users, file, "users", zero=True)
-    _positive(workload.spawn_rate_per_s, file, "spawn_rate_per_s")
-    _positive(workload.rate_per_s, file, "rate_per_s", zero=True)
-    _ordered(workload.think_seconds, file, "think_seconds")
-    if workload.arrivals == "open" and workload.rate_per_s == 0:
-        _refuse(
-            file, "rate_per_s", workload.rate_per_s, "open arrivals need a rate", "use more than 0, or arrivals: closed"
-        )
-    _check_curve(workload, file)
-    for flow, weight in workload.mix.items():
-        _known(flow, services.flows, file, f"mix.{flow}", f"{services.name!r} has no such flow")
-        _positive(weight, file, f"mix.{flow}", zero=True)
-    weights = {name: workload.mix.get(name, flow.weight) for name, flow in services.flows.items()}
-    if not any(weight > 0 for weight in weights.values()):
-        _refuse(file, "mix", workload.mix, "no flow is left with a weight above 0", "give at least one flow a weight")
-
-
-def _check_curve(workload: Workload, file: str) -> None:
-    closed = workload.arrivals == "closed"
-    wanted, other = ("users", "rate_per_s") if closed else ("rate_per_s", "users")
-    before = -1
-    for number, point in enumerate(workload.curve):
-        key = f"curve[{number}]"
-        if point.at_seconds <= before:
-            problem = "before time 0" if number == 0 else f"not after the point before, at {before}"
-            _refuse(
-                file,
-                f"{key}.at_seconds",
-                point.at_seconds,
-                problem,
-                "write points in ascending order of time, from 0 on",
-            )
-        before = point.at_seconds
-        level = getattr(point, wanted)
-        if level is None or getattr(point, other) is not None:
-            problem = f"{workload.arrivals} arrivals have {wanted}, not {other}"
-            _refuse(file, key, msgspec.to_builtins(point), problem, f"give the point {wanted} alone")
-        _positive(level, file, f"{key}.{wanted}", zero=True)
+# --- reward, end ------------------------------------------------------------------------------------------------------------
 
 
 def _check_reward(reward: RewardSettings, services: ServiceConfiguration, file: str) -> None:

@@ -28,10 +28,11 @@ from otel_control_gym.engine.errors import ConfigurationError, UsageError, neare
 from otel_control_gym.engine.settings import ServiceConfiguration
 from otel_control_gym.engine.synthetic import is_synthetic, synthetic_services
 
-__all__ = ("Kind", "is_path", "load", "load_services", "packaged_names", "read")
+__all__ = ("Kind", "find", "is_path", "label_of", "load", "load_services", "packaged_names", "read")
 
 Kind = Literal[
     "campaigns",
+    "effects",
     "episodes",
     "flags",
     "granularity",
@@ -73,8 +74,8 @@ def load(
         UsageError: there is no such file.
         ConfigurationError: the file isn't YAML, or doesn't fit the record.
     """
-    file = _find(kind, str(reference), beside)
-    return read(file, record), _label(file)
+    file = find(kind, str(reference), beside)
+    return read(file, record), label_of(file)
 
 
 def load_services(reference: str, *, beside: Path | None = None) -> tuple[ServiceConfiguration, Layers]:
@@ -87,7 +88,7 @@ def load_services(reference: str, *, beside: Path | None = None) -> tuple[Servic
     if is_synthetic(reference):
         layers = Layers([_synthetic_layer(reference)])
     else:
-        layers = Layers(_extended(_find("services", reference, beside), ()))
+        layers = Layers(_extended(find("services", reference, beside), ()))
     try:
         return _converted(layers.label, layers.document, ServiceConfiguration), layers
     except ConfigurationError as error:
@@ -101,10 +102,10 @@ def read(file: Path | Traversable, record: type[RecordType]) -> RecordType:
         UsageError: the file can't be read.
         ConfigurationError: it isn't YAML, or doesn't fit the record.
     """
-    return _converted(_label(file), _document(file), record)
+    return _converted(label_of(file), _document(file), record)
 
 
-def _find(kind: Kind, reference: str, beside: Path | None) -> Path | Traversable:
+def find(kind: Kind, reference: str, beside: Path | None) -> Path | Traversable:
     """Return the file that a name or path stands for; only what a name stands for is known to exist."""
     if is_path(reference):
         return (beside or Path()) / reference
@@ -123,7 +124,7 @@ def _packaged_file(kind: Kind, name: str) -> Traversable:
     return _packaged() / kind / f"{name}.yaml"
 
 
-def _label(file: Path | Traversable) -> str:
+def label_of(file: Path | Traversable) -> str:
     """Return what a message calls a file; a packaged one is called as in the repository."""
     path, root = str(file), str(_packaged())
     return f"configs{path.removeprefix(root)}" if path.startswith(root) else path
@@ -131,7 +132,7 @@ def _label(file: Path | Traversable) -> str:
 
 def _document(file: Path | Traversable) -> Any:
     """Return what a YAML file holds."""
-    label = _label(file)
+    label = label_of(file)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -152,7 +153,7 @@ def _converted(label: str, document: Any, record: type[RecordType]) -> RecordTyp
 
 def _extended(file: Path | Traversable, extending: tuple[str, ...]) -> list[Layer]:
     """Return the documents of a service configuration and of all that it extends, itself first."""
-    label, document = _label(file), _document(file)
+    label, document = label_of(file), _document(file)
     flags = _flags(file, document)
     if not isinstance(document, dict) or EXTENDS not in document:
         return [Layer(label, document), *flags]
@@ -163,8 +164,8 @@ def _extended(file: Path | Traversable, extending: tuple[str, ...]) -> list[Laye
     if base is None:
         problem, remedy = "no service configuration is called so", nearest(str(reference), packaged_names("services"))
         raise ConfigurationError(file=label, key=EXTENDS, found=reference, problem=problem, remedy=remedy)
-    if _label(base) in chain:
-        problem = f"extends itself: {' -> '.join((*chain, _label(base)))}"
+    if label_of(base) in chain:
+        problem = f"extends itself: {' -> '.join((*chain, label_of(base)))}"
         raise ConfigurationError(file=label, key=EXTENDS, found=reference, problem=problem, remedy="break the circle")
     return [Layer(label, document), *flags, *_extended(base, chain)]
 
@@ -178,16 +179,16 @@ def _flags(file: Path | Traversable, document: Any) -> list[Layer]:
     if isinstance(file, Path):
         beside = file.parent.parent if file.parent.name == "services" else file.parent
     try:
-        found = _find(_FLAGS, reference, beside)
+        found = find(_FLAGS, reference, beside)
         named = _document(found)
     except UsageError as error:
-        label = _label(file)
+        label = label_of(file)
         problem, remedy = "no file of flags is called so", nearest(reference, packaged_names(_FLAGS))
         raise ConfigurationError(file=label, key=_FLAGS, found=reference, problem=problem, remedy=remedy) from error
     if not isinstance(named, dict) or not isinstance(named.get(_FLAGS), dict):
         problem, remedy = "doesn't hold flags", "write a mapping of flags under the key `flags`"
-        raise ConfigurationError(file=_label(found), key=_FLAGS, found=named, problem=problem, remedy=remedy)
-    return [Layer(_label(found), {_FLAGS: named[_FLAGS]})]
+        raise ConfigurationError(file=label_of(found), key=_FLAGS, found=named, problem=problem, remedy=remedy)
+    return [Layer(label_of(found), {_FLAGS: named[_FLAGS]})]
 
 
 def _base(file: Path | Traversable, reference: str) -> Path | Traversable | None:
@@ -254,14 +255,18 @@ def _precise(label: str, document: Any, record: type[msgspec.Struct], message: s
     found, keys = document, _keys(document, record, path.rstrip("`"), message)
     for key in keys:
         found = found[key]
-    accepted = _type_at(inspect.type_info(record), keys)
+    declared = _type_at(inspect.type_info(record), document, keys)
+    accepted = _chosen(declared, found, None)
     field = re.search(r"(?:unknown|required) field `([^`]+)`", problem)
     if field and "unknown" in problem and isinstance(accepted, inspect.StructType):
         keys, found = [*keys, field[1]], found[field[1]]
         problem, remedy = "unknown key", nearest(field[1], (entry.encode_name for entry in accepted.fields))
     elif field:
+        tags = _chosen(declared, found, field[1])
         keys, found = [*keys, field[1]], None
         problem, remedy = "missing", "add this key"
+        if isinstance(tags, inspect.DictType):
+            remedy = _remedy(tags.value_type, found)
     else:
         problem, remedy = problem[:1].lower() + problem[1:], _remedy(accepted, found)
     return ConfigurationError(file=label, key=dotted(keys), found=found, problem=problem, remedy=remedy)
@@ -300,17 +305,31 @@ def _at(document: Any, keys: Iterable[str | int]) -> Any:
     return document
 
 
-def _type_at(kind: inspect.Type, keys: Iterable[str | int]) -> inspect.Type:
+def _type_at(kind: inspect.Type, document: Any, keys: Iterable[str | int]) -> inspect.Type:
     for key in keys:
-        kind = _descend(kind, key)
+        kind = _descend(_chosen(kind, document, key), key)
+        document = document[key]
     return kind
+
+
+def _chosen(kind: inspect.Type, found: Any, key: str | int | None) -> inspect.Type:
+    """Return which option of a union a value is meant to be: the record that its tag names. The tag itself may be that of any."""
+    if not isinstance(kind, inspect.UnionType):
+        return kind
+    options = [option for option in kind.types if not isinstance(option, inspect.NoneType)]
+    tagged = [option for option in options if isinstance(option, inspect.StructType) and option.tag_field is not None]
+    if not tagged:
+        return kind if key is None else options[0]
+    if key == tagged[0].tag_field:
+        tags = inspect.LiteralType(values=tuple(str(option.tag) for option in tagged))
+        return inspect.DictType(key_type=inspect.StrType(), value_type=tags)
+    if not isinstance(found, dict):
+        return kind
+    return next((option for option in tagged if option.tag == found.get(option.tag_field)), tagged[0])
 
 
 def _descend(kind: inspect.Type, key: str | int) -> inspect.Type:
     match kind:
-        case inspect.UnionType():
-            inner = [option for option in kind.types if not isinstance(option, inspect.NoneType)]
-            return _descend(inner[0], key)
         case inspect.StructType():
             return next(field.type for field in kind.fields if field.encode_name == key)
         case inspect.DictType():
@@ -328,7 +347,7 @@ def _remedy(kind: inspect.Type, found: object) -> str:
         case inspect.LiteralType():
             return nearest(str(found), map(str, kind.values))
         case inspect.UnionType():
-            return "use " + " or ".join(_name(option) for option in kind.types)
+            return "use " + " or ".join(dict.fromkeys(_name(option) for option in kind.types))
         case _:
             return f"use {_name(kind)}"
 

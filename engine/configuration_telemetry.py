@@ -27,6 +27,10 @@ def check_telemetry(public: RunSettings, file: str) -> None:
     if not 0 < telemetry.span_sampling_ratio <= 1:
         problem = "no share of traces that leaves any"
         _refuse(file, "span_sampling_ratio", telemetry.span_sampling_ratio, problem, "use more than 0, at most 1")
+    if telemetry.traces == "aggregated" and public.metrics.edge_spans is not None:
+        problem = f"edges of {public.services.name!r} are counted from clients' spans (edge_source = {public.services.edge_source})"
+        remedy = "use both or raw, which keep these spans as rows, or another edge_source"
+        _refuse(file, "traces", telemetry.traces, problem, remedy)
     _not_negative(telemetry.lag_seconds, file, "lag_seconds")
     distortion = telemetry.distortion
     _check_noise(distortion, public, file)

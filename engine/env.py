@@ -384,6 +384,18 @@ class Env:
         async with self._host.guard():
             await self._finish_episode()
 
+    async def discard_episode(self) -> None:
+        """Leave the episode in progress as if it had never been: no end, no dataset, and its log is dropped.
+
+        For who plays futures only to measure them (`ocg campaign certify`): what `observe` and `step` returned is all that stays.
+        """
+        async with self._host.guard():
+            episode = self._episode
+            await self._close_episode()
+            if episode is not None and self._connection is not None:
+                await self._connection.delete(episode.log.run.run_id)
+                forget_run(self.data_dir, episode.log.run.run_id)
+
     # --- episodes --------------------------------------------------------------------------------------------------------
 
     def _require_episode(self) -> Episode:

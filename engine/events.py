@@ -211,7 +211,6 @@ class ActionRequested(Event, frozen=True, kw_only=True, tag="action.requested.1"
     policy_information: Literal["public", "privileged"] = "public"
     root_cause_kind: str = ""  #: what of the graph the target is: service, dependency, workload, edge, group, none
     expected_symptoms: tuple[str, ...] = ()  #: `entity:symptom`, by the catalogue and the service graph
-    asked: dict[str, Any] | None = None  #: the action's JSON form as it was asked for: what a rerun asks for again
 
 
 class InverseCall(Row, frozen=True, kw_only=True):

@@ -154,7 +154,7 @@ def _write_each(
             files = makers[to](_recording(run, bucket_seconds, widest))
         except NotExportable as refusal:
             refusals.append(refusal)
-            skipped.append(Skipped(run_id=run.run_id, reason=str(refusal).splitlines()[0]))
+            skipped.append(_refused(run, refusal))
             continue
         for name, content in files.items():
             path = directory / name
@@ -180,7 +180,7 @@ def _write_minari(runs: Sequence[Run], directory: Path, skipped: list[Skipped]) 
             found = _episode(run)
         except NotExportable as refusal:
             refusals.append(refusal)
-            skipped.append(Skipped(run_id=run.run_id, reason=str(refusal).splitlines()[0]))
+            skipped.append(_refused(run, refusal))
             continue
         episodes.setdefault(run.service_config, []).append(found[0])
         targets.setdefault(run.service_config, {}).update(dict.fromkeys(found[1]))
@@ -257,6 +257,11 @@ def _run_config(archive: Path) -> RunConfig:
             )
             return config
     raise LogCorrupted(f"{archive}: it declares no run, or not its script")
+
+
+def _refused(run: Run, refusal: NotExportable) -> Skipped:
+    """Return a refusal as the reason of a run that is left out, without its remedy and the run's name."""
+    return Skipped(run_id=run.run_id, reason=str(refusal).splitlines()[0].removeprefix(f"run {run.run_id}: "))
 
 
 def _nothing(refusals: Sequence[NotExportable], skipped: Sequence[Skipped]) -> NotExportable:

@@ -1,7 +1,8 @@
-"""Domain randomisation: a configuration with `randomize:` ➜ the one that a run with this seed has.
+"""Domain randomisation: a configuration with `randomize:` or a workload's `shape:` ➜ the one that a run with this seed has.
 
-In: a checked `RunConfig`, whose seed is known. Out: the effective one, complete and without `randomize:`; the same seed gives the same.
+In: a checked `RunConfig`, whose seed is known. Out: the effective one, complete and without these two; the same seed gives the same.
 `env.reset` calls it, so two resets with different seeds are two applications of one family. Names, nodes and edges stay what they are.
+A shape, whatever its draws, becomes the curve of the workload that was drawn (`engine.workload_shapes`).
 
 Every draw has a key of its own (what it is for, which service or edge), so a further bound in the file shifts no other draw.
 """
@@ -25,7 +26,9 @@ from otel_control_gym.engine.settings import (
     ServiceConfiguration,
     Step,
     Workload,
+    WorkloadPoint,
 )
+from otel_control_gym.engine.workload_shapes import shaped
 
 __all__ = ("check_randomization", "randomized")
 
@@ -35,17 +38,10 @@ _FACTORS: Final = ("work", "cpu_limit", "cpu_request", "memory_limit", "memory_r
 
 
 def randomized(config: RunConfig) -> RunConfig:
-    """Return the configuration that its seed makes of it; itself, if nothing is to be randomised."""
-    bounds = config.scenario.randomize or config.public.services.randomize
-    if bounds is None:
-        return config
-    draws = _Draws(bounds, derive_seed(config.seed, "randomization"))
-    return msgspec.structs.replace(
-        config,
-        public=msgspec.structs.replace(config.public, services=draws.application(config.public.services)),
-        workload=draws.workload(config.workload),
-        scenario=msgspec.structs.replace(config.scenario, randomize=None),
-    )
+    """Return the configuration that its seed makes of it; itself, if nothing is to be randomised and the load has no shape."""
+    drawn = _drawn(config)
+    workload = shaped(drawn.workload, drawn.public.horizon_seconds, drawn.seed)
+    return drawn if workload is drawn.workload else msgspec.structs.replace(drawn, workload=workload)
 
 
 def check_randomization(bounds: Randomization, services: ServiceConfiguration, file: str) -> None:
@@ -71,6 +67,19 @@ def check_randomization(bounds: Randomization, services: ServiceConfiguration, f
             raise _error(file, "memory_limit", list(bounds.memory_limit), problem, f"use at least {base / limit:.2f}")
 
 
+def _drawn(config: RunConfig) -> RunConfig:
+    bounds = config.scenario.randomize or config.public.services.randomize
+    if bounds is None:
+        return config
+    draws = _Draws(bounds, derive_seed(config.seed, "randomization"))
+    return msgspec.structs.replace(
+        config,
+        public=msgspec.structs.replace(config.public, services=draws.application(config.public.services)),
+        workload=draws.workload(config.workload),
+        scenario=msgspec.structs.replace(config.scenario, randomize=None),
+    )
+
+
 def _error(file: str, name: str, found: object, problem: str, remedy: str) -> ConfigurationError:
     return ConfigurationError(file=file, key=f"randomize.{name}", found=found, problem=problem, remedy=remedy)
 
@@ -94,7 +103,10 @@ class _Draws:
     def workload(self, workload: Workload) -> Workload:
         factor = self._factor(self._bounds.load, "load", "")
         return msgspec.structs.replace(
-            workload, users=round(workload.users * factor), rate_per_s=workload.rate_per_s * factor
+            workload,
+            users=round(workload.users * factor),
+            rate_per_s=workload.rate_per_s * factor,
+            curve=tuple(_scaled(point, factor) for point in workload.curve),
         )
 
     # --- draws ------------------------------------------------------------------------------------------------------------
@@ -166,6 +178,13 @@ class _Draws:
     def _edge(self, edge: EdgeSettings) -> EdgeSettings:
         factor = self._factor(self._bounds.latency, "latency", f"{edge.source}->{edge.target}")
         return msgspec.structs.replace(edge, latency_ms=edge.latency_ms * factor)
+
+
+def _scaled(point: WorkloadPoint, factor: float) -> WorkloadPoint:
+    """Return a point of a curve with another load."""
+    if point.users is not None:
+        return msgspec.structs.replace(point, users=round(point.users * factor))
+    return msgspec.structs.replace(point, rate_per_s=(point.rate_per_s or 0.0) * factor)
 
 
 def _operation(operation: Operation, work: float, dropped: list[tuple[int, int]]) -> Operation:

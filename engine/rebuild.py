@@ -17,7 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
+from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive, recover_archive
+from otel_control_gym.engine.archive_reader import ArchiveReader
+from otel_control_gym.engine.assigned_tables import carry_assigned
 from otel_control_gym.engine.configuration_checks import check_rows
 from otel_control_gym.engine.errors import ConfigurationError, DatasetError, LogCorrupted, UsageError, nearest
 from otel_control_gym.engine.events import RunDeclared
@@ -50,6 +52,7 @@ def rebuild(
     bucket_seconds: int | None = None,
     granularity: Mapping[str, int] | None = None,
     clean: bool = False,
+    recover: bool = False,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
 ) -> Path:
@@ -62,6 +65,7 @@ def rebuild(
         bucket_seconds: short for `granularity={"observation_bucket_seconds": ...}`.
         granularity: those of the ten times that are chosen anew, by name.
         clean: fold the telemetry as it was before distortion, of a run that keeps it.
+        recover: of a damaged log, fold what lies before the damage; the dataset gets that part of the log as its own.
         out: where to write it (default: beside the run, named for what was chosen); made if it doesn't exist.
         data_dir: where runs are kept, if `run` isn't a directory.
 
@@ -74,7 +78,7 @@ def rebuild(
     source = run if isinstance(run, Run) else open_run(run, data_dir)
     wanted = dict(granularity or {}) | ({} if bucket_seconds is None else {_BUCKET: bucket_seconds})
     target = Path(out) if out is not None else _beside(source, wanted, clean=clean)
-    _write(source, {target: wanted}, clean=clean)
+    _write(source, {target: wanted}, clean=clean, recover=recover)
     return target
 
 
@@ -83,6 +87,7 @@ def rebuild_all(
     granularities: Sequence[Mapping[str, int]],
     *,
     clean: bool = False,
+    recover: bool = False,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
 ) -> list[Path]:
@@ -91,7 +96,7 @@ def rebuild_all(
     Args:
         run: a run, or what `open_run` takes.
         granularities: for each dataset those of the ten times that are chosen anew, by name.
-        clean: as for `rebuild`.
+        clean, recover: as for `rebuild`.
         out: the directory in which the datasets' directories are made (default: beside the run).
         data_dir: where runs are kept, if `run` isn't a directory.
 
@@ -105,7 +110,7 @@ def rebuild_all(
         if target in targets:
             raise UsageError(f"{target.name}: asked for twice\n  name each granularity once")
         targets[target] = wanted
-    _write(source, targets, clean=clean)
+    _write(source, targets, clean=clean, recover=recover)
     return list(targets)
 
 
@@ -155,7 +160,7 @@ def _beside(source: Run, wanted: Mapping[str, int], *, clean: bool) -> Path:
     return source.path.with_name(f"{re.sub('[^0-9A-Za-z_-]', '_', label)}_of_{source.path.name}")
 
 
-def _write(source: Run, targets: Mapping[Path, Mapping[str, int]], *, clean: bool) -> None:
+def _write(source: Run, targets: Mapping[Path, Mapping[str, int]], *, clean: bool, recover: bool) -> None:
     from otel_control_gym.projections import Target, write_datasets
 
     for target in targets:
@@ -169,14 +174,17 @@ def _write(source: Run, targets: Mapping[Path, Mapping[str, int]], *, clean: boo
     try:
         for target in targets:
             target.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(archive, target / ARCHIVE_NAME)
+            (recover_archive if recover else shutil.copyfile)(archive, target / ARCHIVE_NAME)
+        reader = ArchiveReader(next(iter(targets)) / ARCHIVE_NAME)
         write_datasets(
-            read_archive(archive),
+            reader.events(),
             [Target(directory=target, granularity=granularity) for target, granularity in chosen.items()],
             run_id=source.run_id,
-            content_digest=source.content_digest,
+            content_digest=reader.digest.hexdigest,
             clean=clean,
         )
+        for target in targets:
+            carry_assigned(source.path, target)
     except OSError as error:
         _remove(targets)
         raise DatasetError(f"{error.filename or source.path} can't be written: {error.strerror or error}") from error

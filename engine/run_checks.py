@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from otel_control_gym.engine.archive import ARCHIVE_NAME, archived_run, content_digest
+from otel_control_gym.engine.assigned_tables import ASSIGNED_TABLES
 from otel_control_gym.engine.errors import LogError, OtelControlGymError, UsageError
 from otel_control_gym.engine.rebuild import rebuild
 from otel_control_gym.engine.runs import open_run
@@ -45,7 +46,6 @@ ASSIGNED = (
     "void_rule",
 )
 """Keys of `metadata.json` that are given to a run after it, so that they needn't follow from its log."""
-ASSIGNED_TABLES = ("certificates",)  #: the same for tables: they compare several runs
 
 
 class RunReport(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """The JSON files of a run ➜ Python objects, public parts alone unless truth is asked for.
 
 In: a file. Out: its object, or its lines one after the other, decompressed as they are read. What isn't public: lines of the truth
-stream, and in `metadata.json` what a policy mustn't know (`HIDDEN_METADATA`).
+stream, and in `metadata.json` what its contract calls truth (`documents.TRUTH_KEYS`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ import msgspec
 import zstandard
 
 from otel_control_gym.engine.errors import DatasetError
-from otel_control_gym.projections.documents import METADATA_KEYS
+from otel_control_gym.projections.documents import METADATA_KEYS, TRUTH_KEYS
 
-__all__ = ("HIDDEN_CONFIGURATION", "HIDDEN_METADATA", "public_metadata", "read_document", "read_lines", "read_metadata")
+__all__ = ("public_metadata", "read_document", "read_lines", "read_metadata")
 
 _CHUNK_BYTES = 1 << 16
 
-HIDDEN_METADATA = ("intervention_schedule", "scenario_id", "seed", "stratum", "workload_profile")
-"""Keys of `metadata.json` that tell what was going to happen."""
-HIDDEN_CONFIGURATION = ("scenario", "seed", "twin", "workload")
-"""Keys of its `effective_configuration` that do."""
+_TRUTH = frozenset(TRUTH_KEYS)
+_CONFIGURATION = "effective_configuration"
 
 
 def read_document(path: Path) -> Any:
@@ -40,18 +38,22 @@ def read_document(path: Path) -> Any:
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return the content of a `metadata.json`; keys that its contract didn't have yet are null.
 
+    `split_ids` was a list, always empty, under version 1.
+
     Raises: DatasetError: it isn't there, or isn't JSON.
     """
     document: dict[str, Any] = read_document(path)
+    if document.get("contract_version") == 1:
+        document["split_ids"] = {}
     return dict.fromkeys(METADATA_KEYS) | document
 
 
 def public_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata without what is truth."""
-    shown = {key: value for key, value in metadata.items() if key not in HIDDEN_METADATA}
-    configuration = metadata.get("effective_configuration", {})
-    shown["effective_configuration"] = {
-        key: value for key, value in configuration.items() if key not in HIDDEN_CONFIGURATION
+    shown = {key: value for key, value in metadata.items() if key not in _TRUTH}
+    configuration = metadata.get(_CONFIGURATION, {})
+    shown[_CONFIGURATION] = {
+        key: value for key, value in configuration.items() if f"{_CONFIGURATION}.{key}" not in _TRUTH
     }
     shown["streams"] = {
         name: {key: value for key, value in stream.items() if key != "truth_sequence"}

@@ -104,7 +104,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """Content of `metadata.json`; without `truth` the keys of `run_documents.HIDDEN_METADATA` are left out."""
+        """Content of `metadata.json`; without `truth` the keys that its `ground_truth` lists are left out."""
         from otel_control_gym.engine.run_documents import public_metadata, read_metadata
 
         document = read_metadata(self.path / "metadata.json")

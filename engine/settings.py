@@ -13,7 +13,9 @@ import msgspec
 __all__ = (
     "AddressBook",
     "Bounds",
+    "Burst",
     "Call",
+    "Constant",
     "Consumer",
     "Delay",
     "Distortion",
@@ -38,8 +40,12 @@ __all__ = (
     "Objective",
     "Operation",
     "PlannedAction",
+    "Points",
     "PolicySettings",
+    "Product",
+    "RandomFactor",
     "Randomization",
+    "Replay",
     "RewardSettings",
     "RunConfig",
     "RunIdentity",
@@ -47,11 +53,15 @@ __all__ = (
     "Scenario",
     "Service",
     "ServiceConfiguration",
+    "Shape",
     "Silence",
+    "Sine",
     "SpanSource",
     "Step",
+    "Sum",
     "TelemetrySettings",
     "TelemetrySource",
+    "TimeUnit",
     "Topic",
     "TwinSettings",
     "Version",
@@ -261,7 +271,7 @@ class Randomization(_Record, frozen=True, kw_only=True):
     memory_request: Bounds = (1.0, 1.0)
     start: Bounds = (1.0, 1.0)  #: factor of the time from container start to serving
     latency: Bounds = (1.0, 1.0)  #: factor of an edge's network latency
-    load: Bounds = (1.0, 1.0)  #: factor of the workload's users, or of its rate
+    load: Bounds = (1.0, 1.0)  #: factor of the workload's users, or of its rate, and of its curve
     replicas: tuple[int, int] | None = (
         None  #: pods of each service that is neither stateful nor protected; null: as configured
     )
@@ -298,6 +308,91 @@ class WorkloadPoint(_Record, frozen=True, kw_only=True):
     rate_per_s: float | None = None
 
 
+class _Shape(_Record, frozen=True, kw_only=True, tag_field="kind"):
+    """A factor of the workload's users (or of its rate) over control time: 1 is the load as the workload has it."""
+
+
+class Constant(_Shape, frozen=True, kw_only=True, tag="constant"):
+    """`constant`: the same factor all the time, a share of a sum, a scale of a product."""
+
+    level: float = 1.0  #: 0 or more
+
+
+class Sine(_Shape, frozen=True, kw_only=True, tag="sine"):
+    """`sine`: waves around 1, as between day and night: 1 + amplitude x sin(2 pi (t / period + phase))."""
+
+    amplitude: float = 0.5  #: 0 to 1
+    periods: float = 1.0  #: how many of them the episode has: a short episode has a short day
+    period_seconds: int | None = None  #: a length instead of a number; at least 60
+    phase: float | None = None  #: share of a period that is over when control begins, 0 to 1; null: from the run's seed
+
+
+class Burst(_Shape, frozen=True, kw_only=True, tag="burst"):
+    """`burst`: 1, but for bursts of a trapezoid's form, of which no two overlap.
+
+    Without `at_seconds` the episode is cut into equal stretches of at least `every_seconds`, and each has one burst, at a moment from
+    the run's seed.
+    """
+
+    height: float = 2.0  #: factor at the top; below 1 it is a slump
+    rise_seconds: int = 20  #: at least 1
+    hold_seconds: int = 60
+    fall_seconds: int = 40  #: at least 1
+    every_seconds: int = 300  #: at least as long as a burst
+    at_seconds: tuple[int, ...] | None = None  #: when the bursts begin instead
+
+
+class RandomFactor(_Shape, frozen=True, kw_only=True, tag="noise"):
+    """`noise`: log-normal factors with mean 1, drawn from the run's seed, with lines in between.
+
+    Draws beyond three standard deviations are put there, so a factor is at most exp(3 x spread).
+    """
+
+    spread: float = 0.1  #: standard deviation of a factor's logarithm, at most 1
+    every_seconds: int = 30  #: between two draws, which are independent; at least 5
+
+
+class Points(_Shape, frozen=True, kw_only=True, tag="points"):
+    """`points`: factors at moments, with lines in between; before the first and after the last moment theirs."""
+
+    points: tuple[tuple[float, float], ...]  #: (moment, factor), moments ascending
+    stretch_to_horizon: bool = False  #: first and last are the episode's ends; else moments are seconds
+
+
+TimeUnit = Literal["ns", "us", "ms", "s", "min", "h"]
+
+
+class Replay(_Shape, frozen=True, kw_only=True, tag="replay"):
+    """`replay`: a rate over time from a CSV or Parquet file with a row for each moment.
+
+    It becomes `points` when the configuration is read, at most a thousand: of more rows neighbours are averaged.
+    """
+
+    file: str  #: relative to the workload's file
+    time_column: str = "time"  #: ascending: numbers, or time stamps
+    rate_column: str = "rate"  #: 0 or more
+    time_unit: TimeUnit = "s"  #: of numbers
+    from_seconds: float = 0.0  #: of the file's time since its first row: what lies before is left out
+    to_seconds: float | None = None  #: what lies after is left out
+    scale: Literal["mean", "peak", "absolute"] = "mean"  #: what factor 1 is; absolute: the workload's own users or rate
+    stretch_to_horizon: bool = True  #: the episode is as long as the file; otherwise a second is a second
+
+
+class Sum(_Shape, frozen=True, kw_only=True, tag="sum"):
+    """`sum`: the sum of its parts' factors."""
+
+    parts: tuple[Shape, ...]
+
+
+class Product(_Shape, frozen=True, kw_only=True, tag="product"):
+    """`product`: the product of its parts' factors."""
+
+    parts: tuple[Shape, ...]
+
+
+Shape = Constant | Sine | Burst | RandomFactor | Points | Replay | Sum | Product
+
+
 class Workload(_Record, frozen=True, kw_only=True):
     """The load that users offer (`configs/workloads/`): a closed loop of users or open arrivals, constant or along a curve."""
 
@@ -309,6 +404,8 @@ class Workload(_Record, frozen=True, kw_only=True):
     think_seconds: tuple[float, float] = (1.0, 10.0)  #: closed: uniform bounds of the pause after each task
     rate_per_s: float = 0.0  #: open: tasks per second (Poisson)
     mix: dict[str, float] = {}  #: flow -> weight; flows that aren't named keep the configuration's
+    absent_flows: Literal["refuse", "ignore"] = "refuse"  #: of the mix, where the application lacks a flow
+    shape: Shape | None = None  #: in a log: null, because what became of it is the curve
     curve: tuple[
         WorkloadPoint, ...
     ] = ()  #: what users (or rate) become while control lasts; before it they are as above

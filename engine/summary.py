@@ -87,6 +87,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     path: str
     status: str
+    void_rule: str | None  #: id of the rule by which it is void
+    void_reason: str | None
     done_reason: str | None
     stand: str
     service_config: str
@@ -142,6 +144,8 @@ def summarise(directory: Path) -> Summary:
         run_id=metadata["run_id"],
         path=str(directory),
         status=metadata["status"],
+        void_rule=metadata["void_rule"],
+        void_reason=metadata.get("void_reason"),  # version 1 has none
         done_reason=metadata["done_reason"],
         stand=metadata["stand"],
         service_config=metadata["service_config"],

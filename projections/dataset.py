@@ -11,7 +11,7 @@ Blocking; callers put it into a worker thread. Upstream: `engine.archive` reads 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def write_datasets(
     targets: Sequence[Target],
     *,
     run_id: str | None = None,
-    content_digest: str = "",
+    content_digest: str | Callable[[], str] = "",
     clean: bool = False,
     stretch_edges: int = STRETCH_EDGES,
 ) -> None:
@@ -65,7 +65,7 @@ def write_datasets(
         entries: the log, public and truth, from its first event to its last (or to where it breaks off).
         targets: where the datasets are written; a directory is made if it doesn't exist.
         run_id: the run's id (default: what follows `run_` in a directory's name).
-        content_digest: the log's, as its archive states it.
+        content_digest: the log's; a function is asked when the entries were read.
         clean: fold the telemetry as it was before distortion, which the truth stream keeps, instead of the public one.
         stretch_edges: how many scrape intervals are folded before their rows are made; changes the memory and no byte of the result.
 
@@ -79,7 +79,7 @@ def write_datasets(
     with ExitStack() as drafts:
         writers = [
             drafts.enter_context(
-                DatasetDraft(target.directory, run_id or _run_id(target.directory), target.granularity, content_digest)
+                DatasetDraft(target.directory, run_id or _run_id(target.directory), target.granularity)
             )
             for target in targets
         ]
@@ -100,8 +100,9 @@ def write_datasets(
                 "the run keeps no clean telemetry\n"
                 "  only one with telemetry.distortion.keep_clean = true does; without distortion its tables are clean anyway"
             )
+        digest = content_digest if isinstance(content_digest, str) else content_digest()
         for writer in writers:
-            writer.finish(state)
+            writer.finish(state, digest)
         for writer in writers:
             writer.publish()
 

@@ -78,6 +78,7 @@ def _action(life: Life, visibility: str) -> Row:
         "policy_information": asked.policy_information,
         "visibility": visibility,
         "error": life.error,
+        "evidence": None if life.postchecked is None else json.dumps(life.postchecked.evidence, sort_keys=True),
     }
 
 

@@ -18,6 +18,7 @@ from otel_control_gym.engine.errors import UsageError, nearest
 __all__ = (
     "DOCUMENTS",
     "METADATA_KEYS",
+    "TRUTH_KEYS",
     "Document",
     "FindingRecord",
     "GraphFile",
@@ -191,7 +192,9 @@ class MetadataFile(_Record, frozen=True, kw_only=True):
     run_id: Annotated[_Id, Meta(description="the run; time-ordered")]
     status: Annotated[
         Literal["completed", "aborted", "void"],
-        Meta(description="void: kept, but no data to learn from, see void_rule"),
+        Meta(
+            description="completed; aborted: it broke off; void: kept, but the stand was sick before anything was done, see void_rule"
+        ),
     ]
     void_rule: Annotated[str | None, Meta(description="id of the rule by which it is void")]
     void_reason: Annotated[str | None, Meta(description="what was seen that broke that rule")]
@@ -206,7 +209,7 @@ class MetadataFile(_Record, frozen=True, kw_only=True):
     campaign_id: Annotated[str, Meta(description="campaign that the run belongs to")]
     scenario_id: Annotated[str, Meta(description="scenario; truth")]
     stratum: Annotated[str | None, Meta(description="stratum of the campaign; truth")]
-    family_id: Annotated[_Id, Meta(description="same script and seed: never split between train and test")]
+    family_id: Annotated[_Id, Meta(description="same script and seed: never split between train and test; truth")]
     parent_run_id: Annotated[str | None, Meta(description="run that this is a branch of")]
     branch_step: Annotated[int | None, Meta(description="control step at which it left its parent")]
     randomness: Annotated[str, Meta(description="of a branch: same or fresh draws as its parent's")]
@@ -234,7 +237,10 @@ class MetadataFile(_Record, frozen=True, kw_only=True):
     ]
     streams: Annotated[
         dict[str, dict[str, Any]],
-        Meta(description="per telemetry stream: `rows` that came, `coverage` in 0..1; `log`: the last sequences"),
+        Meta(
+            description="per telemetry stream: whether it is `present`, `rows` that came, `coverage`: share (0..1) of time and services "
+            "that no gap tells of, rows left out as too `late`; `log`: the last sequences"
+        ),
     ]
     columns: Annotated[dict[str, dict[str, str]], Meta(description="table, column: how a cell comes about")]
     ground_truth: GroundTruth
@@ -254,6 +260,24 @@ class MetadataFile(_Record, frozen=True, kw_only=True):
 
 METADATA_KEYS: tuple[str, ...] = tuple(sorted(MetadataFile.__struct_fields__))
 """Keys of `metadata.json`."""
+TRUTH_KEYS: tuple[str, ...] = (
+    "family_id",
+    "intervention_schedule",
+    "pair_id",
+    "parent_run_id",
+    "retry_of",
+    "scenario_id",
+    "seed",
+    "split_ids",
+    "stratum",
+    "workload_profile",
+    "workload_schedule",
+    "effective_configuration.scenario",
+    "effective_configuration.seed",
+    "effective_configuration.twin",
+    "effective_configuration.workload",
+)
+"""Those of them that tell what was going to happen, or what the run is kin to: not for a model's input."""
 
 
 class Document(msgspec.Struct, frozen=True):

@@ -27,7 +27,8 @@ from otel_control_gym.engine.settings import Granularity
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.metadata import Identity, graph_document, metadata_document
-from otel_control_gym.projections.schemas import ARCHIVE, FILES, TableSchema
+from otel_control_gym.projections.read_me import read_me
+from otel_control_gym.projections.schemas import ARCHIVE, FILES, READ_ME, TableSchema
 from otel_control_gym.projections.suspicions import finding_records
 from otel_control_gym.projections.table_files import LEVEL, TableFile
 from otel_control_gym.projections.tables import BUCKET_TABLES, MOMENT_TABLES, plain_table
@@ -42,12 +43,10 @@ _METADATA = "metadata.json"
 class DatasetDraft:
     """The dataset of a run on its way to `directory`; a context manager that leaves no draft behind."""
 
-    def __init__(
-        self, directory: Path, run_id: str, granularity: Granularity | None = None, content_digest: str = ""
-    ) -> None:
+    def __init__(self, directory: Path, run_id: str, granularity: Granularity | None = None) -> None:
         self._directory = directory
         self._draft = directory.with_name(f".{directory.name}.draft")
-        self._run_id, self._content_digest = run_id, content_digest
+        self._run_id = run_id
         self._granularity = granularity
         self._tables: dict[TableSchema, TableFile] = {}
         self._written = dict.fromkeys(BUCKET_TABLES, 0)  # buckets
@@ -87,8 +86,8 @@ class DatasetDraft:
         # When a slow source changed shows against the edge before.
         return max(0, seconds - look_back - scrape) // scrape
 
-    def finish(self, state: RunState) -> None:
-        """Write all that isn't written yet: the log is at its end.
+    def finish(self, state: RunState, content_digest: str) -> None:
+        """Write all that isn't written yet: the log, whose digest it is, is at its end.
 
         Raises: ConfigurationError: as `grow`. LogCorrupted: the log doesn't begin with `RunDeclared`.
         """
@@ -111,10 +110,11 @@ class DatasetDraft:
         archive = self._directory / ARCHIVE
         identity = Identity(
             run_id=self._run_id,
-            content_digest=self._content_digest,
+            content_digest=content_digest,
             archive_sha256=_sha256(archive) if archive.exists() else "",
         )
         document = metadata_document(view, identity)
+        self._write(READ_ME, read_me(document).encode())
         document["hashes"]["files"] = {name: _sha256(self._draft / name) for name in sorted(FILES) if name != _METADATA}
         self._write(_METADATA, _json(document))
 

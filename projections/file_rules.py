@@ -124,7 +124,7 @@ def _file_digest(run: CheckedRun) -> Found:
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != stated:
             yield name, f"its SHA-256 isn't {stated}: it was changed after it was written"
     unstated = [name for name in schemas.FILES if name not in digests and name != "metadata.json"]
-    if run.metadata and unstated:
+    if run.metadata.get("contract_version") == schemas.CONTRACT_VERSION and unstated:
         yield "metadata.json", f"no SHA-256 of {', '.join(unstated)}"
 
 

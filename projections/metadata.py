@@ -17,7 +17,7 @@ import numpy as np
 from otel_control_gym.engine.clock import SECOND, rfc3339
 from otel_control_gym.engine.events import RunEnded
 from otel_control_gym.engine.settings import Distortion
-from otel_control_gym.projections.documents import METADATA_KEYS
+from otel_control_gym.projections.documents import METADATA_KEYS, TRUTH_KEYS
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.lives import Life
 from otel_control_gym.projections.samples import NEVER
@@ -27,22 +27,6 @@ from otel_control_gym.projections.voids import find_void, missing_share
 __all__ = ("Identity", "graph_document", "metadata_document")
 
 LICENCE = "Apache-2.0"
-_TRUTH_KEYS = (
-    "family_id",
-    "intervention_schedule",
-    "pair_id",
-    "parent_run_id",
-    "retry_of",
-    "scenario_id",
-    "seed",
-    "split_ids",
-    "stratum",
-    "workload_schedule",
-    "effective_configuration.scenario",
-    "effective_configuration.seed",
-    "effective_configuration.twin",
-    "effective_configuration.workload",
-)
 _IMAGE = "image "  #: before the name of a service, in what a stand tells of itself
 
 
@@ -269,7 +253,7 @@ def _ground_truth() -> dict[str, Any]:
     by_row = [table.file for table in TABLES if any(column.name == "visibility" for column in table.columns)]
     return found | {
         "rows_by_visibility": sorted([*by_row, "k8s_events.jsonl.zst", "logs.jsonl.zst"]),
-        "metadata": list(_TRUTH_KEYS),
+        "metadata": list(TRUTH_KEYS),
     }
 
 

@@ -334,6 +334,8 @@ class Samples:
             values[:kept], times[:kept], newest[:kept] = self._values[:kept], self._times[:kept], self._newest[:kept]
             self._values, self._times, self._newest = values, times, newest
         self._times[kept:wanted] = NEVER
+        # Values of declared series are carried forward to here; the columns of those yet to be declared have to be 0 from the start.
+        self._values[kept:wanted, self._series :] = 0.0
         self._edges = edges
 
     def _widen(self) -> None:

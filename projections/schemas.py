@@ -20,6 +20,7 @@ __all__ = (
     "FILES",
     "JSON_FILES",
     "NODE_NUMBERS",
+    "READ_ME",
     "ROW_GROUP_ROWS",
     "STANDINGS",
     "TABLES",
@@ -353,6 +354,14 @@ ACTIONS = TableSchema(
             "ActionFailed, or the precheck's reason; null without",
             "logged",
         ),
+        Column(
+            "evidence",
+            "json",
+            "",
+            "what the postcheck looked at on the stand, and what it saw",
+            "ActionPostchecked; keys sorted; null if it never came",
+            "logged",
+        ),
     ),
     ("time", "action_id"),
 )
@@ -513,7 +522,7 @@ REWARDS = TableSchema(
         Column(
             "components",
             "numbers_by_name",
-            "in the dictionary",
+            "in README.md",
             "raw components, weight 0 included",
             "absent where not known",
         ),
@@ -752,13 +761,15 @@ LOG_PATTERNS = TableSchema(
 
 CERTIFICATES = TableSchema(
     "certificates.parquet",
-    "an effect certificate: what an action did, against its sibling without it; empty until branches were run",
+    "an effect certificate: what an action did, against futures without it; empty until `ocg campaign certify`",
     (
         _RUN,
         Column("action_id", "text", "", "row of actions.parquet", "the action that is judged", "key"),
         Column("sibling_run_id", "text", "", "run without the action", "same seed, `noop` instead", "truth"),
-        Column("method", "id", "", "branches, or before and after", "how it was measured", "truth"),
-        Column("n_branches", "count", "1", "branches per arm", "those that classify are never scored", "truth"),
+        Column("method", "id", "", "branches, or pair: this run and its sibling alone", "how it was measured", "truth"),
+        Column(
+            "n_branches", "count", "1", "branches per arm; 0: a pair", "those that classify are never scored", "truth"
+        ),
         Column("class", "id", "", "none, masked, visible", "by changed cells", "truth"),
         Column("off_target", "flag", "", "the first changed entity isn't the target", "by changed cells", "truth"),
         Column("first_feature", "id", "", "first feature that changed", "earliest changed cell", "truth"),
@@ -791,7 +802,8 @@ TABLES: tuple[TableSchema, ...] = (
     CERTIFICATES,
 )
 JSON_FILES: tuple[str, ...] = tuple(DOCUMENTS)
-FILES: tuple[str, ...] = (*sorted(table.file for table in TABLES), *sorted(JSON_FILES))
+READ_ME = "README.md"  #: tells who has nothing but the directory what is in it
+FILES: tuple[str, ...] = (*sorted(table.file for table in TABLES), *sorted(JSON_FILES), READ_ME)
 """What the folds write."""
 ARCHIVE = "event_log.zst"  #: lies beside them: the log that they are folds of
 

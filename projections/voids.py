@@ -10,11 +10,12 @@ A void run is kept, counted, and left out of datasets by default.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.events import CollectorGap
 from otel_control_gym.engine.settings import Distortion
 from otel_control_gym.projections.fold import RunState
 
@@ -52,13 +53,27 @@ def onset(state: RunState) -> int:
 
 
 def missing_share(state: RunState, source: str, start: int, end: int) -> float:
-    """Return which share of [start, end) a source gave nothing for, by its gaps."""
+    """Return which share of [start, end) a source gave nothing for, by its gaps; one of some services' part counts for these alone."""
+    gaps = sorted((gap for gap in state.gaps if gap.source == source), key=lambda gap: (gap.start, gap.end))
+    if end <= start:
+        return 0.0
+    if not any(gap.services for gap in gaps):
+        return _missed(gaps, start, end) / (end - start)
+    services = [node.id for node in state.graph.nodes]
+    missed = [
+        _missed([gap for gap in gaps if not gap.services or name in gap.services], start, end) for name in services
+    ]
+    return sum(missed) / (len(services) * (end - start))
+
+
+def _missed(gaps: Sequence[CollectorGap], start: int, end: int) -> int:
+    """Return how long [ns] of [start, end) lies in gaps, which are in order and may overlap."""
     total, reached = 0, start
-    for gap in sorted((gap for gap in state.gaps if gap.source == source), key=lambda gap: (gap.start, gap.end)):
+    for gap in gaps:
         first, last = max(gap.start, reached), min(gap.end, end)
         if last > first:
             total, reached = total + last - first, last
-    return total / (end - start) if end > start else 0.0
+    return total
 
 
 def _killed(state: RunState, end: int) -> str:

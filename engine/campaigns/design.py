@@ -39,6 +39,14 @@ __all__ = ("FORESIGHT_SECONDS", "make_plan")
 
 FORESIGHT_SECONDS = 300  #: the longest horizon that is to be foretold, ten control steps of 30 s
 _SEED_BITS = 53  #: so that a seed survives every JSON reader
+_PAIRED: tuple[Stratum, ...] = ("single_action", "single_fault", "zero_strength")
+_OF_FAULTS: tuple[Stratum, ...] = (
+    "single_fault",
+    "fault_with_recovery",
+    "wrong_remedy",
+    "multi_fault",
+    "zero_strength",
+)  #: whose kinds are those of interventions
 _MENU = 8  #: alternatives beside noop: each has a probability of 1/9
 _WITH_DURATION = ("scale", "set_resources", "set_autoscaler", "shift_traffic", "disable_group", "set_workload")
 
@@ -57,6 +65,11 @@ class _Parts(msgspec.Struct, frozen=True):
     step: int  #: seconds
     word: str  #: strength
     onset: int  #: seconds
+
+    def after(self, purpose: str, fewest: int, most: int) -> int:
+        """Return a moment some steps after the onset [s], before the last step is over."""
+        last = (self.control // self.step - 1) * self.step
+        return min(last, self.onset + self.draws.between(purpose, fewest * self.step, most * self.step, self.step))
 
 
 def make_plan(
@@ -127,7 +140,7 @@ class _Planner:
         parts = self._parts(stratum, number)
         interventions, policy, factors = self._script(stratum, parts)
         scenario = self._scenario(f"{stratum}-{number:04d}", parts, interventions, policy)
-        main = self._planned(stratum, "main", scenario, factors, paired=stratum in ("single_action", "single_fault"))
+        main = self._planned(stratum, "main", scenario, factors, paired=stratum in _PAIRED)
         if main.pair_id is None:
             return [main]
         bare = self._scenario(f"{stratum}-{number:04d}", parts, (), PolicySettings())
@@ -138,7 +151,7 @@ class _Planner:
     def _parts(self, stratum: Stratum, number: int) -> _Parts:
         settings = self._settings
         draws = Draws(settings.seed, f"{stratum}/{number}")
-        kinds = max(1, len(self._faults if "fault" in stratum or stratum == "wrong_remedy" else self._actions))
+        kinds = max(1, len(self._faults if stratum in _OF_FAULTS else self._actions))
         turn = number // kinds
         first = STRATA.index(stratum)
         configuration = self._configurations[(first + number + turn) % len(self._configurations)]
@@ -150,8 +163,8 @@ class _Planner:
         )
         low, high = settings.length.long_seconds
         control = settings.length.short_seconds if length == "short" else draws.between("length", low, high, self._step)
-        latest = min(control // 3, control - FORESIGHT_SECONDS - 120)
-        onset = draws.between("onset", min(2 * self._step, latest), max(latest, self._step), self._step)
+        latest = max(self._step, min(control // 3, control - FORESIGHT_SECONDS - 120))
+        onset = draws.between("onset", min(2 * self._step, latest), latest, self._step)
         application = self._application(configuration)
         return _Parts(
             number=number,
@@ -224,11 +237,15 @@ class _Planner:
             case "multi_fault":
                 first, factors = self._fault(parts, factors, self._turn(self._faults, parts), parts.onset)
                 other = self._faults[(parts.number + 1 + parts.number // len(self._faults)) % len(self._faults)]
-                later = parts.onset + parts.draws.between("second", parts.step, 5 * parts.step, parts.step)
+                later = parts.after("second", 1, 5)
                 also, _ = self._fault(parts, factors, other, later, purpose="second")
                 return (first, also), PolicySettings(), factors
             case "randomised":
                 return self._randomised(parts, factors)
+            case "zero_strength":
+                nil = msgspec.structs.replace(parts, word="zero")
+                fault, factors = self._fault(nil, factors, self._turn(self._faults, parts), parts.onset)
+                return (fault,), PolicySettings(), factors
 
     def _turn(self, kinds: Sequence[str], parts: _Parts) -> str:
         return kinds[parts.number % len(kinds)]
@@ -321,7 +338,7 @@ class _Planner:
         if undone in self._settings.actions:
             first.pop("duration", None)
             second = {"type": undone, "target": first["target"]}
-        later = parts.onset + parts.draws.between("later", 3 * parts.step, 6 * parts.step, parts.step)
+        later = parts.after("later", 3, 6)
         actions = (PlannedAction(at_seconds=parts.onset, action=first), PlannedAction(at_seconds=later, action=second))
         return (), PolicySettings(name="scripted", actions=actions), _acting(factors, kind, first, "scripted")
 
@@ -346,7 +363,7 @@ class _Planner:
             if action is None:
                 continue
             self._pairs[wanted][fault_kind, kind] += 1
-            later = parts.onset + parts.draws.between("reaction", 2 * parts.step, 4 * parts.step, parts.step)
+            later = parts.after("reaction", 2, 4)
             policy = PolicySettings(
                 name="scripted", actions=(PlannedAction(at_seconds=later, action=action),), information="privileged"
             )
@@ -383,7 +400,7 @@ class _Planner:
             kind = self._faults[(parts.number // 2) % len(self._faults)]
             fault, factors = self._fault(parts, factors, kind, parts.onset)
             interventions = (fault,)
-        at = parts.onset + parts.draws.between("decision", 2 * parts.step, 4 * parts.step, parts.step)
+        at = parts.after("decision", 2, 4)
         policy = PolicySettings(name="random", menu=self._menu(parts), decide_at_seconds=(at,))
         return interventions, policy, msgspec.structs.replace(factors, policy="random")
 

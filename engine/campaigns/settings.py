@@ -20,6 +20,7 @@ Stratum = Literal[
     "multi_action",
     "multi_fault",
     "randomised",
+    "zero_strength",
 ]
 STRATA: tuple[Stratum, ...] = Stratum.__args__  # type: ignore[attr-defined]
 """What a run is for:
@@ -29,6 +30,7 @@ STRATA: tuple[Stratum, ...] = Stratum.__args__  # type: ignore[attr-defined]
 - fault_with_recovery, wrong_remedy: a fault and an action that helps against it, or one that can't
 - multi_action, multi_fault: two of a kind
 - randomised: a fault or none, and a public policy that draws type, target and strength of one action: what effects are estimated on
+- zero_strength: a fault whose objects are made and whose effect is nil; its sibling is untouched: nobody may tell them apart
 """
 
 

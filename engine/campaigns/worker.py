@@ -20,8 +20,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +31,10 @@ import msgspec
 from otel_control_gym.engine.campaigns.queue import SILENCE_SECONDS, Task, WorkQueue
 from otel_control_gym.engine.campaigns.record import CampaignRecord, Completed, Failed, Started
 from otel_control_gym.engine.clock import wall_now, wall_timer
-from otel_control_gym.engine.errors import OtelControlGymError
+from otel_control_gym.engine.errors import BrokerError, OtelControlGymError
 from otel_control_gym.engine.jetstream import JetStream
 from otel_control_gym.engine.log import LogConnection
+from otel_control_gym.engine.nats_session import Unanswered
 from otel_control_gym.engine.runs import open_run, run_directory
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ __all__ = ("ATTEMPTS", "Worker", "worker_name")
 
 ATTEMPTS = 3  #: after which a run that fails is given up
 _SIGN_SECONDS = SILENCE_SECONDS / 4
+_PAUSE_SECONDS = 0.5  #: when there was nothing to be taken
+_SILENCES = 10  #: of the broker on end, each as long as a question is repeated, before a worker gives up
 
 
 def worker_name() -> str:
@@ -79,33 +81,37 @@ class Worker:
 
         With `until_idle` it returns when a campaign has nothing left to be taken, otherwise never.
         """
-        played = 0
-        async with self._environment():
-            while True:
-                names = [campaign] if campaign is not None else await self._queue.campaigns()
-                worked = False
-                for name in names:
-                    task = await self._queue.take(name)
-                    if task is not None:
-                        worked = True
-                        played += await self._attend(task)
-                if until_idle and not worked:
-                    return played
-                if not names:
-                    await anyio.sleep(1.0)
-
-    @asynccontextmanager
-    async def _environment(self) -> AsyncIterator[None]:
+        played = silences = 0
         try:
-            yield
+            while True:
+                worked = False
+                try:
+                    for name in [campaign] if campaign is not None else await self._queue.campaigns():
+                        task = await self._queue.take(name)
+                        if task is not None:
+                            worked = True
+                            played += await self._attend(task)
+                    silences = 0
+                except Unanswered as error:
+                    silences += 1
+                    if silences > _SILENCES:
+                        raise BrokerError(f"the broker doesn't answer any more: {error}") from error
+                if until_idle and not worked and not silences:
+                    return played
+                if not worked:
+                    await anyio.sleep(_PAUSE_SECONDS)
+        except BaseException as error:
+            await self._leave(error)
+            raise
         finally:
-            await self._leave()
+            await self._leave(None)
 
-    async def _leave(self) -> None:
+    async def _leave(self, error: BaseException | None) -> None:
+        """Leave the environment; with an error, the run under way is aborted, and not closed as if it were over."""
         env, self._env = self._env, None
         if env is not None:
             with anyio.CancelScope(shield=True):
-                await env.__aexit__(None, None, None)
+                await env.__aexit__(None if error is None else type(error), error, None)
 
     async def _attend(self, task: Task) -> bool:
         """Play a task if it is still to be played; give signs of life meanwhile. Return whether it was played."""
@@ -120,9 +126,11 @@ class Worker:
                 signs.start_soon(self._give_signs, task)
                 await self._play(task, record)
                 signs.cancel_scope.cancel()
-        except BaseException:
+        except BaseException as error:
             with anyio.move_on_after(5.0, shield=True):
                 await self._queue.give_back(task)
+            if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+                raise error.exceptions[0] from None
             raise
         return True
 
@@ -151,7 +159,7 @@ class Worker:
             await self._play_episode(env)
             await self._finish(task, record, env.run_dir, wall_timer() - began)
         except (OtelControlGymError, OSError) as error:
-            await self._leave()  # whatever state it is in
+            await self._leave(error)  # whatever state it is in
             final = task.attempt >= ATTEMPTS
             reason = f"{type(error).__name__}: {error}"
             await record.write(

@@ -108,6 +108,62 @@ async def _play(plan: Any, options: Options, workers: int, show: Any) -> Any:
         )
 
 
+@app.command("certify")
+@command
+def certify(
+    options: Options,
+    campaign: _Known,
+    branches: Annotated[
+        int,
+        typer.Option(
+            metavar="K", help="Futures with each action, and K without. 0: the difference to its sibling, untested."
+        ),
+    ] = 8,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that play futures. [default: as many as there are processors]")
+    ] = None,
+    only: Annotated[int | None, typer.Option(metavar="N", help="At most N runs of each stratum.")] = None,
+    seconds: Annotated[int, typer.Option(help="How long after the action effects are looked for.")] = 300,
+) -> None:
+    """Measure what each single action and fault of a campaign did, in futures with it and without."""
+    import os
+
+    from otel_control_gym.engine.campaigns.certifying import certify as certify_campaign
+    from otel_control_gym.engine.command_line.interruption import run_interruptibly
+
+    side = options.output.side
+    done: list[str] = []
+
+    def tell(certified: Any, total: int) -> None:
+        done.append(certified.key)
+        side.print(
+            f"{len(done)} of {total}  {certified.kind} {certified.target} {certified.intensity}: "
+            f"{certified.certificate.effect_class}",
+            highlight=False,
+            markup=False,
+        )
+
+    found = run_interruptibly(
+        lambda: certify_campaign(
+            options.directory,
+            campaign,
+            branches=branches,
+            workers=(os.cpu_count() or 1) if workers is None else workers,
+            only=only,
+            seconds=seconds,
+            on_certified=tell,
+        )
+    )
+    classes = ("visible", "masked", "none")
+    counts = {name: sum(effect.certificate.effect_class == name for effect in found) for name in classes}
+    page = options.directory / f"campaign={campaign}" / "certificates.md"
+    options.output.answer({"campaign": campaign, "counts": counts, "path": str(page), "certificates": found})
+    if not options.json:
+        options.output.console.print(
+            f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {page}", soft_wrap=True
+        )
+
+
 @app.command("status")
 @command
 def status(options: Options, campaign: _Known) -> int:
@@ -126,6 +182,61 @@ def cancel(options: Options, campaign: _Known) -> None:
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
 
     _tell_state(options, campaign, run_interruptibly(lambda: _cancelled(options, campaign)))
+
+
+@app.command("leaks")
+@command
+def leaks(
+    options: Options,
+    campaign: Annotated[str, typer.Argument(help="Campaign of zero-strength runs, or a file of one.")] = "leaks",
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes here. [default: as many as there are processors]")
+    ] = None,
+    only: _Only = None,
+    before_onset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CAMPAIGN",
+            help="Instead: what can be foretold in a campaign that was run here, before anything is done.",
+        ),
+    ] = None,
+) -> int:
+    """Play zero-strength runs and try to tell them from untouched ones (exit code 1: not shown to be free of leaks)."""
+    import os
+
+    from otel_control_gym.engine.campaigns.leak_reports import write_report
+    from otel_control_gym.engine.campaigns.leaks import before_onset_report, zero_strength_report
+    from otel_control_gym.engine.campaigns.running import campaign_directory
+    from otel_control_gym.engine.command_line.leak_tables import tell_leaks
+    from otel_control_gym.engine.errors import UsageError
+
+    count = workers if workers is not None else os.cpu_count() or 1
+    if count < 1:
+        raise UsageError(f"--workers {count}: must be at least 1")
+    if before_onset is not None:
+        directory = campaign_directory(options.directory, before_onset)
+        report = before_onset_report(directory, count)
+    else:
+        directory = campaign_directory(options.directory, _play_leaks(options, campaign, only, count))
+        report = zero_strength_report(directory, count)
+    written = write_report(report, directory)
+    options.output.answer(report)
+    if not options.json:
+        tell_leaks(options.output.console, report)
+        options.output.console.print(f"  {written[1]}", soft_wrap=True)
+    return 0 if report.holds else NOT_SO
+
+
+def _play_leaks(options: Options, campaign: str, only: int | None, workers: int) -> str:
+    """Play what isn't played yet of a campaign, and return its name."""
+    from otel_control_gym.engine.campaigns.files import load_plan
+    from otel_control_gym.engine.command_line.campaign_progress import CampaignProgress
+    from otel_control_gym.engine.command_line.interruption import run_interruptibly
+
+    plan = load_plan(campaign, only=only)
+    with CampaignProgress(options.output.side, len(plan.runs)) as progress:
+        run_interruptibly(lambda: _play(plan, options, workers, progress.show))
+    return plan.settings.name
 
 
 async def _state(options: Options, campaign: str) -> CampaignState:

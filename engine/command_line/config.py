@@ -27,23 +27,23 @@ def show(
     telemetry: Annotated[str | None, typer.Option(help="Replace the telemetry: a name or a file.")] = None,
     seed: Annotated[int | None, typer.Option(help="Replace the seed.")] = None,
 ) -> None:
-    """Print the effective configuration of SCENARIO as YAML (--json: as JSON), checked."""
+    """Print the effective configuration of SCENARIO as YAML (--json: as JSON), checked, with the load as a curve."""
     import msgspec
 
     from otel_control_gym.engine.assembly import checked
     from otel_control_gym.engine.configuration import as_yaml, resolve
+    from otel_control_gym.engine.randomization import randomized
 
-    config = checked(
-        resolve(
-            scenario,
-            workload=workload,
-            granularity=granularity,
-            reward=reward,
-            episode=episode,
-            telemetry=telemetry,
-            seed=seed,
-        )
+    resolved = resolve(
+        scenario,
+        workload=workload,
+        granularity=granularity,
+        reward=reward,
+        episode=episode,
+        telemetry=telemetry,
+        seed=seed,
     )
+    config = randomized(checked(resolved))
     if options.json:
         options.output.answer(msgspec.to_builtins(config))
     elif options.output.console.is_terminal:

@@ -45,6 +45,7 @@ def rebuild(
     clean: Annotated[
         bool, typer.Option("--clean", help="The telemetry as it was before distortion, of a run that keeps it.")
     ] = False,
+    recover: Annotated[bool, typer.Option("--recover", help="Of a damaged log, what lies before the damage.")] = False,
 ) -> None:
     """Fold a run's log into its dataset again, at one granularity or several."""
     from otel_control_gym.engine import rebuild as rebuilding
@@ -54,9 +55,10 @@ def rebuild(
     shared = dict(parse_parameter(text) for text in parameter or ())
     wanted = [shared | {"observation_bucket_seconds": parse_bucket(width)} for width in bucket or ()]
     if len(wanted) > 1:
-        directories = rebuilding.rebuild_all(chosen, wanted, clean=clean, out=out)
+        directories = rebuilding.rebuild_all(chosen, wanted, clean=clean, recover=recover, out=out)
     else:
-        directories = [rebuilding.rebuild(chosen, granularity=wanted[0] if wanted else shared, clean=clean, out=out)]
+        granularity = wanted[0] if wanted else shared
+        directories = [rebuilding.rebuild(chosen, granularity=granularity, clean=clean, recover=recover, out=out)]
     documents = [json.loads((path / "metadata.json").read_bytes()) for path in directories]
     datasets = [
         {"path": str(path), "granularity_config": document["granularity_config"]}

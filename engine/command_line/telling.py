@@ -93,6 +93,9 @@ def _heading(console: Console, summary: Summary, wall_seconds: float | None) -> 
         f"[bold]Run {summary.run_id}[/] [{style}]{summary.status}[/]{reason}: "
         f"{clock_text(summary.control_seconds)} of control, {summary.decisions} decisions{speed}"
     )
+    if summary.void_rule is not None:
+        why = f": {escape(summary.void_reason)}" if summary.void_reason else ""
+        console.print(f"  [yellow]void by {summary.void_rule}{why}; it shows nothing that was meant to be learnt[/]")
     console.print(f"  {escape(summary.path)}")
     console.print(
         f"  [dim]{summary.service_config} on the {summary.stand}, workload {summary.workload}, policy {summary.policy}, "

@@ -68,10 +68,14 @@ RCAEVAL = Format(
     name="rcaeval",
     summary="One case per fault: a flat wide frame before and after the injection, to rank root causes.",
     read_by="the methods and the evaluation of RCAEval (arXiv 2412.17015, PyPI `RCAEval`); give them `dataset=` (any name but "
-    "`causalrca-sock-shop`): without it they don't drop what is constant, and most fail without saying so",
+    "`causalrca-sock-shop`): without it they don't drop what is constant, and many fail without a word of it in their answer",
     files=(
         FileKind("<service>_<fault>/<case>/data.csv", "`time` [s], then `<service>_<metric>`, alphabetical; no gaps"),
-        FileKind("<service>_<fault>/<case>/inject_time.txt", "first moment [s] that counts as after the injection"),
+        FileKind(
+            "<service>_<fault>/<case>/inject_time.txt",
+            "first moment [s] that counts as after the injection; the methods are given it",
+            truth=True,
+        ),
         FileKind(
             "<service>_<fault>/<case>/columns.json",
             "which columns are constant, were filled, or are left out and why",

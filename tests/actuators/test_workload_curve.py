@@ -6,17 +6,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import otel_control_gym as ocg
+from otel_control_gym.actuators.workload import open_load_generator
 from otel_control_gym.actuators.workload_curve import changes
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.events import PhaseEntered, WorkloadObserved
-from otel_control_gym.engine.settings import Workload, WorkloadPoint
+from otel_control_gym.engine.events import ActionReverted, PhaseEntered, TruthDeclared, WorkloadObserved
+from otel_control_gym.engine.settings import Burst, Workload, WorkloadPoint
 
 
 def curve(*points: tuple[int, int], **settings: Any) -> Workload:
@@ -26,6 +28,18 @@ def curve(*points: tuple[int, int], **settings: Any) -> Workload:
         curve=tuple(WorkloadPoint(at_seconds=at, users=users) for at, users in points),
         **settings,
     )
+
+
+class Told(msgspec.Struct):
+    users_target: int
+
+
+def targets_of(run_dir: Path) -> dict[int, int]:
+    """Return how many users there should have been, by second of control time at which the load generator was asked."""
+    events = [entry.event for entry in read_archive(run_dir / ARCHIVE_NAME)]
+    control = next(event.time for event in events if isinstance(event, PhaseEntered) and event.phase == "control")
+    readings = [row for event in events if isinstance(event, WorkloadObserved) for row in event.rows]
+    return {(reading.time - control) // SECOND: reading.users_target for reading in readings}
 
 
 def test_steps_change_at_their_points_only() -> None:
@@ -77,11 +91,58 @@ async def test_the_load_of_an_episode_follows_the_curve_from_the_start_of_contro
         await env.reset()
         for _ in range(4):
             await env.step(ocg.Noop(), dt=30)
-    events = [entry.event for entry in read_archive(env.run_dir / ARCHIVE_NAME)]
-    control = next(event.time for event in events if isinstance(event, PhaseEntered) and event.phase == "control")
-    readings = [row for event in events if isinstance(event, WorkloadObserved) for row in event.rows]
-    target = {(reading.time - control) // SECOND: reading.users_target for reading in readings}
+    target = targets_of(env.run_dir)
     assert target[-30] == target[0] == target[30] == 10
     # What is asked for at a moment shows in the scrape after it.
     assert (target[45], target[50]) == (20, 25)
     assert target[65] == target[115] == 40
+
+
+async def test_an_action_takes_the_load_from_the_curve_until_it_is_reverted(tmp_path: Path) -> None:
+    config = ocg.resolve("small-core", seed=1, horizon_seconds=180)
+    workload = curve((0, 10), (180, 46), spawn_rate_per_s=50.0)
+    async with ocg.make(msgspec.structs.replace(config, workload=workload), data_dir=tmp_path) as env:
+        await env.reset()
+        await env.step(ocg.Noop(), dt=30)
+        await env.step(ocg.SetWorkload(users=3, duration_seconds=60), dt=60)
+        await env.step(ocg.Noop(), dt=90)
+    target = targets_of(env.run_dir)
+    assert target[30] == 15  # of second 25: what is asked for at a moment shows in the scrape after it
+    assert {target[at] for at in range(35, 90, 5)} == {3}
+    assert (target[100], target[115]) == (29, 32)  # the line of the curve, as if nothing had been
+    events = [entry.event for entry in read_archive(env.run_dir / ARCHIVE_NAME)]
+    assert [event.verified for event in events if isinstance(event, ActionReverted)] == [True]
+
+
+async def test_a_shape_is_a_curve_in_the_log_the_schedule_and_the_inputs(tmp_path: Path) -> None:
+    config = ocg.resolve("small-core", seed=4, horizon_seconds=120)
+    workload = Workload(name="shaped", users=10, spawn_rate_per_s=50.0, shape=Burst(height=3.0, at_seconds=(30,)))
+    async with ocg.make(msgspec.structs.replace(config, workload=workload), data_dir=tmp_path) as env:
+        await env.reset()
+        for _ in range(4):
+            await env.step(ocg.Noop(), dt=30)
+    run = ocg.open_run(env.run_dir)
+    schedule = run.metadata["workload_schedule"]
+    points = [(point["at_seconds"], point["users"]) for point in schedule["points"]]
+    assert points == [(0, 10), (30, 10), (50, 30), (110, 30), (120, 25)]
+    declared = next(e.event for e in read_archive(env.run_dir / ARCHIVE_NAME) if isinstance(e.event, TruthDeclared))
+    assert declared.workload["shape"] is None
+    assert targets_of(env.run_dir)[75] == 30
+    rows = run.table("control_inputs").to_arrow().to_pylist()
+    asked = [row["value"] for row in rows if row["name"] == "users_target"]
+    assert (min(asked), max(asked)) == (10, 30)
+
+
+async def test_the_load_of_a_served_twin_follows_the_curve_too(tmp_path: Path) -> None:
+    config = ocg.resolve("small-core", seed=1)
+    workload = curve((0, 10), (20, 10), (40, 25), (60, 5), spawn_rate_per_s=50.0)
+    served = ocg.serve_twin(
+        msgspec.structs.replace(config, workload=workload), pace=20, kubeconfig=tmp_path / "kubeconfig"
+    )
+    seen = []
+    async with served as twin, open_load_generator(twin.endpoints) as load_generator:
+        with anyio.fail_after(60):
+            while 5 not in seen:
+                seen.append((await load_generator.call("GET", "ocg/workload", Told)).users_target)
+                await anyio.sleep(0.02)
+    assert (seen[0], max(seen)) == (10, 25)

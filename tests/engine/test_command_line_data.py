@@ -71,6 +71,18 @@ def test_a_changed_number_is_found_and_quickly_only_by_its_digest(run_directory:
     assert [entry["rule"] for entry in quick.document["violations"]] == ["file-digest"]
 
 
+def test_a_void_run_is_told_with_its_reason(run_directory: Path, tmp_path: Path) -> None:
+    void = Path(shutil.copytree(run_directory, tmp_path / run_directory.name))
+    metadata = json.loads((void / "metadata.json").read_text())
+    metadata |= {"status": "void", "void_rule": "oom-before-onset", "void_reason": "cart-1 was OOM-killed"}
+    (void / "metadata.json").write_text(json.dumps(metadata))
+    told = " ".join(Answer("show", void).out.split())
+    assert "void by oom-before-onset: cart-1 was OOM-killed" in told
+    summary = Answer("show", void, "--json").document["summary"]
+    assert (summary["status"], summary["void_rule"]) == ("void", "oom-before-onset")
+    assert "void by" not in Answer("show", run_directory).out
+
+
 def test_validate_without_a_run_says_what_it_wants() -> None:
     answer = Answer("validate")
     assert (answer.code, "which run?" in answer.err) == (2, True)

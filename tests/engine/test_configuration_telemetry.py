@@ -28,7 +28,17 @@ def refused(tmp_path: Path, *, lag_seconds: int = 0, **distortion: Any) -> Confi
 def test_every_packaged_telemetry_goes_with_every_application(target: str, name: str) -> None:
     config = resolve(target, telemetry=name)
     assert (config.public.telemetry.name, config.scenario.telemetry) == (name, name)
-    assert (config.public.telemetry.distortion == Distortion()) == (name == "default")
+    assert (config.public.telemetry.distortion == Distortion()) == (name in ("default", "aggregated"))
+
+
+def test_edges_that_are_counted_from_spans_need_them_as_rows(tmp_path: Path) -> None:
+    (tmp_path / "store.yaml").write_text("name: store\nextends: small-core\nedge_source: client_spans\n", "utf-8")
+    run = tmp_path / "run.yaml"
+    run.write_text("name: run\nservices: ./store.yaml\n", "utf-8")
+    assert resolve(run, telemetry="default").public.telemetry.traces == "both"
+    with pytest.raises(ConfigurationError, match=r"edge_source = client_spans.*\n.*use both or raw") as caught:
+        resolve(run, telemetry="aggregated")
+    assert (caught.value.key, caught.value.found) == ("traces", "aggregated")
 
 
 @pytest.mark.parametrize("name", packaged_names("telemetry"))

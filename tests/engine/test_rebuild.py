@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import otel_control_gym as ocg
-from otel_control_gym.engine.archive import ARCHIVE_NAME, export_archive, read_archive
+from otel_control_gym.engine.archive import (
+    ARCHIVE_NAME,
+    content_digest,
+    export_archive,
+    read_archive,
+    survey_archive,
+)
 from otel_control_gym.engine.codec import split
 from otel_control_gym.engine.configuration_checks import check_rows
 from otel_control_gym.engine.envelope import Message, RunName, genesis, seal
@@ -66,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory.mkdir(parents=True)
     archive = directory / ARCHIVE_NAME
     anyio.run(export_archive, cast(RunReader, Streams()), archive)
-    write_dataset(read_archive(archive), directory)
+    write_dataset(read_archive(archive), directory, content_digest=content_digest(archive))
     return directory
 
 
@@ -188,6 +195,32 @@ def test_an_archive_that_was_cut_off_leaves_nothing_behind(run: Path, tmp_path: 
     with pytest.raises(ocg.LogCorrupted, match="cut off"):
         ocg.rebuild_all(damaged, [{BUCKET: 10}, {BUCKET: 30}], out=tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_of_a_damaged_log_what_lies_before_the_damage_is_rebuilt_on_request(run: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "run_01TEST"
+    damaged.mkdir()
+    (damaged / "metadata.json").write_bytes((run / "metadata.json").read_bytes())
+    (damaged / ARCHIVE_NAME).write_bytes((run / ARCHIVE_NAME).read_bytes()[:-400])
+    made = ocg.rebuild(damaged, recover=True, out=tmp_path / "out")
+    sound = survey_archive(damaged / ARCHIVE_NAME)
+    kept = [entry.event for entry in read_archive(made / ARCHIVE_NAME)]
+    assert 0 < len(kept) == sound.messages < 4
+    assert metadata(made)["status"] == "aborted"
+    assert metadata(made)["content_digest"] == sound.content_digest == content_digest(made / ARCHIVE_NAME)
+
+
+def test_recovering_a_whole_log_is_a_rebuild(run: Path, tmp_path: Path) -> None:
+    plain, recovered = (ocg.rebuild(run, recover=recover, out=tmp_path / f"run_{recover}") for recover in (False, True))
+    for file in plain.iterdir():
+        assert file.read_bytes() == (recovered / file.name).read_bytes(), file.name
+
+
+def test_the_content_digest_is_that_of_the_log_whatever_the_run_says(run: Path, tmp_path: Path) -> None:
+    liar = Path(shutil.copytree(run, tmp_path / "run_01TEST"))
+    (liar / "metadata.json").write_text(json.dumps(metadata(run) | {"content_digest": "made up"}))
+    made = ocg.rebuild(liar, out=tmp_path / "out")
+    assert metadata(made)["content_digest"] == content_digest(run / ARCHIVE_NAME)
 
 
 def test_a_directory_that_is_not_empty_is_left_alone(run: Path, tmp_path: Path) -> None:

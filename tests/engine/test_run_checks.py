@@ -290,7 +290,7 @@ def test_without_the_log_numbers_are_taken_on_trust(copy: Path) -> None:
 
 
 def test_what_is_given_to_a_run_later_need_not_follow_from_its_log(copy: Path) -> None:
-    metadata(status="void", void_rule="no-load", split_ids=["iid"], stratum="single")(copy)
+    metadata(status="void", void_rule="no-load", split_ids={"iid": "test"}, stratum="single")(copy)
     assert ocg.validate(copy) == []
 
 

@@ -133,7 +133,7 @@ def test_nothing_that_is_read_without_truth_tells_what_was_injected(run_director
     text = json.dumps(told, default=str)
     secrets = [row["action_id"] for row in ocg.open_run(run_directory, truth=True).metadata["intervention_schedule"]]
     assert secrets
-    for secret in ("StressChaos", '"seed"', "truth_sequence", *secrets):
+    for secret in ("StressChaos", '"seed":', "truth_sequence", *secrets):
         assert secret not in text
     # The words of the contract name faults; a fault of this run would be named in a cell.
     without_words = json.dumps([{**run.metadata, "columns": None, "ground_truth": None}, *told[1:]], default=str)

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.configuration_files import load_services
+from otel_control_gym.engine.randomness import derive_seed
 from otel_control_gym.engine.settings import (
     Call,
     EdgeSettings,
@@ -166,6 +168,39 @@ def test_differences_within_a_seed_vary_at_most_a_quarter_as_much_as_between_see
     error = math.sqrt((statistics.variance(same) + statistics.variance(others)) / len(SEEDS))
     assert abs(statistics.mean(same) - statistics.mean(others)) <= 1.96 * error
     assert statistics.mean(same) < -5 * math.sqrt(statistics.variance(same) / len(SEEDS)), "stress costs requests"
+
+
+FUTURES = range(20)
+
+
+def requests_in_a_future(number: int, *, stress: float) -> int:
+    """Return how many requests users make in one of the futures of seed 7's present, in which the frontend's pod gets busy neighbours."""
+    simulation = started(small_core(), Workload(name="users", users=120, spawn_rate_per_s=50.0), 7)
+    simulation.run(ACTED)
+    simulation.renew_randomness(derive_seed(7, f"branch/{number}"))
+    before = simulation.load_counters().scheduled
+    simulation.set_stress(simulation.slots.index("frontend"), stress)
+    simulation.run(END)
+    return simulation.load_counters().scheduled - before
+
+
+def test_differences_between_branches_that_share_fresh_draws_vary_at_most_a_quarter_as_much_as_between_those_that_dont() -> (
+    None
+):
+    plain = [requests_in_a_future(number, stress=0.0) for number in FUTURES]
+    stressed = [requests_in_a_future(number, stress=2.0) for number in FUTURES]
+    shared = [after - before for before, after in zip(plain, stressed, strict=True)]
+    # Every future with every other one: more pairs than futures, so that the variance is known as well as they allow.
+    apart = [after - before for i, before in enumerate(plain) for j, after in enumerate(stressed) if i != j]
+
+    assert statistics.variance(shared) <= statistics.variance(apart) / 4
+    # Means over the same futures are the same by arithmetic; these are futures that the first estimate hasn't seen.
+    others = [
+        requests_in_a_future(1000 + number, stress=2.0) - requests_in_a_future(2000 + number, stress=0.0)
+        for number in FUTURES
+    ]
+    error = math.sqrt((statistics.variance(shared) + statistics.variance(others)) / len(FUTURES))
+    assert abs(statistics.mean(shared) - statistics.mean(others)) <= t.ppf(0.975, len(FUTURES) - 1) * error
 
 
 def islands() -> ServiceConfiguration:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from otel_control_gym import configs
 from otel_control_gym.engine.clock import SECOND
@@ -73,9 +72,6 @@ from otel_control_gym.engine.settings import (
     ServiceConfiguration,
     TelemetrySettings,
 )
-
-settings.register_profile("without timings", deadline=None)
-settings.load_profile("without timings")
 
 ORIGIN = 1_767_571_200 * SECOND
 

@@ -471,3 +471,20 @@ def test_a_source_that_never_came_lowers_the_coverage_from_the_beginning(scribe:
     log.flush(60)
     owed = 3 * 4 + 6 * 3 + 6 * 2
     assert _coverage(log) == [round((owed - 6) / owed, 3)] * 2
+
+
+def test_a_counter_that_appears_late_in_a_long_run_grows_from_zero_whatever_lay_in_memory(
+    log_of: LogOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, 7, dtype))
+    pods = [0.0] * 16 + [100.0] + [450.0]  # when each is first scraped: the second crowd gets columns to spare
+    scrapes = [
+        (at, CALLS, labels_of(CALLS, "cart" if born == 450 else "frontend", f"pod-{pod}"), 3.0)
+        for at in (5.0 * scrape for scrape in range(100))
+        for pod, born in enumerate(pods)
+        if at >= born
+    ]
+    state = fold(log_of(scrapes, [*range(50, 500, 50), 495]))
+    cart = column(state, "request_count", 5)[:, [node.id for node in state.graph.nodes].index("cart")]
+    assert cart[89] == 3.0, "in the bucket that ends where it was first read"
+    assert np.nansum(cart) == 3.0

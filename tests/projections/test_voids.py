@@ -20,7 +20,7 @@ from otel_control_gym.engine.events import (
 )
 from otel_control_gym.engine.settings import Distortion, Losses
 from otel_control_gym.projections import fold
-from otel_control_gym.projections.voids import VOID_RULES, find_void, onset
+from otel_control_gym.projections.voids import VOID_RULES, find_void, missing_share, onset
 
 
 def killed(time: int) -> PodsTransitioned:
@@ -128,3 +128,20 @@ def test_metrics_that_are_missing_void_a_run_unless_they_were_to_be_lost(scribe:
 
 def test_a_fault_with_its_consequences_is_no_void(eventful: list[Recorded]) -> None:
     assert find_void(fold(eventful)) is None
+
+
+def test_what_some_services_miss_counts_for_their_share_of_the_services_and_each_moment_once(
+    scribe: Any, at: Any
+) -> None:
+    log = scribe()
+    log.add(CollectorGap(time=at(100), source="metrics", start=at(20), end=at(60), reason="x", services=("cart",)))
+    log.add(CollectorGap(time=at(100), source="metrics", start=at(40), end=at(70), reason="x", services=("cart", "?")))
+    log.add(CollectorGap(time=at(100), source="metrics", start=at(60), end=at(80), reason="x"))
+    log.flush(100)
+    state = fold(log.entries)
+    services = len(state.graph.nodes)
+    assert missing_share(state, "metrics", at(0), at(100)) == pytest.approx(
+        (60 + 20 * (services - 1)) / (100 * services)
+    )
+    assert missing_share(state, "metrics", at(50), at(50)) == 0.0
+    assert missing_share(state, "spans", at(0), at(100)) == 0.0

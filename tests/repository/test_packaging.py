@@ -147,6 +147,7 @@ def test_the_wheel_holds_the_sources_the_data_and_nothing_else(wheel: Path) -> N
         for place, pattern in (
             ("configs", "**/*.yaml"),
             ("configs", "**/*.md"),
+            ("configs", "**/*.csv"),
             ("deploy", "**/*.yaml"),
             ("deploy", "*.md"),
             ("deploy", "Dockerfile*"),

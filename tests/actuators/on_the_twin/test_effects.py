@@ -38,7 +38,7 @@ EXPECTED: dict[str, tuple[NODE | EDGE, ...]] = {
         ("frontend", "cpu_throttled_ratio", "appears"),
         ("frontend", "latency_mean_ms", "doubles"),
     ),
-    "memory_pressure": (("cart", "memory_usage_bytes", "doubles"), ("cart", "memory_saturation", "doubles")),
+    "memory_pressure": (("cart", "restarts", "appears"), ("frontend", "error_ratio", "appears")),
     "network_delay": (
         (("frontend", "cart"), "latency_mean_ms", "doubles"),
         ("frontend", "latency_mean_ms", "doubles"),

@@ -95,7 +95,7 @@ def test_a_larger_campaign_has_the_runs_of_the_smaller_one_among_its_own(strata:
 
 def test_every_run_can_be_run() -> None:
     found = plan(campaign(**dict.fromkeys(STRATA, 12)))
-    assert len({run.key for run in found.runs}) == len(found.runs) == 12 * (len(STRATA) + 2)
+    assert len({run.key for run in found.runs}) == len(found.runs) == 12 * (len(STRATA) + 3)
     for run in found.runs:
         config = checked(configured(found, run))
         assert config.seed == run.seed
@@ -125,6 +125,16 @@ def test_a_sibling_differs_from_its_run_in_the_script_alone() -> None:
         bare = msgspec.structs.replace(main.scenario, interventions=(), policy=sibling.scenario.policy)
         assert bare == sibling.scenario
         assert main.scenario.interventions or main.scenario.policy.actions
+
+
+def test_strength_zero_is_every_fault_without_its_effect_beside_the_same_run_untouched() -> None:
+    found = plan(campaign(zero_strength=len(INTERVENTIONS)))
+    mains = of(found, "zero_strength")
+    assert {run.factors.fault_type for run in mains} == set(INTERVENTIONS)
+    assert {planned.action["intensity"] for run in mains for planned in run.scenario.interventions} == {"zero"}
+    siblings = {run.family_id: run for run in found.runs if run.role == "sibling"}
+    assert all(siblings[run.family_id].seed == run.seed for run in mains)
+    assert all(run.scenario.interventions == () for run in siblings.values())
 
 
 def test_a_fifth_of_the_runs_is_long_and_what_is_foretold_fits_into_all() -> None:

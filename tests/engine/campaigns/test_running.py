@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
     "strata": {"baseline": 1, "single_fault": 1, "single_action": 1, "randomised": 1},
     "actions": ["scale", "restart", "delete_pod", "set_resources", "set_autoscaler"],
     "interventions": ["network_delay"],
-    "length": {"short_seconds": 450, "long_seconds": [450, 450], "long_share": 0.0},
+    "length": {"short_seconds": 180, "long_seconds": [180, 180], "long_share": 0.0},
     "bounds": None,
 }
 

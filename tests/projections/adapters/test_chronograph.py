@@ -52,6 +52,22 @@ def test_edges_are_keyed_as_the_topology_has_them(recording: Make) -> None:
     ]
 
 
+def test_two_protocols_between_two_services_are_one_edge(recording: Make) -> None:
+    """Counts add up, the mean is that of all requests; of two quantiles nobody can make one."""
+    topology = (("checkout", "cart", "grpc"), ("checkout", "cart", "http"))
+    edges = {
+        "request_count": np.tile([3.0, 1.0], (12, 1)),
+        "latency_mean_ms": np.tile([10.0, 50.0], (12, 1)),
+        "latency_p95_ms": np.tile([20.0, 90.0], (12, 1)),
+    }
+    found = files(recording({"cpu_usage_cores": np.ones((12, 3))}, edges=edges, topology=topology))
+    assert len(found["edges.csv"]) == 1
+    joined = found["edge_features_part0.json"]["checkout->cart"]
+    assert joined["request_count"]["values"] == [4.0] * 12
+    assert joined["latency_mean_ms"]["values"] == [20.0] * 12
+    assert "latency_p95_ms" not in joined
+
+
 def test_an_incident_marks_the_steps_that_it_touches_and_no_others(recording: Make) -> None:
     run = recording({"cpu_usage_cores": np.ones((12, 3))}, faults=[{"at": 12, "until": 31, "target": "cart"}])
     found = files(run)

@@ -79,8 +79,7 @@ def written(directory: Path, *episodes: RecordedEpisode) -> Any:
 
 @pytest.mark.parametrize("end", ["terminated", "truncated"])
 def test_only_the_last_step_ends_an_episode(end: str, tmp_path: Path) -> None:
-    flags: dict[str, Any] = {"terminated": end == "terminated", "truncated": end == "truncated"}
-    (loaded,) = written(tmp_path, episode(**flags))
+    (loaded,) = written(tmp_path, episode(terminated=end == "terminated", truncated=end == "truncated"))
     assert loaded.terminations.tolist() == [False, end == "terminated"]
     assert loaded.truncations.tolist() == [False, end == "truncated"]
 

@@ -6,7 +6,6 @@ is none of the column order's.
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 from pathlib import Path
@@ -71,14 +70,13 @@ def test_the_service_that_was_pressed_is_ranked_first(method: str, case: Path, v
     assert first.partition("_")[0] == truth["service"]
 
 
-def test_a_column_that_repeats_another_would_have_been_such_a_failure(case: Path, tmp_path: Path) -> None:
-    """Why the export leaves such columns out; and that the test above would notice."""
-    with (case / "data.csv").open(newline="") as there, (tmp_path / "data.csv").open("w", newline="") as here:
-        rows = list(csv.DictReader(there))
-        writer = csv.DictWriter(here, [*rows[0], "zzz_same"])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({**row, "zzz_same": row["cart_latency"]})
+def test_a_gap_in_the_frame_would_have_been_such_a_failure(case: Path, tmp_path: Path) -> None:
+    """Why the export leaves no gap; and that the test above would notice one."""
+    header, first, *others = (case / "data.csv").read_text().splitlines()
+    gap = header.split(",").index("cart_latency")
+    cells = first.split(",")
+    frame = [header, ",".join([*cells[:gap], "", *cells[gap + 1 :]]), *others]
+    (tmp_path / "data.csv").write_text("\n".join(frame))
     (tmp_path / "inject_time.txt").write_text((case / "inject_time.txt").read_text())
     said = rank(tmp_path, "circa")
     assert "failed" in said["methods"]["circa"]["said"]
