@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,13 +134,15 @@ def _render(template: str, facts: CampaignFacts, examples: Sequence[Example]) ->
         "cell": _cell,
         "words": _words,
     }
+    certificates = _certificate_rows(facts.certificates)
     return environment.get_template(template).render(
         facts=facts,
         settings=facts.plan.settings,
         examples=examples,
         statuses=STATUSES,
         coverage_wanted=COVERAGE_WANTED,
-        certificates=_certificate_rows(facts.certificates),
+        certificates=certificates,
+        certified=_class_counts(certificates),
         shown=_SHOWN,
         zip=zip,
         total_rows=sum(file.rows or 0 for file in facts.files),
@@ -147,13 +150,22 @@ def _render(template: str, facts: CampaignFacts, examples: Sequence[Example]) ->
 
 
 def _certificate_rows(document: Any) -> list[dict[str, str]]:
-    """Return a table of certificates as texts, whichever columns it has; nothing without one."""
-    rows = (
-        next((value for value in document.values() if isinstance(value, list)), [])
-        if isinstance(document, dict)
-        else document
-    )
-    return [{name: _text(value) for name, value in row.items()} for row in rows or () if isinstance(row, dict)]
+    """Return a row of texts per certificate: what it is of, and what it says; nothing where nothing was certified."""
+    rows = document["certificates"] if document else []
+    return [{name: _text(value) for name, value in _flat(row).items() if name != "run_id"} for row in rows]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    certificate: dict[str, Any] = row["certificate"]
+    return {name: value for name, value in row.items() if name != "certificate"} | certificate
+
+
+def _class_counts(rows: Sequence[dict[str, str]]) -> dict[tuple[str, str], Counter[str]]:
+    """Return for each kind and intensity how many certificates are of which class."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for row in rows:
+        counts.setdefault((row["kind"], row["intensity"]), Counter())[row["class"]] += 1
+    return dict(sorted(counts.items()))
 
 
 def _text(value: Any) -> str:

@@ -151,11 +151,21 @@ def test_words_from_outside_cannot_become_markup(copied: Path) -> None:
 
 def test_certificates_are_shown_where_there_are_some(copied: Path) -> None:
     assert "Effect certificates" not in write_report(copied).html.read_text()
-    rows = [{"kind": "network_delay", "intensity": "severe", "visible": 7, "delay_s": 12.345678}]
-    (copied / "certificates.json").write_text(json.dumps({"campaign": "short", "rows": rows}))
+    found = {
+        "key": "single_fault-0000",
+        "run_id": "01A",
+        "kind": "network_delay",
+        "target": "cart",
+        "intensity": "severe",
+    }
+    classes = ["visible", "none", "visible"]
+    rows = [found | {"certificate": {"class": name, "delay_s": 12.345678, "unit": None}} for name in classes]
+    (copied / "certificates.json").write_text(json.dumps({"certificates": rows}))
     written = write_report(copied)
-    assert "Effect certificates" in written.html.read_text()
-    assert "| network_delay | severe | 7 | 12.35 |" in written.markdown.read_text()
+    assert "| network delay | severe | 2 | · | 1 |" in written.markdown.read_text()
+    page = written.html.read_text()
+    assert Page(page).open == []
+    assert page.count("12.35") == 3
 
 
 def test_what_is_kept_of_a_run_is_small_whatever_its_length(played: Path, runs_of: RunsOf) -> None:
