@@ -213,13 +213,15 @@ class RunState:
         logging = {
             name for name, service in application.services.items() if service.instrumented and service.sends_logs
         }
+        seen = np.array([self.visibility.shows_service(node.id) for node in self.graph.nodes], bool)
         assert self._log_counts is not None
         return Signals(
             origin=self.origin,
             interval=self.samples.interval,
             nodes=tuple(node.id for node in self.graph.nodes),
             logs=self._log_counts,
-            logging=np.array([node.id in logging for node in self.graph.nodes], bool),
+            logging=np.array([node.id in logging for node in self.graph.nodes], bool) & seen,
+            seen=seen,
             polls=self.findings,
             gaps=self.gaps,
         )

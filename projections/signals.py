@@ -34,7 +34,8 @@ class Signals(msgspec.Struct, frozen=True, eq=False):
     interval: int  #: finest interval, ns
     nodes: tuple[str, ...]  #: [N]
     logs: LogCounts
-    logging: Bool  #: [N] sends log records
+    logging: Bool  #: [N] sends log records, and they are seen
+    seen: Bool  #: [N] isn't hidden
     polls: FindingPolls
     gaps: Sequence[CollectorGap]  #: of all sources
 
@@ -58,7 +59,7 @@ class Signals(msgspec.Struct, frozen=True, eq=False):
             standing = self.polls.standing(end)
             if standing is None:
                 continue
-            count[row] = severity[row] = 0.0
+            count[row, self.seen] = severity[row, self.seen] = 0.0
             for finding in standing:
                 for node in sorted({position[name] for name in finding.services if name in position}):
                     count[row, node] += 1.0
