@@ -156,13 +156,8 @@ def _certificate_rows(document: Any) -> list[dict[str, str]]:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-<<<<<<< HEAD
-    certificate: dict[str, Any] = row["certificate"]
-    return {name: value for name, value in row.items() if name != "certificate"} | certificate
-=======
     said: dict[str, Any] = row["certificate"]
     return {name: value for name, value in row.items() if name != "certificate"} | said
->>>>>>> report
 
 
 def _class_counts(rows: Sequence[dict[str, str]]) -> dict[tuple[str, str], Counter[str]]:
