@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,16 +57,22 @@ def has_assigned(directory: Path, table: str) -> bool:
 
 
 def carry_assigned(source: Path, target: Path) -> None:
-    """Copy the tables that were given to a run into another dataset of it.
+    """Give another dataset of a run the tables that were given to it, in today's schema; where it has no rows there is nothing to give.
 
-    Raises: DatasetError: a `metadata.json` can't be read. OSError: the files can't be written.
+    Raises: DatasetError: a file can't be read or written.
     """
+    import pyarrow.parquet as pq
+
     for table in ASSIGNED_TABLES:
         file = source / table_schema(table).file
-        if file.is_file():
-            draft = _draft(target / file.name)
-            shutil.copyfile(file, draft)
-            _put(draft, target, file.name)
+        try:
+            rows = pq.ParquetFile(file).read().to_pylist() if file.is_file() else []
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"{file} can't be read: {error}") from error
+        if rows:
+            names = [column.name for column in table_schema(table).columns if column.name != "run_id"]
+            given = [{name: row.get(name) for name in names} for row in rows]
+            assign(target, table, given, run_id=str(rows[0]["run_id"]))
 
 
 def _put(draft: Path, directory: Path, name: str) -> None:

@@ -121,7 +121,7 @@ async def test_a_shape_is_a_curve_in_the_log_the_schedule_and_the_inputs(tmp_pat
         await env.reset()
         for _ in range(4):
             await env.step(ocg.Noop(), dt=30)
-    run = ocg.open_run(env.run_dir)
+    run = ocg.open_run(env.run_dir, truth=True)
     schedule = run.metadata["workload_schedule"]
     points = [(point["at_seconds"], point["users"]) for point in schedule["points"]]
     assert points == [(0, 10), (30, 10), (50, 30), (110, 30), (120, 25)]

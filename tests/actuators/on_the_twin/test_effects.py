@@ -91,7 +91,7 @@ def idle() -> dict[tuple[Any, ...], Played]:
 def value(observation: Observation, entity: Any, feature: str) -> float:
     """Return the mean of a feature over the window; of `pods` how many were added."""
     if feature == "pods":
-        added = [item for item in observation.events if item.source == "pods" and item.type == "added"]
+        added = [item for item in observation.events if item.source == "pods" and item.type == "created"]
         return float(sum(item.object.startswith(f"Pod/{entity}-") for item in added))
     if isinstance(entity, str):
         column = observation.nodes[:, observation.node_names.index(entity), observation.node_features.index(feature)]
