@@ -23,9 +23,9 @@ LEAST_REACH = 0.05  #: calls per user request: 25 in a bucket of 10 s at 50 requ
 _FLAG_SERVICE = "flagd"  #: its answers are remembered by who asks; a way to it that is disturbed disturbs nobody
 _STRESS_AND_NETWORK = ("cpu_pressure", "memory_pressure", "network_delay", "packet_loss", "network_partition")
 _HELPS: dict[str, tuple[str, ...]] = {
-    "cpu_pressure": ("scale", "set_autoscaler", "set_resources"),
+    "cpu_pressure": ("scale", "set_autoscaler", "set_resources", "set_workload", "shift_traffic"),
     "memory_pressure": ("set_resources",),
-    "network_partition": ("restart", "delete_pod"),
+    "network_partition": ("restart", "delete_pod", "rollout_config", "set_resources", "shift_traffic"),
     "bad_config": ("rollback_config",),
 }
 """What gave back a quarter or more of what a fault takes that follows its workload into new pods."""
