@@ -40,7 +40,8 @@ def node_features(telemetry: Telemetry, buckets: Buckets) -> dict[str, Float]:
         "network_tx_bytes_per_s": quantities.rate("network_tx_bytes"),
         "cpu_saturation": _ratio(usage, cpu_limit),
         "memory_saturation": _ratio(memory, memory_limit),
-        "cpu_throttled_ratio": quantities.ratio("cfs_throttled_periods", "cfs_periods"),
+        # A throttling is counted when it begins, a period when it ends: one more of the former may fall into a bucket.
+        "cpu_throttled_ratio": np.minimum(quantities.ratio("cfs_throttled_periods", "cfs_periods"), 1.0),
         "replicas_ready": quantities.level("replicas_ready"),
         "replicas_desired": quantities.level("replicas_desired"),
         "cpu_limit_cores": cpu_limit,
