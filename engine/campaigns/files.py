@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,13 +11,13 @@ import msgspec
 from otel_control_gym.engine.campaigns.design import make_plan
 from otel_control_gym.engine.campaigns.plans import CampaignPlan, PlannedRun
 from otel_control_gym.engine.campaigns.settings import CampaignSettings
-from otel_control_gym.engine.campaigns.splits import make_splits
+from otel_control_gym.engine.campaigns.splits import Side, make_splits, sides_by_family
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.configuration_files import is_path, load, load_services, packaged_names
 from otel_control_gym.engine.errors import ConfigurationError, UsageError, nearest
 from otel_control_gym.engine.settings import Granularity, RunConfig, RunIdentity, Workload
 
-__all__ = ("campaign_names", "configured", "load_plan")
+__all__ = ("campaign_names", "configurations", "load_plan")
 
 
 def campaign_names() -> tuple[str, ...]:
@@ -48,11 +48,17 @@ def load_plan(reference: str | Path, *, only: int | None = None) -> CampaignPlan
     return make_plan(settings, application=application, workload=workload, granularity=granularity)
 
 
-def configured(plan: CampaignPlan, run: PlannedRun) -> RunConfig:
-    """Return a planned run's effective configuration, complete: whoever gets it needs no files.
+def configurations(plan: CampaignPlan, runs: Iterable[PlannedRun]) -> Iterator[RunConfig]:
+    """Yield the effective configuration of each of a plan's `runs`, complete: whoever gets it needs no files.
 
-    Raises: ConfigurationError: it can't be run.
+    Raises: ConfigurationError: one can't be run.
     """
+    sides = sides_by_family(make_splits(plan.runs))
+    for run in runs:
+        yield _configured(plan, run, sides[run.family_id])
+
+
+def _configured(plan: CampaignPlan, run: PlannedRun, sides: Mapping[str, Side]) -> RunConfig:
     config = resolve(run.scenario, seed=run.seed)
     return msgspec.structs.replace(
         config,
@@ -62,7 +68,7 @@ def configured(plan: CampaignPlan, run: PlannedRun) -> RunConfig:
             stratum=run.stratum,
             family_id=run.family_id,
             pair_id=run.pair_id,
-            split_ids={split.name: split.sides[run.family_id] for split in make_splits(plan.runs)},
+            split_ids=dict(sides),
         ),
     )
 

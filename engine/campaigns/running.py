@@ -24,7 +24,7 @@ import msgspec
 
 from otel_control_gym.engine.broker import Broker
 from otel_control_gym.engine.campaigns.balance import balance_of
-from otel_control_gym.engine.campaigns.files import configured
+from otel_control_gym.engine.campaigns.files import configurations
 from otel_control_gym.engine.campaigns.plans import CampaignPlan
 from otel_control_gym.engine.campaigns.queue import Job, WorkQueue
 from otel_control_gym.engine.campaigns.record import CampaignRecord, CampaignState, Cancelled
@@ -127,10 +127,11 @@ def _waiting(state: CampaignState) -> bool:
 
 
 async def _enqueue(plan: CampaignPlan, state: CampaignState, queue: WorkQueue) -> None:
-    for run in plan.runs:
-        if state.keys[run.key].status != "completed":
-            config = await anyio.to_thread.run_sync(configured, plan, run)
-            await queue.put(Job(campaign=plan.settings.name, key=run.key, config=config))
+    waiting = [run for run in plan.runs if state.keys[run.key].status != "completed"]
+    configs = configurations(plan, waiting)
+    for run in waiting:
+        config = await anyio.to_thread.run_sync(next, configs)
+        await queue.put(Job(campaign=plan.settings.name, key=run.key, config=config))
 
 
 async def _watch(record: CampaignRecord, crew: _Crew, on_state: Callable[[CampaignState], None]) -> None:

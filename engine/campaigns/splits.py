@@ -16,7 +16,7 @@ import msgspec
 from otel_control_gym.engine.campaigns.plans import Factors, PlannedRun
 from otel_control_gym.engine.randomness import derive_seed, draw_uniform
 
-__all__ = ("SPLITS", "SPLIT_VERSION", "Side", "Split", "make_splits")
+__all__ = ("SPLITS", "SPLIT_VERSION", "Side", "Split", "make_splits", "sides_by_family")
 
 Side = Literal["train", "validation", "test"]
 
@@ -54,6 +54,15 @@ def make_splits(runs: Iterable[PlannedRun]) -> tuple[Split, ...]:
     mains = sorted((run for run in runs if run.role == "main"), key=lambda run: run.family_id)
     by_chance = _finished("iid", (), {run.family_id: _by_chance(run.family_id) for run in mains})
     return (by_chance, *(_by_level(name, level, mains) for name, level in _LEVELS.items()))
+
+
+def sides_by_family(splits: Iterable[Split]) -> dict[str, dict[str, Side]]:
+    """Return, for each family, its part in each split by the split's name."""
+    found: dict[str, dict[str, Side]] = {}
+    for split in splits:
+        for family, side in split.sides.items():
+            found.setdefault(family, {})[split.name] = side
+    return found
 
 
 def _by_chance(family: str) -> Side:

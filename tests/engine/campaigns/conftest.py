@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from otel_control_gym.engine.assembly import make
-from otel_control_gym.engine.campaigns.files import configured, load_plan
+from otel_control_gym.engine.campaigns.files import configurations, load_plan
 from otel_control_gym.engine.campaigns.plans import CampaignPlan
 from otel_control_gym.engine.campaigns.running import campaign_directory, write_plan
 from otel_control_gym.policies import play, policy_of
@@ -45,9 +45,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def _play(plan: CampaignPlan, data_dir: Path) -> None:
     """Play a plan's runs one after the other, as a worker does."""
-    async with make(configured(plan, plan.runs[0]), data_dir=data_dir, actor="scripted") as env:
-        for run in plan.runs:
-            await env.reset(config=configured(plan, run))
+    configs = list(configurations(plan, plan.runs))
+    async with make(configs[0], data_dir=data_dir, actor="scripted") as env:
+        for config in configs:
+            await env.reset(config=config)
             await play(env, policy_of(env.config), await env.observe())
             await env.close_episode()
 

@@ -17,7 +17,7 @@ from otel_control_gym.engine.assembly import checked
 from otel_control_gym.engine.campaigns import CampaignPlan, CampaignSettings, PlannedRun, make_plan
 from otel_control_gym.engine.campaigns.balance import balance_of
 from otel_control_gym.engine.campaigns.candidates import Candidates, helps
-from otel_control_gym.engine.campaigns.files import configured, load_plan
+from otel_control_gym.engine.campaigns.files import configurations, load_plan
 from otel_control_gym.engine.campaigns.plans import Factors
 from otel_control_gym.engine.campaigns.settings import STRATA
 from otel_control_gym.engine.campaigns.splits import SPLITS, make_splits
@@ -96,8 +96,8 @@ def test_a_larger_campaign_has_the_runs_of_the_smaller_one_among_its_own(strata:
 def test_every_run_can_be_run() -> None:
     found = plan(campaign(**dict.fromkeys(STRATA, 12)))
     assert len({run.key for run in found.runs}) == len(found.runs) == 12 * (len(STRATA) + 3)
-    for run in found.runs:
-        config = checked(configured(found, run))
+    for run, configuration in zip(found.runs, configurations(found, found.runs), strict=True):
+        config = checked(configuration)
         assert config.seed == run.seed
         assert config.public.campaign == "test"
         assert config.public.services.name == run.factors.configuration

@@ -18,7 +18,7 @@ import yaml
 
 import otel_control_gym as ocg
 from otel_control_gym.engine.broker import open_broker
-from otel_control_gym.engine.campaigns.files import configured, load_plan
+from otel_control_gym.engine.campaigns.files import configurations, load_plan
 from otel_control_gym.engine.campaigns.record import CampaignRecord, CampaignState
 from otel_control_gym.engine.campaigns.running import cancel, run_campaign
 from otel_control_gym.engine.jetstream import JetStream
@@ -172,19 +172,17 @@ async def test_a_run_that_cannot_be_played_is_given_up_with_its_reason(
     data_dir = tmp_path / "data"
     plan = load_plan(campaign(tmp_path, strata={"baseline": 2}))
 
-    def broken(plan: Any, run: Any) -> Any:
+    def unplayable(config: Any) -> Any:
+        services = dict(config.public.services.services)
+        services["cart"] = msgspec.structs.replace(services["cart"], memory_limit_bytes=1_000_000)
+        application = msgspec.structs.replace(config.public.services, services=services)
+        return msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, services=application))
 
-        config = configured(plan, run)
-        if run.key.endswith("1"):
-            services = dict(config.public.services.services)
-            services["cart"] = msgspec.structs.replace(services["cart"], memory_limit_bytes=1_000_000)
-            application = msgspec.structs.replace(config.public.services, services=services)
-            config = msgspec.structs.replace(
-                config, public=msgspec.structs.replace(config.public, services=application)
-            )
-        return config
+    def broken(plan: Any, runs: Any) -> Any:
+        for run, config in zip(runs, configurations(plan, runs), strict=True):
+            yield unplayable(config) if run.key.endswith("1") else config
 
-    monkeypatch.setattr("otel_control_gym.engine.campaigns.running.configured", broken)
+    monkeypatch.setattr("otel_control_gym.engine.campaigns.running.configurations", broken)
     async with open_broker(data_dir) as broker:
         result = await run_campaign(plan, broker, data_dir=data_dir, nats=None, workers=1)
     assert (result.completed, result.failed, result.retried) == (1, 1, 2)
