@@ -19,7 +19,7 @@ else
 endif
 BIN := $(VENV)/bin
 
-ROOMS := api actuators collectors configs deploy engine policies projections stands
+ROOMS := api actuators baselines collectors configs deploy engine policies projections stands
 LISTING := $(shell find $(ROOMS) -type f ! -path '*/__pycache__/*' 2>/dev/null | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 DEPENDENCIES := $(VENV)/.dependencies
 INSTALLED := $(VENV)/.installed-$(LISTING)
