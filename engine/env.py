@@ -210,6 +210,24 @@ class Env:
             InvalidAction: unknown action or target, or a parameter out of bounds; nothing was logged or applied.
             UsageError: no episode is in progress, or it is done, or a probability isn't one.
         """
+        reward, done, info = await self.advance(
+            action, dt, propensity=propensity, alternatives=alternatives, actor=actor
+        )
+        return self._observation(None, None), reward, done, info
+
+    async def advance(
+        self,
+        action: msgspec.Struct | dict[str, Any],
+        dt: int | None = None,
+        *,
+        propensity: float | None = None,
+        alternatives: Sequence[dict[str, Any]] | None = None,
+        actor: Actor | None = None,
+    ) -> tuple[float, bool, Info]:
+        """Do what `step` does, and return all but the observation: for whoever doesn't look, a step takes an eighth less time.
+
+        Raises: what `step` raises.
+        """
         episode = self._require_episode()
         over = episode.outcome()
         if over is not None:
@@ -247,7 +265,7 @@ class Env:
             run_id=self.run_id or "",
         )
         await episode.log.publish_view("step", _view(info, reward.value, episode))
-        return self._observation(None, None), reward.value, done_reason is not None, info
+        return reward.value, done_reason is not None, info
 
     async def put_in_order(self) -> None:
         """End the runs of this data directory whose processes died, and write their datasets; entering does so, too."""

@@ -6,10 +6,11 @@ from otel_control_gym.policies.human_like import HumanLikePolicy
 from otel_control_gym.policies.naming import policy_of
 from otel_control_gym.policies.playing import Beat, Played, play
 from otel_control_gym.policies.random_draws import RandomPolicy
-from otel_control_gym.policies.scripted import Choice, Policy, ScriptedPolicy
+from otel_control_gym.policies.scripted import BlindPolicy, Choice, Policy, ScriptedPolicy
 
 __all__ = (
     "Beat",
+    "BlindPolicy",
     "Choice",
     "HumanLikePolicy",
     "Played",

@@ -12,7 +12,7 @@ import msgspec
 
 from otel_control_gym.engine.env import Env, Info
 from otel_control_gym.engine.observation import Observation
-from otel_control_gym.policies.scripted import Policy
+from otel_control_gym.policies.scripted import BlindPolicy, Policy
 
 __all__ = ("Beat", "Played", "play")
 
@@ -24,7 +24,6 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     seconds: int  #: of control, at the end of the step
     reward: float
     reward_total: float
-    observation: Observation
     info: Info
 
 
@@ -41,7 +40,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 async def play(
     env: Env, policy: Policy, observation: Observation, *, on_step: Callable[[Beat], None] = lambda _: None
 ) -> Played:
-    """Let the policy act from `observation` (of `Env.reset`) until the episode is done.
+    """Let the policy act from `observation` (of `Env.reset`) until the episode is done; one that is blind is shown nothing.
 
     `on_step` is called after each step; it must not block.
 
@@ -50,10 +49,17 @@ async def play(
     control_step = env.config.public.granularity.control_step_seconds
     step, total, done = 0, 0.0, False
     while not done:
-        choice = policy.decide(observation, step, step * control_step)
-        observation, reward, done, info = await env.step(
-            choice.action, propensity=choice.propensity, alternatives=choice.alternatives
-        )
+        seconds = step * control_step
+        if isinstance(policy, BlindPolicy):
+            choice = policy.choose(step, seconds)
+            reward, done, info = await env.advance(
+                choice.action, propensity=choice.propensity, alternatives=choice.alternatives
+            )
+        else:
+            choice = policy.decide(observation, step, seconds)
+            observation, reward, done, info = await env.step(
+                choice.action, propensity=choice.propensity, alternatives=choice.alternatives
+            )
         step, total = step + 1, total + reward
         on_step(
             Beat(
@@ -61,7 +67,6 @@ async def play(
                 seconds=step * control_step,
                 reward=reward,
                 reward_total=total,
-                observation=observation,
                 info=info,
             )
         )

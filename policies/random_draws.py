@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from otel_control_gym.engine.observation import Observation
 from otel_control_gym.engine.randomness import derive_seed, draw_bits
-from otel_control_gym.policies.scripted import NOOP, Choice
+from otel_control_gym.policies.scripted import NOOP, BlindPolicy, Choice
 
 __all__ = ("LEAST_PROPENSITY", "RandomPolicy")
 
 LEAST_PROPENSITY = 0.05  #: below, weights of off-policy estimates get too large
 
 
-class RandomPolicy:
+class RandomPolicy(BlindPolicy):
     """Draws one of `menu`, or nothing, at each of `moments` [s of control].
 
     Raises: ValueError: the menu is so long that a choice would be less likely than `LEAST_PROPENSITY`.
@@ -35,7 +34,7 @@ class RandomPolicy:
                 f"a menu of {len(menu)} makes each choice less likely than {LEAST_PROPENSITY}: use at most 19"
             )
 
-    def decide(self, observation: Observation, step: int, seconds: int) -> Choice:  # noqa: ARG002
+    def choose(self, step: int, seconds: int) -> Choice:
         """Return a draw at one of the moments, `noop` at others."""
         if seconds not in self._moments:
             return Choice(action=NOOP, propensity=1.0, alternatives=({"action": NOOP, "probability": 1.0},))

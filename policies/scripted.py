@@ -6,6 +6,7 @@ episode: the loop that asks them (`policies.playing`) does the acting.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
@@ -14,7 +15,7 @@ import msgspec
 from otel_control_gym.engine.observation import Observation
 from otel_control_gym.engine.settings import PlannedAction
 
-__all__ = ("NOOP", "Choice", "Policy", "ScriptedPolicy")
+__all__ = ("NOOP", "BlindPolicy", "Choice", "Policy", "ScriptedPolicy")
 
 NOOP: dict[str, Any] = {"type": "noop"}
 
@@ -42,7 +43,22 @@ class Policy(Protocol):
         ...
 
 
-class ScriptedPolicy:
+class BlindPolicy(ABC):
+    """A policy that looks at nothing: whoever plays it needs no observations."""
+
+    version: str
+    information: Literal["public", "privileged"]
+
+    @abstractmethod
+    def choose(self, step: int, seconds: int) -> Choice:
+        """Return the choice for control step `step` (from 0), `seconds` after control began."""
+
+    def decide(self, observation: Observation, step: int, seconds: int) -> Choice:  # noqa: ARG002 - it looks at nothing
+        """Return the choice, whatever was observed."""
+        return self.choose(step, seconds)
+
+
+class ScriptedPolicy(BlindPolicy):
     """Acts at the moments that its script names and lets everything else be; it looks at nothing."""
 
     def __init__(
@@ -56,6 +72,6 @@ class ScriptedPolicy:
         self.information: Literal["public", "privileged"] = information
         self._actions = {planned.at_seconds: planned.action for planned in actions}
 
-    def decide(self, observation: Observation, step: int, seconds: int) -> Choice:
+    def choose(self, step: int, seconds: int) -> Choice:  # noqa: ARG002 - a script goes by the clock
         """Return the action planned for this moment, or `noop`."""
         return Choice(action=self._actions.get(seconds, NOOP))

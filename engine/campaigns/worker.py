@@ -39,6 +39,7 @@ from otel_control_gym.engine.runs import open_run, run_directory
 
 if TYPE_CHECKING:
     from otel_control_gym.engine.env import Env
+    from otel_control_gym.engine.observation import Observation
     from otel_control_gym.engine.settings import RunConfig
 
 __all__ = ("ATTEMPTS", "Worker", "worker_name")
@@ -151,12 +152,12 @@ class Worker:
                     return
             dead = record.state.keys[job.key].run_id
             identity = msgspec.structs.replace(job.config.identity, retry_of=dead)
-            await env.reset(config=msgspec.structs.replace(job.config, identity=identity))
+            observation = await env.reset(config=msgspec.structs.replace(job.config, identity=identity))
             run_id = env.run_id
             await record.write(
                 Started(time=wall_now(), key=job.key, run_id=run_id or "", worker=self._name, attempt=task.attempt)
             )
-            await self._play_episode(env)
+            await self._play_episode(env, observation)
             await self._finish(task, record, env.run_dir, wall_timer() - began)
         except (OtelControlGymError, OSError) as error:
             await self._leave(error)  # whatever state it is in
@@ -199,12 +200,12 @@ class Worker:
         await self._connection.delete(run.run_id)  # the archive lies beside the dataset
         await self._queue.done(task)
 
-    async def _play_episode(self, env: Env) -> None:
+    async def _play_episode(self, env: Env, observation: Observation) -> None:
         from otel_control_gym.policies import play, policy_of
 
         policy = policy_of(env.config)
         env.decided_by("scripted", policy.version, policy.information)
-        await play(env, policy, await env.observe())
+        await play(env, policy, observation)
         await env.close_episode()
 
     async def _env_for(self, config: RunConfig) -> Env:

@@ -5,8 +5,12 @@ It ends in order on SIGTERM, and when the process that started it is gone: nobod
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import anyio
@@ -35,10 +39,32 @@ async def work(
     ):
         if parent is not None:
             tasks.start_soon(_leave_with, parent, tasks.cancel_scope)
-        worker = Worker(jetstream, connection, data_dir=data_dir, nats=nats, name=worker_name())
-        played = await worker.work(campaign, until_idle=until_idle)
+        with _collections_between_runs() as collect:
+            worker = Worker(jetstream, connection, data_dir=data_dir, nats=nats, name=worker_name(), on_task=collect)
+            played = await worker.work(campaign, until_idle=until_idle)
         tasks.cancel_scope.cancel()
     return played
+
+
+@contextmanager
+def _collections_between_runs() -> Iterator[Callable[[str], None]]:
+    """Let garbage be collected before each run and not in it; yield what is to be told that a run begins.
+
+    A run of an hour leaves some 50,000 objects in cycles, about 10 MB; to look for them all the time takes an eighth of the processor.
+    """
+    begun = count()
+
+    def collect(_key: str) -> None:
+        gc.collect()
+        if next(begun) == 1:  # by now everything is imported and compiled: it needn't be looked through again
+            gc.freeze()
+
+    gc.disable()
+    try:
+        yield collect
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 async def _leave_with(parent: int, scope: anyio.CancelScope) -> None:

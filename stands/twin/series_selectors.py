@@ -49,7 +49,10 @@ class Matcher(msgspec.Struct, frozen=True):
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return whether a series' labels meet the condition."""
-        found = labels.get(self.label, "")
+        return self.accepts(labels.get(self.label, ""))
+
+    def accepts(self, found: str) -> bool:
+        """Return whether a value of the label meets the condition."""
         if self.operator in ("=", "!="):
             return (found == self.value) is (self.operator == "=")
         return (re.fullmatch(self.value, found, re.DOTALL) is not None) is (self.operator == "=~")

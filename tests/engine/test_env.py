@@ -476,3 +476,17 @@ async def test_the_metadata_names_what_made_the_run(tmp_path: Path) -> None:
     assert len(metadata["hashes"]["lock"]) == 64
     assert "emulated" in metadata["collector_config_hash"]
     assert metadata["git_shas"] == git_shas()
+
+
+async def test_an_advance_is_a_step_without_the_observation(tmp_path: Path) -> None:
+    restart = {"type": "restart", "target": "cart"}
+    async with ocg.make(short(), data_dir=tmp_path) as env:
+        await env.reset()
+        seen, *stepped = await env.step(restart)
+        await env.reset()
+        advanced = await env.advance(restart)
+        looked = await env.observe()
+    assert msgspec.to_builtins({**stepped[2], "run_id": ""}) == msgspec.to_builtins({**advanced[2], "run_id": ""})
+    assert stepped[:2] == [*advanced[:2]]
+    np.testing.assert_array_equal(seen.nodes, looked.nodes)
+    assert seen.log_sequence == looked.log_sequence

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 import otel_control_gym as ocg
 from otel_control_gym.engine.observation import Observation
-from otel_control_gym.policies import HumanLikePolicy, RandomPolicy
+from otel_control_gym.engine.settings import PlannedAction
+from otel_control_gym.policies import Choice, HumanLikePolicy, RandomPolicy, ScriptedPolicy, play
 
 MENU = (
     {"type": "scale", "target": "frontend", "replicas": 2},
@@ -111,3 +113,28 @@ async def test_a_drawn_action_is_logged_with_its_probability(tmp_path: Any) -> N
     weighed = json.loads(rows[1]["alternatives"])
     assert [item["action"]["type"] for item in weighed] == ["noop", "scale", "restart"]
     assert {row["policy_version"] for row in rows} == {"random-1"}
+
+
+async def test_one_that_is_blind_lives_the_episode_of_one_that_looks(tmp_path: Path) -> None:
+    config = ocg.resolve("small-core", workload="steady", seed=5, horizon_seconds=60)
+    script = (PlannedAction(at_seconds=30, action={"type": "restart", "target": "cart"}),)
+    blind, looking = ScriptedPolicy(script), _Looking(ScriptedPolicy(script))
+    async with ocg.make(config, data_dir=tmp_path) as env:
+        played = [await play(env, policy, await env.reset()) for policy in (blind, looking)]
+    assert looking.shown == 2
+    assert [(run.steps, run.reward, run.done_reason) for run in played] == [(2, played[0].reward, "horizon")] * 2
+
+
+class _Looking:
+    """Counts what it is shown."""
+
+    version = "looking"
+    information: Literal["public", "privileged"] = "public"
+
+    def __init__(self, inner: ScriptedPolicy) -> None:
+        self._inner = inner
+        self.shown = 0
+
+    def decide(self, observation: Observation, step: int, seconds: int) -> Choice:
+        self.shown += bool(observation.node_mask.any())
+        return self._inner.decide(observation, step, seconds)

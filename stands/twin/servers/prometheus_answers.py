@@ -10,7 +10,7 @@ samples at the same moments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -41,6 +41,7 @@ class Selection:
         self._seen = 0
         self._removals = 0
         self._found: list[tuple[tuple[tuple[str, str], ...], int, str]] = []
+        self._verdicts: list[dict[str, bool]] = [{} for _ in matchers]  #: of each matcher on each value seen
 
     def refresh(self) -> None:
         """Take in the series that were declared since the last time, and let those go that were forgotten."""
@@ -51,7 +52,7 @@ class Selection:
             return
         for number in range(self._seen, self._series.declared):
             labels = self._series.labels.get(number)
-            if labels is not None and all(matcher.matches(labels) for matcher in self.matchers):
+            if labels is not None and self._is_selected(labels):
                 head = f'{{"metric":{msgspec.json.encode(labels).decode()},'
                 self._found.append((tuple(labels.items()), number, head))
         self._seen = self._series.declared
@@ -59,6 +60,16 @@ class Selection:
         self.numbers = np.array([number for _, number, _ in self._found], np.int64)
         self.heads = [head for _, _, head in self._found]
         self.scraped = np.array([dict(labels).get("job") == SCRAPED_JOB for labels, _, _ in self._found], np.bool_)
+
+    def _is_selected(self, labels: Mapping[str, str]) -> bool:
+        for matcher, verdicts in zip(self.matchers, self._verdicts, strict=True):
+            value = labels.get(matcher.label, "")
+            verdict = verdicts.get(value)
+            if verdict is None:
+                verdict = verdicts[value] = matcher.accepts(value)
+            if not verdict:
+                return False
+        return True
 
 
 class Answers:
