@@ -34,6 +34,9 @@ __all__ = (
 )
 
 
+_LEAST_QUOTA_CORES = 0.01  #: 1 ms in a CFS period of 100 ms: Kubernetes raises a smaller limit to that
+
+
 class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the tables' rows."""
 
@@ -183,8 +186,10 @@ def scale_strength(intensity: Intensity, service: Service) -> int:
 
 
 def limit_strength(intensity: Intensity, service: Service) -> dict[str, float]:
-    """Return limit and request of the CPU [cores] of a word."""
-    limit = round((service.cpu_limit_cores or 1.0) * intensities().set_resources[intensity].cpu_limit_factor, 3)
+    """Return limit and request of the CPU [cores] of a word; a limit that is declared as less than Linux grants stays."""
+    declared = service.cpu_limit_cores or 1.0
+    least = min(declared, _LEAST_QUOTA_CORES)
+    limit = max(least, round(declared * intensities().set_resources[intensity].cpu_limit_factor, 3))
     return {"cpu_request_cores": min(service.cpu_request_cores, limit), "cpu_limit_cores": limit}
 
 

@@ -19,6 +19,7 @@ from otel_control_gym.engine.campaigns.balance import balance_of
 from otel_control_gym.engine.campaigns.candidates import Candidates, helps
 from otel_control_gym.engine.campaigns.files import configurations, load_plan
 from otel_control_gym.engine.campaigns.plans import Factors
+from otel_control_gym.engine.campaigns.reach import reach_of
 from otel_control_gym.engine.campaigns.settings import STRATA
 from otel_control_gym.engine.campaigns.splits import SPLITS, make_splits
 from otel_control_gym.engine.configuration import resolve
@@ -282,7 +283,21 @@ def test_a_campaign_that_cannot_be_is_refused_with_its_place(
 
 def test_what_nobody_calls_is_no_candidate() -> None:
     candidates = Candidates(APPLICATIONS["review-store"], STEADY)
-    targets = {fault["target"] for fault in candidates.faults("cpu_pressure")}
+    targets = {fault["target"] for fault in candidates.faults("pod_kill")}
     assert "frontend" in targets
     assert not targets & {"flagd", "load-generator", "postgresql", "kafka", "valkey-cart"}
     assert Factors(configuration="x", workload="y", length="short").policy == "noop"
+
+
+@pytest.mark.parametrize("application", sorted(APPLICATIONS))
+def test_what_only_slows_calls_is_aimed_where_they_are_many_enough_to_be_felt(application: str) -> None:
+    candidates, reach = Candidates(APPLICATIONS[application], STEADY), reach_of(APPLICATIONS[application])
+    services = {fault["target"] for fault in candidates.faults("cpu_pressure")}
+    edges = {fault["target"] for fault in candidates.faults("packet_loss")}
+    assert {"frontend", "product-catalog", "cart"} <= services
+    assert {"frontend->product-catalog", "frontend->cart", "cart->valkey-cart"} <= edges
+    least = 0.010 / 0.067  # seconds that users feel in the mean, seconds that a call takes longer
+    assert min(reach.services[name] for name in services) > least
+    assert min(calls for (source, target), calls in reach.edges.items() if f"{source}->{target}" in edges) > least
+    assert services < {fault["target"] for fault in candidates.faults("pod_kill")}
+    assert edges < {fault["target"] for fault in candidates.faults("network_partition")}
