@@ -48,6 +48,7 @@ _OF_FAULTS: tuple[Stratum, ...] = (
     "zero_strength",
 )  #: whose kinds are those of interventions
 _MENU = 8  #: alternatives beside noop: each has a probability of 1/9
+_UNDONE_BY = {"disable_group": "enable_group", "rollout_config": "rollback_config"}
 _WITH_DURATION = ("scale", "set_resources", "set_autoscaler", "shift_traffic", "disable_group", "set_workload")
 
 
@@ -331,16 +332,24 @@ class _Planner:
         return (), PolicySettings(name="scripted", actions=(planned,)), _acting(factors, kind, action, "scripted")
 
     def _two_actions(self, parts: _Parts, factors: Factors) -> tuple[Sequence[PlannedAction], PolicySettings, Factors]:
-        kind, first = self._action(parts, self._turn(self._actions, parts), "first")
-        other = self._actions[(parts.number + 1 + parts.number // len(self._actions)) % len(self._actions)]
-        _, second = self._action(parts, other, "second")
-        undone = {"disable_group": "enable_group", "rollout_config": "rollback_config"}.get(kind)
-        if undone in self._settings.actions:
+        undone = self._undone(parts.number)
+        kind, first = self._action(parts, undone or self._turn(self._actions, parts), "first")
+        if kind == undone:
             first.pop("duration", None)
-            second = {"type": undone, "target": first["target"]}
+            second = {"type": _UNDONE_BY[kind], "target": first["target"]}
+        else:
+            other = self._actions[(parts.number + 1 + parts.number // len(self._actions)) % len(self._actions)]
+            _, second = self._action(parts, other, "second")
         later = parts.after("later", 3, 6)
         actions = (PlannedAction(at_seconds=parts.onset, action=first), PlannedAction(at_seconds=later, action=second))
         return (), PolicySettings(name="scripted", actions=actions), _acting(factors, kind, first, "scripted")
+
+    def _undone(self, number: int) -> str | None:
+        """Return what is done and then undone in run `number` of two actions: in two of three, since nowhere else anything is undone."""
+        there = [kind for kind, by in _UNDONE_BY.items() if {kind, by} <= {*self._settings.actions}]
+        if not there or number % 3 == 2:
+            return None
+        return there[(number - number // 3) % len(there)]
 
     def _fault_and_action(
         self, parts: _Parts, factors: Factors, *, wanted: bool

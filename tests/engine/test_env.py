@@ -482,11 +482,11 @@ async def test_an_advance_is_a_step_without_the_observation(tmp_path: Path) -> N
     restart = {"type": "restart", "target": "cart"}
     async with ocg.make(short(), data_dir=tmp_path) as env:
         await env.reset()
-        seen, *stepped = await env.step(restart)
+        seen, *paid, stepped = await env.step(restart)
         await env.reset()
-        advanced = await env.advance(restart)
+        reward, done, advanced = await env.advance(restart)
         looked = await env.observe()
-    assert msgspec.to_builtins({**stepped[2], "run_id": ""}) == msgspec.to_builtins({**advanced[2], "run_id": ""})
-    assert stepped[:2] == [*advanced[:2]]
+    assert msgspec.to_builtins({**stepped, "run_id": ""}) == msgspec.to_builtins({**advanced, "run_id": ""})
+    assert paid == [reward, done]
     np.testing.assert_array_equal(seen.nodes, looked.nodes)
     assert seen.log_sequence == looked.log_sequence
