@@ -301,3 +301,26 @@ def test_what_only_slows_calls_is_aimed_where_they_are_many_enough_to_be_felt(ap
     assert min(calls for (source, target), calls in reach.edges.items() if f"{source}->{target}" in edges) > least
     assert services < {fault["target"] for fault in candidates.faults("pod_kill")}
     assert edges < {fault["target"] for fault in candidates.faults("network_partition")}
+
+
+def test_the_campaign_for_claims_has_enough_of_each_kind() -> None:
+    found = load_plan("full")
+    mains = [run for run in found.runs if run.role == "main"]
+    assert len({run.family_id for run in mains}) >= 500
+    faults = Counter(kind for run in mains for kind in {item.action["type"] for item in run.scenario.interventions})
+    acts = Counter(kind for run in mains for kind in {item.action["type"] for item in run.scenario.policy.actions})
+    for counts, kinds in ((faults, found.settings.interventions), (acts, found.settings.actions)):
+        assert {kind: counts[kind] for kind in kinds if counts[kind] < 24} == {}
+    assert balance_of(found).holds
+
+
+def test_what_is_done_is_undone_in_two_of_three_runs_of_two_actions() -> None:
+    pairs = [
+        tuple(item.action["type"] for item in run.scenario.policy.actions)
+        for run in of(plan(campaign(multi_action=12)), "multi_action")
+    ]
+    undone = Counter(
+        pair for pair in pairs if pair in (("disable_group", "enable_group"), ("rollout_config", "rollback_config"))
+    )
+    assert sum(undone.values()) >= 8
+    assert len(undone) == 2
