@@ -411,9 +411,17 @@ async def _follow(curve: WorkloadDriver, twin: ServedTwin) -> None:
             await curve.run_due(twin.now)
 
 
+def check_stand(stand: Literal["twin", "cluster"], *, whose: str = "") -> None:
+    """Refuse a kind of stand that this version can't drive; `whose` begins the sentence.
+
+    Raises: UsageError: it can't.
+    """
+    if stand != "twin":
+        raise UsageError(f"{whose}stand = {stand!r}: only the embedded twin can be driven by this version")
+
+
 def _stand(config: RunConfig) -> Stand:
-    if config.public.stand != "twin":
-        raise UsageError(f"stand = {config.public.stand!r}: only the embedded twin can be driven by this version")
+    check_stand(config.public.stand)
     from otel_control_gym.stands.twin.stand import TwinStand
 
     return TwinStand()

@@ -140,7 +140,8 @@ class _Planner:
         parts = self._parts(stratum, number)
         interventions, policy, factors = self._script(stratum, parts)
         scenario = self._scenario(f"{stratum}-{number:04d}", parts, interventions, policy)
-        main = self._planned(stratum, "main", scenario, factors, paired=stratum in _PAIRED)
+        paired = stratum in _PAIRED and self._settings.cluster is None  # on a cluster nothing happens twice
+        main = self._planned(stratum, "main", scenario, factors, paired=paired)
         if main.pair_id is None:
             return [main]
         bare = self._scenario(f"{stratum}-{number:04d}", parts, (), PolicySettings())
@@ -164,7 +165,8 @@ class _Planner:
         low, high = settings.length.long_seconds
         control = settings.length.short_seconds if length == "short" else draws.between("length", low, high, self._step)
         latest = max(self._step, min(control // 3, control - FORESIGHT_SECONDS - 120))
-        onset = draws.between("onset", min(2 * self._step, latest), latest, self._step)
+        earliest = 2 * self._step if settings.cluster is None else settings.cluster.before_seconds
+        onset = draws.between("onset", min(earliest, latest), latest, self._step)
         application = self._application(configuration)
         return _Parts(
             number=number,

@@ -116,9 +116,15 @@ async def run_campaign(
 
     `on_state` is called whenever something has happened; it must not block.
 
-    Raises: ConfigurationError: the plan isn't balanced. UsageError: the campaign was begun with another plan. BrokerError, LogError.
+    Raises:
+        ConfigurationError: the plan isn't balanced.
+        UsageError: the campaign was begun with another plan, or is for a stand that can't be driven.
+        BrokerError, LogError: the broker doesn't answer any more.
     """
+    from otel_control_gym.engine.assembly import check_stand
+
     check_balance(plan)
+    check_stand("twin" if plan.settings.cluster is None else "cluster", whose=f"campaign {plan.settings.name!r}: ")
     name, began = plan.settings.name, wall_timer()
     directory = campaign_directory(data_dir, name)
     await anyio.to_thread.run_sync(write_plan, plan, directory)

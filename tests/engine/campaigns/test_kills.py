@@ -60,7 +60,7 @@ def processes(data_dir: Path, victim: str = "everything") -> list[int]:
     return sorted(found)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     with anyio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - other processes; there is no event to wait for
             await anyio.sleep(0.01)
