@@ -55,7 +55,8 @@ def as_markdown(effects: Sequence[CertifiedEffect]) -> str:
         "# Effect certificates",
         "",
         "Visible: users felt it. Masked: something else changed. None: nothing did. Delay counts from when it was",
-        "applied; effect is the mean difference of what moved first. `pair` compares two runs of one seed and tests nothing.",
+        "applied; effect is the mean difference of what moved first. `pair` compares two runs of one seed and tests nothing,",
+        "`before after` a run with its own past: what else changed then is in it.",
         "",
         "| class | kind | intensity | visible | masked | none |",
         "|---|---|---|---:|---:|---:|",
@@ -78,7 +79,7 @@ def _line(effect: CertifiedEffect) -> str:
     size = _interval(found.effect, found.effect_low, found.effect_high, found.unit or "")
     off = "–" if found.off_target is None else "yes" if found.off_target else "no"
     spread = "–" if found.spread_hops is None else str(found.spread_hops)
-    method = f"{found.n_branches} + {found.n_branches} branches" if found.method == "branches" else "pair"
+    method = f"{found.n_branches} + {found.n_branches} branches" if found.n_branches else found.method.replace("_", " ")
     cells = (
         effect.kind,
         effect.target or "–",

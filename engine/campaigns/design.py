@@ -35,7 +35,9 @@ from otel_control_gym.engine.settings import (
     Workload,
 )
 
-__all__ = ("FORESIGHT_SECONDS", "make_plan")
+__all__ = ("FORESIGHT_SECONDS", "SIBLING", "make_plan")
+
+SIBLING = "-sibling"  #: after the key of the run that it is the sibling of
 
 FORESIGHT_SECONDS = 300  #: the longest horizon that is to be foretold, ten control steps of 30 s
 _SEED_BITS = 53  #: so that a seed survives every JSON reader
@@ -146,7 +148,9 @@ class _Planner:
             return [main]
         bare = self._scenario(f"{stratum}-{number:04d}", parts, (), PolicySettings())
         plain = Factors(configuration=parts.configuration, workload=parts.workload, length=parts.length)
-        sibling = msgspec.structs.replace(main, key=f"{main.key}-sibling", role="sibling", scenario=bare, factors=plain)
+        sibling = msgspec.structs.replace(
+            main, key=f"{main.key}{SIBLING}", role="sibling", scenario=bare, factors=plain
+        )
         return [main, sibling]
 
     def _parts(self, stratum: Stratum, number: int) -> _Parts:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from otel_control_gym.engine.campaigns.before_after import LEAST_WINDOWS
 from otel_control_gym.engine.campaigns.design import FORESIGHT_SECONDS, make_plan
 from otel_control_gym.engine.campaigns.plans import CampaignPlan, PlannedRun
 from otel_control_gym.engine.campaigns.settings import CampaignSettings, ClusterStand, Length
@@ -112,7 +113,7 @@ def _check(settings: CampaignSettings, label: str) -> None:
             )
     length = settings.length
     if settings.cluster is not None:
-        _check_cluster(settings.cluster, length, label)
+        _check_cluster(settings.cluster, length, LEAST_WINDOWS * granularity_of(settings).control_step_seconds, label)
     low, high = length.long_seconds
     if not (0 < length.short_seconds <= low <= high and 0 <= length.long_share <= 1):
         raise ConfigurationError(
@@ -124,7 +125,7 @@ def _check(settings: CampaignSettings, label: str) -> None:
         )
 
 
-def _check_cluster(cluster: ClusterStand, length: Length, label: str) -> None:
+def _check_cluster(cluster: ClusterStand, length: Length, least: int, label: str) -> None:
     if cluster.reset_seconds < 0:
         raise ConfigurationError(
             file=label,
@@ -134,13 +135,13 @@ def _check_cluster(cluster: ClusterStand, length: Length, label: str) -> None:
             remedy="use 0 or more",
         )
     room = min(length.short_seconds // 3, length.short_seconds - FORESIGHT_SECONDS - 120)
-    if not 0 < cluster.before_seconds <= room:
+    if not least <= cluster.before_seconds <= room:
         raise ConfigurationError(
             file=label,
             key="cluster.before_seconds",
             found=cluster.before_seconds,
-            problem=f"runs of {length.short_seconds} s have up to {max(0, room)} s before anything is done",
-            remedy="use less, or a larger length.short_seconds: three times as much, and 420 s more than it",
+            problem=f"runs of {length.short_seconds} s have up to {max(0, room)} s for it, and {least} s are the least to compare with",
+            remedy=f"use {least} or more, and a length.short_seconds of three times as much that is 420 s more than it, too",
         )
 
 
