@@ -1,103 +1,138 @@
-"""A campaign's certificates ➜ `certificates.json` and `certificates.md`: which kind × target × intensity users feel, which not.
+"""A campaign's certificates ➜ `certificates.json` and `certificates.md`, and the cells of both tables, which the report shows too.
 
-In: the certificates with what they are of. Out: two files beside the runs. Blocking. Upstream: `certifying`.
+In: the certificates with what they are of. Out: two files beside the runs. Blocking. Upstream: `certifying`, `certificate_summaries`.
+Downstream: `facts` reads the file again, `report` shows it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from otel_control_gym.engine.campaigns.certificates import Certificate
+from otel_control_gym.engine.campaigns.certificate_summaries import (
+    CLASSES,
+    CertifiedEffect,
+    KindSummary,
+    in_order,
+    summarise,
+)
 
-__all__ = ("CertifiedEffect", "as_markdown", "write_tables")
+__all__ = ("LEGEND", "CertificateBook", "as_markdown", "certificate_cells", "kind_cells", "weakness", "write_tables")
 
-_CLASSES = ("visible", "masked", "none")
-
-
-class CertifiedEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate, and what it is of."""
-
-    key: str  #: of the run in the campaign's plan
-    run_id: str
-    action_class: Literal["action", "intervention"]
-    kind: str
-    target: str
-    intensity: str  #: empty: the kind has no words for its strength
-    configuration: str
-    workload: str
-    certificate: Certificate
+LEGEND = (
+    "Visible: users felt it. Masked: something else changed. None: nothing did. A configuration shows a kind where at least half of its "
+    "certificates there are visible. First: what moved first, and where. Delay counts from when it was applied; spread is the largest "
+    "number of edges from the target to what changed; size is the mean difference of what moved first. In brackets are intervals over "
+    "branches; a pair, two runs of one seed, has none and is no test. Before after compares a run with its own past, its interval is over "
+    "windows of time, and what else changed then is in it."
+)
 
 
-def write_tables(directory: Path, found: Iterable[CertifiedEffect]) -> list[CertifiedEffect]:
-    """Write both files, and return the certificates in their order."""
-    effects = sorted(
-        found, key=lambda effect: (effect.action_class, effect.kind, effect.intensity, effect.configuration, effect.key)
-    )
-    encoded = msgspec.json.format(msgspec.json.encode({"certificates": effects}), indent=1) + b"\n"
-    for name, content in (("certificates.json", encoded), ("certificates.md", as_markdown(effects).encode())):
+class CertificateBook(msgspec.Struct, frozen=True, kw_only=True):
+    """Content of `certificates.json`."""
+
+    certificates: tuple[CertifiedEffect, ...]
+    kinds: tuple[KindSummary, ...]
+
+
+def write_tables(
+    directory: Path, found: Iterable[CertifiedEffect], meant_masked: Mapping[str, str]
+) -> list[CertifiedEffect]:
+    """Write both files, and return the certificates in their order; `meant_masked` is as in `summarise`."""
+    effects = in_order(found)
+    book = CertificateBook(certificates=tuple(effects), kinds=summarise(effects, meant_masked))
+    encoded = msgspec.json.format(msgspec.json.encode(book), indent=1) + b"\n"
+    page = f"# Effect certificates\n\n{as_markdown(book)}\n".encode()
+    for name, content in (("certificates.json", encoded), ("certificates.md", page)):
         draft = directory / f".{name}"
         draft.write_bytes(content)
         draft.replace(directory / name)
     return effects
 
 
-def as_markdown(effects: Sequence[CertifiedEffect]) -> str:
-    """Return a page with the counts by kind and intensity, and a line per certificate."""
-    counts: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_CLASSES, 0))
-    for effect in effects:
-        counts[effect.action_class, effect.kind, effect.intensity][effect.certificate.effect_class] += 1
-    lines = [
-        "# Effect certificates",
-        "",
-        "Visible: users felt it. Masked: something else changed. None: nothing did. Delay counts from when it was",
-        "applied; effect is the mean difference of what moved first. `pair` compares two runs of one seed and tests nothing,",
-        "`before after` a run with its own past: what else changed then is in it.",
-        "",
-        "| class | kind | intensity | visible | masked | none |",
-        "|---|---|---|---:|---:|---:|",
-        *(
-            f"| {action_class} | {kind} | {intensity or '–'} | {row['visible']} | {row['masked']} | {row['none']} |"
-            for (action_class, kind, intensity), row in counts.items()
-        ),
-        "",
-        "| kind | target | intensity | configuration | class | off target | first | delay [s] | spread | effect | method |",
-        "|---|---|---|---|---|---|---|---:|---:|---:|---|",
-        *(_line(effect) for effect in effects),
+def as_markdown(book: CertificateBook) -> str:
+    """Return what there is to say, without a heading: a line per kind and intensity, and a line per certificate."""
+    weaknesses = [f"- {found}" for kind in book.kinds if (found := weakness(kind))]
+    parts = [
+        [LEGEND],
+        weaknesses,
+        _table([kind_cells(kind) for kind in book.kinds]),
+        _table([certificate_cells(effect) for effect in book.certificates]),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
-def _line(effect: CertifiedEffect) -> str:
+def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    if not rows:
+        return []
+    return [
+        f"| {' | '.join(rows[0])} |",
+        f"|{'---|' * len(rows[0])}",
+        *(f"| {' | '.join(row.values())} |" for row in rows),
+    ]
+
+
+def weakness(kind: KindSummary) -> str | None:
+    """Return a sentence on a kind whose `visible` most configurations don't show, or should not; null where there is nothing to say."""
+    felt, there = kind.configurations_of("visible"), len(kind.configurations)
+    if kind.is_weak:
+        return (
+            f"`visible` {kind.kind} is visible in {felt} of {there} configurations: "
+            "either its strength or what it is aimed at is to be mended"
+        )
+    if kind.intensity == "visible" and kind.meant_masked is not None:
+        return (
+            f"`visible` {kind.kind} is visible in {felt} of {there} configurations, and needn't be: {kind.meant_masked}"
+        )
+    return None
+
+
+def kind_cells(kind: KindSummary) -> dict[str, str]:
+    """Return heading -> text of a summary's row."""
+    there = len(kind.configurations)
+    return {
+        "class": kind.action_class,
+        "kind": kind.kind,
+        "intensity": kind.intensity or "–",
+        **{name: str(kind.counts[name]) for name in CLASSES},
+        "configurations that show it": f"{kind.configurations_of('visible')} of {there}",
+        "median delay [s]": _number(kind.delay_s),
+        "median spread [edges]": _number(kind.spread_hops),
+    }
+
+
+def certificate_cells(effect: CertifiedEffect) -> dict[str, str]:
+    """Return heading -> text of a certificate's row."""
     found = effect.certificate
-    first = "–" if found.first_feature is None else f"{found.first_feature} of {found.first_entity}"
-    delay = _interval(found.delay_s, found.delay_low_s, found.delay_high_s, "")
-    size = _interval(found.effect, found.effect_low, found.effect_high, found.unit or "")
-    off = "–" if found.off_target is None else "yes" if found.off_target else "no"
-    spread = "–" if found.spread_hops is None else str(found.spread_hops)
-    method = f"{found.n_branches} + {found.n_branches} branches" if found.n_branches else found.method.replace("_", " ")
-    cells = (
-        effect.kind,
-        effect.target or "–",
-        effect.intensity or "–",
-        effect.configuration,
-        found.effect_class,
-        off,
-        first,
-        delay,
-        spread,
-        size,
-        method,
-    )
-    return f"| {' | '.join(cells)} |"
+    return {
+        "kind": effect.kind,
+        "target": effect.target or "–",
+        "intensity": effect.intensity or "–",
+        "configuration": effect.configuration,
+        "workload": effect.workload,
+        "class": found.effect_class,
+        "off target": "–" if found.off_target is None else "yes" if found.off_target else "no",
+        "first": "–" if found.first_feature is None else f"{found.first_feature} of {found.first_entity}",
+        "delay [s]": _interval(found.delay_s, found.delay_low_s, found.delay_high_s),
+        "spread [edges]": "–" if found.spread_hops is None else str(found.spread_hops),
+        "size": _interval(found.effect, found.effect_low, found.effect_high, found.unit, signed=True),
+        "method": f"{found.n_branches} + {found.n_branches} branches"
+        if found.n_branches
+        else found.method.replace("_", " "),
+    }
 
 
-def _interval(value: float | None, low: float | None, high: float | None, unit: str) -> str:
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _interval(
+    value: float | None, low: float | None, high: float | None, unit: str | None = None, *, signed: bool = False
+) -> str:
     if value is None:
         return "–"
-    shown = f"{value:+.4g} {unit}".strip() if unit else f"{value:.4g}"
+    shown = f"{value:+.4g}" if signed else f"{value:.4g}"
+    shown = shown if unit in (None, "1") else f"{shown} {unit}"
     return shown if low is None or high is None else f"{shown} ({low:.4g} to {high:.4g})"

@@ -7,7 +7,7 @@ need no broker but the one there. What is certified with as many branches alread
 With 0 branches a run is compared with its sibling, which there is anyway: one pair under the same randomness, no test, labelled `pair`. One
 that has none, as on a cluster, is compared with its own time before the action: `before_after`.
 
-Upstream: `running` plays the runs. Downstream: `certificate_tables` sums up.
+Upstream: `running` plays the runs. Downstream: `certificate_summaries`, `certificate_tables`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from otel_control_gym.engine.assembly import configured_broker
 from otel_control_gym.engine.assigned_tables import assign, has_assigned
 from otel_control_gym.engine.campaigns.before_after import LEAST_WINDOWS, compare_times
 from otel_control_gym.engine.campaigns.branch_arms import Arm, play_arm
-from otel_control_gym.engine.campaigns.certificate_tables import CertifiedEffect, write_tables
+from otel_control_gym.engine.campaigns.certificate_summaries import CertifiedEffect
+from otel_control_gym.engine.campaigns.certificate_tables import write_tables
 from otel_control_gym.engine.campaigns.certificates import Certificate, Method, Place, certificate_of
 from otel_control_gym.engine.campaigns.design import SIBLING
 from otel_control_gym.engine.campaigns.effects import (
@@ -81,7 +82,7 @@ async def certify(
     seconds: int = MEASURED_SECONDS,
     on_certified: Callable[[CertifiedEffect, int], None] = lambda _certified, _total: None,
 ) -> list[CertifiedEffect]:
-    """Certify the single actions and faults of a campaign; return all its certificates, by kind.
+    """Certify the single actions and faults of a campaign; return all its certificates, by kind and intensity.
 
     Args:
         branches: futures with, and as many without; 0: compare each run with its sibling, or with its own past if it has none.
@@ -125,7 +126,8 @@ async def certify(
                 await anyio.to_thread.run_sync(_give, subject, effects, settings, branches)
                 on_certified(await anyio.to_thread.run_sync(_certified, subject), len(todo))
     found = [await anyio.to_thread.run_sync(_certified, subject) for subject in subjects]
-    return await anyio.to_thread.run_sync(write_tables, campaign_directory(data_dir, campaign), found)
+    directory = campaign_directory(data_dir, campaign)
+    return await anyio.to_thread.run_sync(write_tables, directory, found, settings.meant_masked)
 
 
 def _in_groups(subjects: Sequence[_Subject], size: int) -> Iterator[Sequence[_Subject]]:

@@ -60,6 +60,7 @@ class EffectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     confidence: float
     user_facing: tuple[str, ...]  #: features of the objective's service that users feel
     features: dict[str, FeatureThreshold]
+    meant_masked: dict[str, str] = {}  #: kind of action or fault -> why users needn't feel it, however strong it is
 
 
 class Column(msgspec.Struct, frozen=True, order=True):

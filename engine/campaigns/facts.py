@@ -16,11 +16,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from otel_control_gym.engine.campaigns.balance import Balance
+from otel_control_gym.engine.campaigns.certificate_tables import CertificateBook
 from otel_control_gym.engine.campaigns.plans import CampaignPlan, PlannedRun
 from otel_control_gym.engine.campaigns.run_facts import RunFacts, Trouble, run_facts
 from otel_control_gym.engine.campaigns.run_processes import in_processes
@@ -98,7 +99,7 @@ class CampaignFacts(msgspec.Struct, frozen=True, kw_only=True):
     balance: Balance
     splits: tuple[Split, ...]
     result: CampaignResult | None  #: of the last `ocg campaign run`; null while it is under way
-    certificates: Any  #: content of `certificates.json`; null without
+    certificates: CertificateBook | None  #: null where nothing was certified
     runs: int  #: on disk, of the plan
     branches: int  #: on disk, beside the plan
     families: int  #: with a completed run
@@ -156,7 +157,7 @@ def gather(directory: Path) -> CampaignFacts:
         balance=_read(directory / "balance.json", Balance),
         splits=tuple(_read(path, Split) for path in sorted(directory.glob("splits/*.json"))),
         result=played,
-        certificates=_read(certificates, object) if certificates.is_file() else None,
+        certificates=_read(certificates, CertificateBook, by="certify") if certificates.is_file() else None,
         runs=len(own),
         branches=len(found) - len(own),
         families=len({run.family_id for run in done}),
@@ -176,11 +177,11 @@ def gather(directory: Path) -> CampaignFacts:
     )
 
 
-def _read(path: Path, kind: type[T]) -> T:
+def _read(path: Path, kind: type[T], *, by: str = "run") -> T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError) as error:
-        raise DatasetError(f"{path} can't be read: {error}\n  `ocg campaign run` writes it anew") from error
+        raise DatasetError(f"{path} can't be read: {error}\n  `ocg campaign {by}` writes it anew") from error
 
 
 def _digest(runs: Iterable[RunFacts]) -> str:

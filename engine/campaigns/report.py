@@ -10,15 +10,20 @@ Blocking; one run at a time is drawn. Upstream: `engine.campaigns.facts` gathers
 from __future__ import annotations
 
 import base64
-import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from otel_control_gym.engine.campaigns.certificate_tables import (
+    LEGEND,
+    CertificateBook,
+    as_markdown,
+    certificate_cells,
+    kind_cells,
+    weakness,
+)
 from otel_control_gym.engine.campaigns.facts import COVERAGE_WANTED, STATUSES, CampaignFacts, gather
 from otel_control_gym.engine.campaigns.plans import PlannedRun
 from otel_control_gym.engine.campaigns.run_facts import RunFacts
@@ -134,46 +139,22 @@ def _render(template: str, facts: CampaignFacts, examples: Sequence[Example]) ->
         "cell": _cell,
         "words": _words,
     }
-    certificates = _certificate_rows(facts.certificates)
+    book = facts.certificates or CertificateBook(certificates=(), kinds=())
     return environment.get_template(template).render(
         facts=facts,
         settings=facts.plan.settings,
         examples=examples,
         statuses=STATUSES,
         coverage_wanted=COVERAGE_WANTED,
-        certificates=certificates,
-        certified=_class_counts(certificates),
+        certificates=[certificate_cells(effect) for effect in book.certificates],
+        certificates_page=as_markdown(book),
+        certificates_legend=LEGEND,
+        certified=[kind_cells(kind) for kind in book.kinds],
+        weaknesses=[(kind.is_weak, found) for kind in book.kinds if (found := weakness(kind))],
         shown=_SHOWN,
         zip=zip,
         total_rows=sum(file.rows or 0 for file in facts.files),
     )
-
-
-def _certificate_rows(document: Any) -> list[dict[str, str]]:
-    """Return a row of texts per certificate: what it is of, and what it says; nothing where nothing was certified."""
-    rows = document["certificates"] if document else []
-    return [{name: _text(value) for name, value in _flat(row).items() if name != "run_id"} for row in rows]
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    said: dict[str, Any] = row["certificate"]
-    return {name: value for name, value in row.items() if name != "certificate"} | said
-
-
-def _class_counts(rows: Sequence[dict[str, str]]) -> dict[tuple[str, str], Counter[str]]:
-    """Return for each kind and intensity how many certificates are of which class."""
-    counts: dict[tuple[str, str], Counter[str]] = {}
-    for row in rows:
-        counts.setdefault((row["kind"], row["intensity"]), Counter())[row["class"]] += 1
-    return dict(sorted(counts.items()))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _size(count: float) -> str:

@@ -141,10 +141,13 @@ def certify(
     only: Annotated[int | None, typer.Option(metavar="N", help="At most N runs of each stratum.")] = None,
     seconds: Annotated[int, typer.Option(help="How long after the action effects are looked for.")] = 300,
 ) -> None:
-    """Measure what each single action and fault of a campaign did, in futures with it and without."""
+    """Measure what each single action and fault of a campaign did, in futures with it and without, and write its report anew."""
     import os
 
+    from otel_control_gym.engine.campaigns.certificate_summaries import CLASSES
     from otel_control_gym.engine.campaigns.certifying import certify as certify_campaign
+    from otel_control_gym.engine.campaigns.report import write_report
+    from otel_control_gym.engine.campaigns.running import campaign_directory
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
 
     side = options.output.side
@@ -170,14 +173,23 @@ def certify(
             on_certified=tell,
         )
     )
-    classes = ("visible", "masked", "none")
-    counts = {name: sum(effect.certificate.effect_class == name for effect in found) for name in classes}
-    page = options.directory / f"campaign={campaign}" / "certificates.md"
-    options.output.answer({"campaign": campaign, "counts": counts, "path": str(page), "certificates": found})
+    counts = {name: sum(effect.certificate.effect_class == name for effect in found) for name in CLASSES}
+    directory = campaign_directory(options.directory, campaign)
+    page, written = directory / "certificates.md", write_report(directory)
+    options.output.answer(
+        {
+            "campaign": campaign,
+            "counts": counts,
+            "path": str(page),
+            "report": str(written.html),
+            "certificates": found,
+        }
+    )
     if not options.json:
         options.output.console.print(
             f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {page}", soft_wrap=True
         )
+        options.output.console.print(f"report: {written.html}", markup=False, soft_wrap=True)
 
 
 @app.command("status")

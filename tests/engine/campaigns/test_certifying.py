@@ -84,7 +84,7 @@ async def test_a_campaign_is_certified_by_its_pairs_first_and_then_by_branches_a
     listed = json.loads((played / "campaign=certified" / "certificates.json").read_text())["certificates"]
     assert [entry["certificate"]["class"] for entry in listed] == ["visible"]
     page = (played / "campaign=certified" / "certificates.md").read_text()
-    assert "| intervention | network_partition | severe | 1 | 0 | 0 |" in page
+    assert "| intervention | network_partition | severe | 1 | 0 | 0 | 1 of 1 |" in page
 
     again: list[str] = []
     same = await certify(played, "certified", branches=8, on_certified=lambda effect, _total: again.append(effect.key))

@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import otel_control_gym as ocg
+from otel_control_gym.engine.campaigns.certificate_summaries import CertifiedEffect
+from otel_control_gym.engine.campaigns.certificate_tables import write_tables
+from otel_control_gym.engine.campaigns.certificates import Certificate, Class
 from otel_control_gym.engine.campaigns.facts import gather
 from otel_control_gym.engine.campaigns.report import ReportFiles, write_report
 from otel_control_gym.engine.campaigns.run_facts import run_facts
@@ -149,23 +152,63 @@ def test_words_from_outside_cannot_become_markup(copied: Path) -> None:
     assert "<script" not in write_report(copied).html.read_text()
 
 
-def test_certificates_are_shown_where_there_are_some(copied: Path) -> None:
+def certified(directory: Path, *classes: Class, **meant_masked: str) -> ReportFiles:
+    """Write certificates of one kind at `visible`, each of a configuration of its own, and the report."""
+    effects = [
+        CertifiedEffect(
+            key=f"single_fault-{number:04d}",
+            run_id="01A",
+            action_class="intervention",
+            kind="packet_loss",
+            target="frontend->cart",
+            intensity="visible",
+            configuration=f"shop-{number}",
+            workload="steady",
+            certificate=Certificate(
+                method="branches",
+                n_branches=8,
+                effect_class=name,
+                off_target=False,
+                first_feature="latency_mean_ms",
+                first_entity="cart",
+                delay_s=12.345678,
+                delay_low_s=10.0,
+                delay_high_s=20.0,
+                spread_hops=2,
+                effect=33.25,
+                effect_low=30.0,
+                effect_high=36.5,
+                unit="ms",
+            ),
+        )
+        for number, name in enumerate(classes)
+    ]
+    write_tables(directory, effects, meant_masked)
+    return write_report(directory)
+
+
+def test_certificates_are_shown_with_delay_spread_and_size_where_there_are_some(copied: Path) -> None:
     assert "Effect certificates" not in write_report(copied).html.read_text()
-    found = {
-        "key": "single_fault-0000",
-        "run_id": "01A",
-        "kind": "network_delay",
-        "target": "cart",
-        "intensity": "severe",
-    }
-    classes = ["visible", "none", "visible"]
-    rows = [found | {"certificate": {"class": name, "delay_s": 12.345678, "unit": None}} for name in classes]
-    (copied / "certificates.json").write_text(json.dumps({"certificates": rows}))
-    written = write_report(copied)
-    assert "| network delay | severe | 2 | · | 1 |" in written.markdown.read_text()
-    page = written.html.read_text()
+    written = certified(copied, "visible", "masked", "visible")
+    text, page = written.markdown.read_text(), written.html.read_text()
+    assert "| intervention | packet_loss | visible | 2 | 1 | 0 | 2 of 3 | 12.35 | 2 |" in text
+    line = "| packet_loss | frontend->cart | visible | shop-1 | steady | masked | no | latency_mean_ms of cart "
+    assert line + "| 12.35 (10 to 20) | 2 | +33.25 ms (30 to 36.5) | 8 + 8 branches |" in text
     assert Page(page).open == []
-    assert page.count("12.35") == 3
+    assert page.count("+33.25 ms (30 to 36.5)") == 3
+    assert "mended" not in text + page
+
+
+def test_a_word_that_most_configurations_dont_keep_is_named_unless_a_reason_says_that_nobody_need_feel_it(
+    copied: Path,
+) -> None:
+    weak = "`visible` packet_loss is visible in 1 of 2 configurations: "
+    for page in (certified(copied, "visible", "masked").html, certified(copied, "visible", "masked").markdown):
+        assert weak in page.read_text()
+        assert "mended" in page.read_text()
+    excused = certified(copied, "visible", "masked", packet_loss="nobody counts packets").markdown.read_text()
+    assert "1 of 2 configurations, and needn't be: nobody counts packets" in excused
+    assert "mended" not in excused
 
 
 def test_what_is_kept_of_a_run_is_small_whatever_its_length(played: Path, runs_of: RunsOf) -> None:
