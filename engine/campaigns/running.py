@@ -33,7 +33,7 @@ from otel_control_gym.engine.campaigns.splits import make_splits
 from otel_control_gym.engine.clock import wall_now, wall_timer
 from otel_control_gym.engine.errors import BrokerError, ConfigurationError, StandTaken
 from otel_control_gym.engine.jetstream import JetStream
-from otel_control_gym.engine.locks import listed_runs
+from otel_control_gym.engine.locks import unfinished_runs
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.nats_session import Refused, Unanswered
 from otel_control_gym.engine.runs import open_run
@@ -136,8 +136,9 @@ async def run_campaign(
         async with _workers(workers if _waiting(record.state) else 0, name, data_dir, nats) as crew:
             await _enqueue(plan, record.state, queue)
             await _watch(record, crew, on_state)
-        await _put_in_order(plan, record.state, data_dir, nats)
+        await record.catch_up()  # what the workers wrote while they ended
     async with LogConnection(broker) as connection:
+        await _put_in_order(plan, connection, data_dir, nats)
         for run_id in await anyio.to_thread.run_sync(drop_second_runs, directory, record.state):
             await connection.delete(run_id)
     result = _result(plan, record.state, wall_timer() - began)
@@ -167,10 +168,10 @@ async def _watch(record: CampaignRecord, crew: _Crew, on_state: Callable[[Campai
             on_state(record.state)
 
 
-async def _put_in_order(plan: CampaignPlan, state: CampaignState, data_dir: Path, nats: str | None) -> None:
+async def _put_in_order(plan: CampaignPlan, connection: LogConnection, data_dir: Path, nats: str | None) -> None:
     """End the runs that killed workers left, where no other worker has done it since."""
-    left = set(listed_runs(data_dir))
-    if not any(left & {*found.earlier, found.run_id} for found in state.keys.values()):
+    crashed = {run_id for run_id, life in unfinished_runs(data_dir).items() if life == "crashed"}
+    if not crashed or crashed.isdisjoint(run.run_id for run in await connection.runs()):
         return
     from otel_control_gym.engine.assembly import make
 

@@ -23,6 +23,7 @@ from otel_control_gym.engine.campaigns.keyed_draws import Draws
 from otel_control_gym.engine.campaigns.record import CampaignRecord
 from otel_control_gym.engine.jetstream import JetStream
 from otel_control_gym.engine.locks import listed_runs
+from otel_control_gym.engine.log import LogConnection
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc"),
 ]
 
-RUNS = 16
+RUNS = 12
 CAMPAIGN: dict[str, Any] = {
     "name": "killed",
     "configurations": ["small-core"],
@@ -127,8 +128,9 @@ async def test_whatever_is_killed_a_campaign_ends_with_the_planned_runs_each_onc
     assert (result["planned"], result["completed"], result["failed"]) == (RUNS, RUNS, 0)
     assert processes(data_dir) == []
 
-    async with open_broker(data_dir) as broker, JetStream(broker) as jetstream:
+    async with open_broker(data_dir) as broker, JetStream(broker) as jetstream, LogConnection(broker) as connection:
         state = (await CampaignRecord.open(jetstream, "killed")).state
+        in_the_broker = {run.run_id for run in await connection.runs()}
     named = {key: found.completed.run_id for key, found in state.keys.items() if found.completed is not None}
     runs = ocg.find_runs(data_dir)
     whole = {
@@ -141,4 +143,5 @@ async def test_whatever_is_killed_a_campaign_ends_with_the_planned_runs_each_onc
     assert len(whole) == sum(run.status != "aborted" for run in runs), "a key was completed twice"
     for run in runs:
         assert ocg.validate(run.path) == []  # its chain holds, and its tables are the fold of its log
-    assert listed_runs(data_dir) == []
+    assert in_the_broker.isdisjoint(listed_runs(data_dir)), "a run has no end"
+    assert in_the_broker <= {run.run_id for run in runs}, "a run has no dataset"
