@@ -102,7 +102,7 @@ class Rooms:
         """Return what changes the load as the run's workload says."""
         from otel_control_gym.actuators import open_curve
 
-        return open_curve(endpoints, config.workload)
+        return open_curve(endpoints, config.workload, config.public.services)
 
     def checked_action(self, action: msgspec.Struct | dict[str, Any], settings: RunSettings) -> msgspec.Struct:
         """Return the action that was asked for.
@@ -395,7 +395,7 @@ async def _under_its_curve(served: AbstractAsyncContextManager[ServedTwin]) -> A
     """Yield a served twin whose load follows its workload's curve from now on."""
     from otel_control_gym.actuators import open_curve
 
-    async with served as twin, open_curve(twin.endpoints, twin.config.workload) as curve:
+    async with served as twin, open_curve(twin.endpoints, twin.config.workload, twin.config.public.services) as curve:
         curve.begin(twin.now)
         async with anyio.create_task_group() as group:
             group.start_soon(_follow, curve, twin)
