@@ -71,9 +71,10 @@ async def test_a_run_without_a_sibling_is_certified_by_its_own_past_and_comes_to
     (treated,) = [run for run in ocg.find_runs(played) if has_assigned(run.path, "certificates")]
     shutil.copytree(treated.path, alone / treated.path.relative_to(played))
     (alone / "campaign=certified" / "service_config=small-core" / treated.path.name / "certificates.parquet").unlink()
+    too_early = msgspec.structs.replace(_subjects(alone, "certified", None, 300)[0], step=1)
+    settings, _ = load("effects", "default", EffectSettings)
     with pytest.raises(UsageError, match="30 s of control before its action are too few"):
-        too_early = msgspec.structs.replace(_subjects(alone, "certified", None, 300)[0], step=1)
-        _timed(too_early, load("effects", "default", EffectSettings)[0])
+        _timed(too_early, settings)
 
     (effect,) = await certify(alone, "certified", branches=0)
     found = effect.certificate
