@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         NotExportable,
         OtelControlGymError,
         StandError,
+        StandTaken,
         UsageError,
         WriteConflict,
     )
@@ -109,6 +110,7 @@ __all__ = (
     "SetWorkload",
     "ShiftTraffic",
     "StandError",
+    "StandTaken",
     "SynchronousEnv",
     "UsageError",
     "Window",
@@ -174,6 +176,7 @@ _HOMES = {
         "NotExportable",
         "OtelControlGymError",
         "StandError",
+        "StandTaken",
         "UsageError",
         "WriteConflict",
     ),

@@ -102,7 +102,7 @@ class Rooms:
         """Return what changes the load as the run's workload says."""
         from otel_control_gym.actuators import open_curve
 
-        return open_curve(endpoints, config.workload)
+        return open_curve(endpoints, config.workload, config.public.services)
 
     def checked_action(self, action: msgspec.Struct | dict[str, Any], settings: RunSettings) -> msgspec.Struct:
         """Return the action that was asked for.
@@ -395,7 +395,7 @@ async def _under_its_curve(served: AbstractAsyncContextManager[ServedTwin]) -> A
     """Yield a served twin whose load follows its workload's curve from now on."""
     from otel_control_gym.actuators import open_curve
 
-    async with served as twin, open_curve(twin.endpoints, twin.config.workload) as curve:
+    async with served as twin, open_curve(twin.endpoints, twin.config.workload, twin.config.public.services) as curve:
         curve.begin(twin.now)
         async with anyio.create_task_group() as group:
             group.start_soon(_follow, curve, twin)
@@ -411,9 +411,17 @@ async def _follow(curve: WorkloadDriver, twin: ServedTwin) -> None:
             await curve.run_due(twin.now)
 
 
+def check_stand(stand: Literal["twin", "cluster"], *, whose: str = "") -> None:
+    """Refuse a kind of stand that this version can't drive; `whose` begins the sentence.
+
+    Raises: UsageError: it can't.
+    """
+    if stand != "twin":
+        raise UsageError(f"{whose}stand = {stand!r}: only the embedded twin can be driven by this version")
+
+
 def _stand(config: RunConfig) -> Stand:
-    if config.public.stand != "twin":
-        raise UsageError(f"stand = {config.public.stand!r}: only the embedded twin can be driven by this version")
+    check_stand(config.public.stand)
     from otel_control_gym.stands.twin.stand import TwinStand
 
     return TwinStand()

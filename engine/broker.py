@@ -14,6 +14,7 @@ Upstream: `engine.nats_server`. Downstream: `engine.jetstream` connects.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ import anyio
 import msgspec
 
 from otel_control_gym.engine.errors import BrokerError
-from otel_control_gym.engine.nats_server import Endpoint, NatsServer, answers, space_shortage
+from otel_control_gym.engine.nats_server import Endpoint, NatsServer, ServerKilled, answers, space_shortage
 
 __all__ = ("Broker", "EmbeddedBroker", "RemoteBroker", "open_broker")
 
@@ -52,6 +53,11 @@ class Broker(ABC):
     @abstractmethod
     def owner(self) -> bool:
         """Whether this process runs the server."""
+
+    @property
+    @abstractmethod
+    def comes_back(self) -> bool:
+        """Whether a server that doesn't answer now is started anew by somebody who was told to `locate` it."""
 
     @abstractmethod
     async def locate(self) -> str:
@@ -82,6 +88,11 @@ class RemoteBroker(Broker):
     @property
     def owner(self) -> bool:
         """Always false."""
+        return False
+
+    @property
+    def comes_back(self) -> bool:
+        """Nobody here starts it."""
         return False
 
     async def locate(self) -> str:
@@ -115,15 +126,21 @@ class EmbeddedBroker(Broker):
         """Whether the server is a child of this process."""
         return self._server is not None and self._server.is_running
 
+    @property
+    def comes_back(self) -> bool:
+        """Whoever locates it next starts it, also where it was killed by itself."""
+        return True
+
     async def locate(self) -> str:
         """Return the URL of the directory's server; start one if there is none."""
         async with self._locating:
             deadline = anyio.current_time() + LOCATE_SECONDS
             while anyio.current_time() < deadline:
-                endpoint = await self._own_or_start() or await self._attach()
-                if endpoint is not None:
-                    self._endpoint = endpoint
-                    return endpoint.url
+                with contextlib.suppress(ServerKilled):
+                    endpoint = await self._own_or_start() or await self._attach()
+                    if endpoint is not None:
+                        self._endpoint = endpoint
+                        return endpoint.url
                 await anyio.sleep(POLL_SECONDS)
         raise BrokerError(
             f"another process holds the broker of {self._directory} but no server answers there\n"

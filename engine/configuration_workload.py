@@ -7,6 +7,7 @@ right. Upstream: `configuration_checks`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, assert_never
 
 import msgspec
@@ -15,6 +16,7 @@ from otel_control_gym.engine.errors import ConfigurationError, nearest
 from otel_control_gym.engine.settings import (
     Burst,
     Constant,
+    MixPoint,
     Points,
     Product,
     RandomFactor,
@@ -24,6 +26,7 @@ from otel_control_gym.engine.settings import (
     Sine,
     Sum,
     Workload,
+    WorkloadPoint,
 )
 from otel_control_gym.engine.workload_shapes import SHORTEST_PERIOD_SECONDS
 
@@ -54,31 +57,42 @@ def check_workload(workload: Workload, services: ServiceConfiguration, file: str
             problem, remedy = "both a curve and a shape, which becomes a curve", "remove one of the two"
             _refuse(file, "curve", msgspec.to_builtins(workload.curve), problem, remedy)
         _check_shape(workload.shape, file, "shape")
-    _check_mix(workload, services, file)
+    begins = {name: workload.mix.get(name, flow.weight) for name, flow in services.flows.items()}
+    _check_mix(workload.mix, begins, services, file, "mix")
+    _check_order(workload.mix_changes, file, "mix_changes")
+    for number, change in enumerate(workload.mix_changes):
+        _check_mix(change.mix, begins | change.mix, services, file, f"mix_changes[{number}].mix")
 
 
-def _check_mix(workload: Workload, services: ServiceConfiguration, file: str) -> None:
-    for flow, weight in workload.mix.items():
+def _check_mix(
+    mix: Mapping[str, float], whole: Mapping[str, float], services: ServiceConfiguration, file: str, key: str
+) -> None:
+    """Check the weights that are named, and that `whole`, what comes of them, leaves users something to do."""
+    for flow, weight in mix.items():
         if flow not in services.flows:
             remedy = f"{nearest(flow, services.flows)}; or absent_flows: ignore, if it is for other applications"
-            _refuse(file, f"mix.{flow}", flow, f"{services.name!r} has no such flow", remedy)
-        _at_least(weight, file, f"mix.{flow}")
-    weights = {name: workload.mix.get(name, flow.weight) for name, flow in services.flows.items()}
-    if not any(weight > 0 for weight in weights.values()):
-        _refuse(file, "mix", workload.mix, "no flow is left with a weight above 0", "give at least one flow a weight")
+            _refuse(file, f"{key}.{flow}", flow, f"{services.name!r} has no such flow", remedy)
+        _at_least(weight, file, f"{key}.{flow}")
+    if not any(weight > 0 for weight in whole.values()):
+        _refuse(file, key, dict(mix), "no flow is left with a weight above 0", "give at least one flow a weight")
+
+
+def _check_order(points: Sequence[WorkloadPoint | MixPoint], file: str, key: str) -> None:
+    before = -1
+    for number, point in enumerate(points):
+        if point.at_seconds <= before:
+            problem = "before time 0" if number == 0 else f"not after the point before, at {before}"
+            remedy = "write points in ascending order of time, from 0 on"
+            _refuse(file, f"{key}[{number}].at_seconds", point.at_seconds, problem, remedy)
+        before = point.at_seconds
 
 
 def _check_curve(workload: Workload, file: str) -> None:
     closed = workload.arrivals == "closed"
     wanted, other = ("users", "rate_per_s") if closed else ("rate_per_s", "users")
-    before = -1
+    _check_order(workload.curve, file, "curve")
     for number, point in enumerate(workload.curve):
         key = f"curve[{number}]"
-        if point.at_seconds <= before:
-            problem = "before time 0" if number == 0 else f"not after the point before, at {before}"
-            remedy = "write points in ascending order of time, from 0 on"
-            _refuse(file, f"{key}.at_seconds", point.at_seconds, problem, remedy)
-        before = point.at_seconds
         level = getattr(point, wanted)
         if level is None or getattr(point, other) is not None:
             problem = f"{workload.arrivals} arrivals have {wanted}, not {other}"

@@ -21,6 +21,7 @@ __all__ = (
     "NotExportable",
     "OtelControlGymError",
     "StandError",
+    "StandTaken",
     "UsageError",
     "WriteConflict",
     "nearest",
@@ -60,6 +61,10 @@ class InvalidAction(OtelControlGymError):
 
 class StandError(OtelControlGymError):
     """Raised when the stand can't be reached, or can't be brought to a known state."""
+
+
+class StandTaken(StandError):
+    """Raised when another environment drives the stand: it is theirs until they leave it, or fall silent."""
 
 
 class BranchError(OtelControlGymError):

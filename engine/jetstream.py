@@ -90,9 +90,11 @@ class JetStream:
 
     async def __aenter__(self) -> JetStream:
         """Connect, and check that JetStream is there."""
-        session = await self._connected()
         try:
-            await session.call("INFO", {})
+            if self.broker.comes_back:
+                await self._call("INFO", {})
+            else:
+                await (await self._connected()).call("INFO", {})
         except (Refused, Unanswered) as error:
             await self._close()
             if isinstance(error, Refused) and error.code not in _JETSTREAM_DISABLED:
@@ -128,8 +130,8 @@ class JetStream:
                     self._session = await Session.open(url, self.broker)
                     return self._session
                 except BrokerError:
-                    # At the start a wrong URL must be told at once; later, and for a server of ours, it may be coming back.
-                    if not (reconnecting or self.broker.owner) or anyio.current_time() > deadline:
+                    # At the start a wrong URL must be told at once; later, and for an embedded server, it may be coming back.
+                    if not (reconnecting or self.broker.comes_back) or anyio.current_time() > deadline:
                         raise
                 await anyio.sleep(PAUSE_SECONDS)
 

@@ -26,7 +26,7 @@ import msgspec
 
 from otel_control_gym.engine.broker import Broker
 from otel_control_gym.engine.clock import rfc3339, wall_now
-from otel_control_gym.engine.errors import StandError
+from otel_control_gym.engine.errors import StandError, StandTaken
 from otel_control_gym.engine.jetstream import JetStream, StreamConfig
 from otel_control_gym.engine.nats_session import Stored, Unanswered
 
@@ -59,7 +59,7 @@ class _Entry(msgspec.Struct, frozen=True):
 async def leased(broker: Broker, name: str, *, seconds: float = LEASE_SECONDS) -> AsyncIterator[None]:
     """Hold a stand while the context is open; it is free at once when it is left.
 
-    Raises: StandError: somebody else holds it (who, and since when); in the context: the lease was lost.
+    Raises: StandTaken: somebody else holds it (who, and since when). StandError: in the context: the lease was lost.
     """
     async with JetStream(broker) as jetstream:
         await jetstream.add_stream(
@@ -94,7 +94,7 @@ class _Lease:
     async def take(self) -> None:
         """Write the entry where there is none.
 
-        Raises: StandError: there is one.
+        Raises: StandTaken: there is one.
         """
         standing = await self._standing()
         held = _held(standing)
@@ -102,7 +102,7 @@ class _Lease:
             return
         held = held or _held(await self._standing())
         who = f"{held.holder} since {rfc3339(held.since)}" if held is not None else "somebody else, this very moment"
-        raise StandError(
+        raise StandTaken(
             f"stand {self._name!r} is driven by {who}\n"
             f"  one environment at a time: wait for its end; if it died, the stand is free {self._seconds:g} s later"
         )

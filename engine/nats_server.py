@@ -18,6 +18,7 @@ import importlib.metadata
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -31,7 +32,7 @@ from anyio.abc import Process
 from otel_control_gym.engine.errors import BrokerError
 from otel_control_gym.engine.locks import locked_file
 
-__all__ = ("Endpoint", "NatsServer", "answers", "space_shortage")
+__all__ = ("Endpoint", "NatsServer", "ServerKilled", "answers", "space_shortage")
 
 START_SECONDS = 20.0  #: until a started server must answer; a store of 300 streams needs 0.2 s
 STOP_SECONDS = 5.0  #: for an orderly end, then it is killed
@@ -48,6 +49,10 @@ if os.getppid() != int(sys.argv[1]):  # the parent died before the kernel was as
     os._exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
+
+
+class ServerKilled(BrokerError):
+    """Raised when a server was ended from outside before it answered: there is nothing wrong with the store."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -70,7 +75,7 @@ class NatsServer:
     async def start_if_free(cls, directory: Path) -> NatsServer | None:
         """Start a server over `directory`, or return None when another one has its lock.
 
-        Raises: BrokerError: it can't be started; says why.
+        Raises: BrokerError: it can't be started; says why. ServerKilled: it was killed meanwhile.
         """
         lock = _try_lock(directory / "server.lock")
         if lock is None:
@@ -204,6 +209,8 @@ async def _wait_ready(process: Process, ports: Path, name: str, log: Path) -> st
                 if info is not None and info.get("server_name") == name and info.get("jetstream"):
                     return urls[0]
             await anyio.sleep(POLL_SECONDS)
+    if process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+        raise ServerKilled(_start_failure(process, log))
     raise BrokerError(_start_failure(process, log))
 
 

@@ -32,7 +32,6 @@ from otel_control_gym.engine.errors import BrokerError
 
 __all__ = ("API", "Delivered", "Outgoing", "Refused", "Session", "Stored", "Unanswered", "own_headers")
 
-_LONG_REPLY = 11  #: parts of an acknowledgement's subject with domain and account; without them it has 9
 ANSWER_SECONDS = 5.0  #: until a request counts as unanswered
 CONNECT_SECONDS = 3.0
 API = "$JS.API"
@@ -76,7 +75,6 @@ class Delivered(msgspec.Struct, frozen=True):
     subject: str
     body: bytes
     reply: str  #: where to say it
-    deliveries: int  #: of this message so far, this one among them
 
 
 class Session:
@@ -245,31 +243,32 @@ class Session:
         Raises: Unanswered.
         """
         question = msgspec.json.encode({"batch": 1, "expires": round(seconds * 1e9)})
-        self._count += 1
-        reply = f"{self._inbox}.pull.{self._count}"
-        came: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        token, waiting = self._expect(many=False)
+        reply = f"{self._inbox}.pull.{token}"
 
         async def take(message: Msg) -> None:
-            if not came.done():
-                came.set_result(message)
+            if not waiting.answer.done():  # whatever it is, a status included
+                waiting.answer.set_result([message])
 
         try:
             subscription = await self._client.subscribe(reply, cb=take, max_msgs=1)
             try:
                 await self._client.publish(f"{API}.CONSUMER.MSG.NEXT.{stream}.{consumer}", question, reply=reply)
                 with anyio.fail_after(seconds + ANSWER_SECONDS):
-                    message = await came
+                    message = (await waiting.answer)[0]
             finally:
                 with anyio.CancelScope(shield=True), contextlib.suppress(nats.errors.Error, OSError):
                     await subscription.unsubscribe()
         except (nats.errors.Error, OSError) as error:
             raise Unanswered(f"the queue {stream} doesn't answer: {error}") from error
+        finally:
+            self._waiting.pop(token, None)
         status = (message.headers or {}).get("Status")
         if status in (_TIMED_OUT, *_ENDS):
             return None
         if status is not None:
             raise Unanswered(f"the queue {stream}: {(message.headers or {}).get('Description', '')} ({status})")
-        return _delivered(message)
+        return Delivered(message.subject, message.data, message.reply)
 
     async def publish(self, subject: str, body: bytes) -> None:
         """Publish to whoever listens now; without a connection to nobody."""
@@ -398,13 +397,6 @@ class _Waiting:
 def own_headers(headers: dict[str, str]) -> dict[str, str]:
     """Return the headers without those that NATS itself added."""
     return {name: value for name, value in headers.items() if not name.startswith("Nats-")}
-
-
-def _delivered(message: Msg) -> Delivered:
-    """Return a consumer's message; its reply subject tells the deliveries, before an account's hash came into it in another place."""
-    parts = message.reply.split(".")
-    deliveries = parts[4] if len(parts) < _LONG_REPLY else parts[6]
-    return Delivered(message.subject, message.data, message.reply, int(deliveries))
 
 
 def _size(message: Outgoing) -> int:

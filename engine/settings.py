@@ -35,6 +35,7 @@ __all__ = (
     "Intensity",
     "Losses",
     "MetricMap",
+    "MixPoint",
     "Names",
     "Noise",
     "Objective",
@@ -308,6 +309,13 @@ class WorkloadPoint(_Record, frozen=True, kw_only=True):
     rate_per_s: float | None = None
 
 
+class MixPoint(_Record, frozen=True, kw_only=True):
+    """Which flows users choose from a moment of control time on."""
+
+    at_seconds: int  #: of control time, after the warm-up
+    mix: dict[str, float]  #: flow -> weight; flows that aren't named have the weight that the workload begins with
+
+
 class _Shape(_Record, frozen=True, kw_only=True, tag_field="kind"):
     """A factor of the workload's users (or of its rate) over control time: 1 is the load as the workload has it."""
 
@@ -404,7 +412,8 @@ class Workload(_Record, frozen=True, kw_only=True):
     think_seconds: tuple[float, float] = (1.0, 10.0)  #: closed: uniform bounds of the pause after each task
     rate_per_s: float = 0.0  #: open: tasks per second (Poisson)
     mix: dict[str, float] = {}  #: flow -> weight; flows that aren't named keep the configuration's
-    absent_flows: Literal["refuse", "ignore"] = "refuse"  #: of the mix, where the application lacks a flow
+    mix_changes: tuple[MixPoint, ...] = ()  #: what the mix becomes while control lasts
+    absent_flows: Literal["refuse", "ignore"] = "refuse"  #: of the mixes, where the application lacks a flow
     shape: Shape | None = None  #: in a log: null, because what became of it is the curve
     curve: tuple[
         WorkloadPoint, ...

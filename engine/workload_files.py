@@ -65,8 +65,12 @@ def without_absent_flows(workload: Workload, services: ServiceConfiguration) -> 
     """Return a workload whose mix names no flow that the application lacks, if it says that this is to be ignored; else itself."""
     if workload.absent_flows == "refuse":
         return workload
-    mix = {flow: weight for flow, weight in workload.mix.items() if flow in services.flows}
-    return msgspec.structs.replace(workload, mix=mix)
+
+    def there(mix: dict[str, float]) -> dict[str, float]:
+        return {flow: weight for flow, weight in mix.items() if flow in services.flows}
+
+    changes = tuple(msgspec.structs.replace(change, mix=there(change.mix)) for change in workload.mix_changes)
+    return msgspec.structs.replace(workload, mix=there(workload.mix), mix_changes=changes)
 
 
 class _TraceReader:

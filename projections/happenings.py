@@ -234,13 +234,18 @@ def _said(before: WorkloadState | None, after: WorkloadState) -> tuple[str, str]
 
 
 def _script(state: RunState) -> Iterator[Happening]:
-    """Yield the points of the workload's curve, at the moments at which they are due: nobody but the script knows them beforehand."""
+    """Yield the points of the curve and the changes of the mix when they are due: nobody but the script knows them beforehand."""
     declared = state.truth.declared
     control = next((phase.time for phase in state.phases if phase.phase == "control"), None)
     if declared is None or control is None:
         return
-    for point in declared.workload.get("curve", ()):
-        told = " ".join(f"{key}={point[key]}" for key in ("users", "rate_per_s") if point.get(key) is not None)
+    for point in (*declared.workload.get("curve", ()), *declared.workload.get("mix_changes", ())):
+        told = " ".join(
+            [
+                *(f"{key}={point[key]}" for key in ("users", "rate_per_s") if point.get(key) is not None),
+                *(f"mix.{flow}={weight:.4g}" for flow, weight in point.get("mix", {}).items()),
+            ]
+        )
         yield Happening(
             time=control + int(point["at_seconds"]) * SECOND,
             source="workload",

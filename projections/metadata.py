@@ -157,7 +157,11 @@ def _scheduled(state: RunState, life: Life) -> dict[str, Any]:
 def _workload_schedule(workload: Mapping[str, Any]) -> dict[str, Any]:
     """Return what load the script asks for, and when, in seconds of control time; what a policy asked for is in the action schedule."""
     names = ("arrivals", "users", "spawn_rate_per_s", "rate_per_s", "mix", "interpolation")
-    return {name: workload[name] for name in names if name in workload} | {"points": list(workload.get("curve", ()))}
+    schedule = {name: workload[name] for name in names if name in workload} | {
+        "points": list(workload.get("curve", ()))
+    }
+    changes = list(workload.get("mix_changes", ()))
+    return schedule | ({"mix_changes": changes} if changes else {})
 
 
 def _surroundings(state: RunState, stand: Mapping[str, str]) -> dict[str, Any]:

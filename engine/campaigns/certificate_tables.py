@@ -25,7 +25,8 @@ LEGEND = (
     "Visible: users felt it. Masked: something else changed. None: nothing did. A configuration shows a kind where at least half of its "
     "certificates there are visible. First: what moved first, and where. Delay counts from when it was applied; spread is the largest "
     "number of edges from the target to what changed; size is the mean difference of what moved first. In brackets are intervals over "
-    "branches; a pair, two runs of one seed, has none and is no test."
+    "branches; a pair, two runs of one seed, has none and is no test. Before after compares a run with its own past, its interval is over "
+    "windows of time, and what else changed then is in it."
 )
 
 
@@ -117,7 +118,9 @@ def certificate_cells(effect: CertifiedEffect) -> dict[str, str]:
         "delay [s]": _interval(found.delay_s, found.delay_low_s, found.delay_high_s),
         "spread [edges]": "–" if found.spread_hops is None else str(found.spread_hops),
         "size": _interval(found.effect, found.effect_low, found.effect_high, found.unit, signed=True),
-        "method": f"{found.n_branches} + {found.n_branches} branches" if found.method == "branches" else "pair",
+        "method": f"{found.n_branches} + {found.n_branches} branches"
+        if found.n_branches
+        else found.method.replace("_", " "),
     }
 
 

@@ -23,9 +23,10 @@ from scipy import stats
 
 from otel_control_gym.engine.campaigns.effects import Column, Effects, EffectSettings
 
-__all__ = ("Certificate", "Class", "Place", "certificate_of")
+__all__ = ("Certificate", "Class", "Method", "Place", "certificate_of")
 
 Class = Literal["none", "masked", "visible"]
+Method = Literal["branches", "pair", "before_after"]
 Float = npt.NDArray[np.float64]
 
 
@@ -41,8 +42,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, rename={"effect_class": "class"}):
     """What an action did; null where nothing changed, or where the method can't tell."""
 
-    method: Literal["branches", "pair"]
-    n_branches: int  #: per arm; 0: a pair of runs
+    method: Method
+    n_branches: int  #: per arm; 0: a pair of runs, or one run
     effect_class: Class
     off_target: bool | None = None
     first_feature: str | None = None
@@ -69,7 +70,7 @@ def certificate_of(
     settings: EffectSettings,
     *,
     applied_s: float,
-    method: Literal["branches", "pair"],
+    method: Method,
 ) -> Certificate:
     """Return the certificate; `applied_s` is when the action was applied, in seconds after the decision."""
     branches = len(effects.by_bucket) if method == "branches" else 0
@@ -128,13 +129,32 @@ def _delays(effects: Effects, number: int, applied_s: float, confidence: float) 
 
 
 def _size(effects: Effects, number: int, confidence: float) -> tuple[float, float | None, float | None]:
-    """Return the mean difference in the windows in which a column changed, with its interval over branches."""
+    """Return the mean difference in the windows in which a column changed, with its interval: over branches, or over windows in time."""
+    if effects.before is not None:
+        return _size_in_time(effects, effects.before[:, number], number, confidence)
     each = effects.by_window[:, effects.changed[:, number], number].mean(axis=1)
     mean = float(each.mean())
     if len(each) == 1:
         return mean, None, None
     reach = float(stats.t.ppf((1 + confidence) / 2, len(each) - 1) * stats.sem(each))
     return mean, mean - reach, mean + reach
+
+
+def _size_in_time(
+    effects: Effects, before: Float, number: int, confidence: float
+) -> tuple[float, float | None, float | None]:
+    """Return the mean change of one run, with Welch's interval: as if windows were independent, so rather too narrow than too wide."""
+    usual = before[np.isfinite(before)]
+    changed = effects.by_window[0, effects.changed[:, number], number]
+    mean = float(changed.mean())
+    if len(changed) == 1:  # what one further window may be
+        spread = float(usual.std(ddof=1)) * (1 + 1 / len(usual)) ** 0.5
+        reach = float(stats.t.ppf((1 + confidence) / 2, len(usual) - 1)) * spread
+        return mean, mean - reach, mean + reach
+    if np.ptp(usual) == 0 and np.ptp(changed) == 0:
+        return mean, mean, mean
+    found = stats.ttest_ind(changed, usual - usual.mean(), equal_var=False).confidence_interval(confidence)
+    return mean, float(found.low), float(found.high)
 
 
 def _is_felt(column: Column, place: Place, settings: EffectSettings) -> bool:

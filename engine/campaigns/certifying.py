@@ -4,7 +4,8 @@ In: a data directory with the campaign's runs. Out: `certificates.parquet` in ea
 `certificates.md` beside the runs. Branches are played in processes of their own, in a data directory that is dropped afterwards, so they
 need no broker but the one there. What is certified with as many branches already isn't done again.
 
-With 0 branches a run is compared with its sibling, which there is anyway: one pair under the same randomness, no test, labelled `pair`.
+With 0 branches a run is compared with its sibling, which there is anyway: one pair under the same randomness, no test, labelled `pair`. One
+that has none, as on a cluster, is compared with its own time before the action: `before_after`.
 
 Upstream: `running` plays the runs. Downstream: `certificate_summaries`, `certificate_tables`.
 """
@@ -24,10 +25,12 @@ import msgspec
 
 from otel_control_gym.engine.assembly import configured_broker
 from otel_control_gym.engine.assigned_tables import assign, has_assigned
+from otel_control_gym.engine.campaigns.before_after import LEAST_WINDOWS, compare_times
 from otel_control_gym.engine.campaigns.branch_arms import Arm, play_arm
 from otel_control_gym.engine.campaigns.certificate_summaries import CertifiedEffect
 from otel_control_gym.engine.campaigns.certificate_tables import write_tables
-from otel_control_gym.engine.campaigns.certificates import Certificate, Place, certificate_of
+from otel_control_gym.engine.campaigns.certificates import Certificate, Method, Place, certificate_of
+from otel_control_gym.engine.campaigns.design import SIBLING
 from otel_control_gym.engine.campaigns.effects import (
     LEAST_BRANCHES,
     Effects,
@@ -53,7 +56,7 @@ class _Subject(msgspec.Struct, frozen=True, kw_only=True):
     """A run whose one action or intervention is to be certified."""
 
     run: Run
-    sibling: Run
+    sibling: Run | None  #: none on a cluster
     key: str
     step: int
     steps: int
@@ -82,7 +85,7 @@ async def certify(
     """Certify the single actions and faults of a campaign; return all its certificates, by kind and intensity.
 
     Args:
-        branches: futures with, and as many without; 0: compare each run with its sibling.
+        branches: futures with, and as many without; 0: compare each run with its sibling, or with its own past if it has none.
         workers: processes that play futures.
         only: at most so many runs of each stratum.
         seconds: how long after the decision effects are looked for.
@@ -99,6 +102,8 @@ async def certify(
         raise UsageError(f"workers = {workers}, seconds = {seconds}, only = {only}: each must be at least 1")
     settings, _ = await anyio.to_thread.run_sync(load, "effects", "default", EffectSettings)
     subjects = await anyio.to_thread.run_sync(_subjects, data_dir, campaign, only, seconds)
+    if branches and any(subject.run.stand == "cluster" for subject in subjects):
+        raise UsageError(f"{branches} branches: what was played on a cluster can't be lived again\n  use --branches 0")
     todo = [subject for subject in subjects if not await anyio.to_thread.run_sync(_is_certified, subject, branches)]
     with tempfile.TemporaryDirectory(prefix="ocg-certify-") as scratch:
         limiter = anyio.CapacityLimiter(workers)
@@ -116,7 +121,8 @@ async def certify(
                             tasks.start_soon(certify_one, subject)
         else:
             for subject in todo:
-                effects = await anyio.to_thread.run_sync(_paired, subject, settings)
+                compare = _timed if subject.sibling is None else _paired
+                effects = await anyio.to_thread.run_sync(compare, subject, settings)
                 await anyio.to_thread.run_sync(_give, subject, effects, settings, branches)
                 on_certified(await anyio.to_thread.run_sync(_certified, subject), len(todo))
     found = [await anyio.to_thread.run_sync(_certified, subject) for subject in subjects]
@@ -146,18 +152,18 @@ def _subjects(data_dir: Path, campaign: str, only: int | None, seconds: int) -> 
     subjects: list[_Subject] = []
     for stratum in ("single_action", "single_fault"):
         keys = sorted(
-            key for key, run in by_key.items() if run.metadata["stratum"] == stratum and f"{key}-sibling" in by_key
+            key for key, run in by_key.items() if run.metadata["stratum"] == stratum and not key.endswith(SIBLING)
         )
-        subjects += [_subject(by_key[key], by_key[f"{key}-sibling"], key, seconds) for key in keys[:only]]
+        subjects += [_subject(by_key[key], by_key.get(f"{key}{SIBLING}"), key, seconds) for key in keys[:only]]
     if not subjects:
         raise UsageError(
-            f"campaign {campaign!r} has no run with a single action or fault beside its sibling\n"
+            f"campaign {campaign!r} has no run with a single action or fault\n"
             "  its file says how many: strata.single_action, strata.single_fault"
         )
     return subjects
 
 
-def _subject(run: Run, sibling: Run, key: str, seconds: int) -> _Subject:
+def _subject(run: Run, sibling: Run | None, key: str, seconds: int) -> _Subject:
     metadata = run.metadata
     scenario, step_seconds = (
         metadata["effective_configuration"]["scenario"],
@@ -253,12 +259,39 @@ async def _branched(
 
 
 def _paired(subject: _Subject, settings: EffectSettings) -> Effects:
+    assert subject.sibling is not None
     start, features = _decision_time(subject.run, subject.step), tuple(settings.features)
     treated, control = (
         recorded_readings(run, start=start, seconds=subject.seconds, features=features, entry=_entry(subject.run))
         for run in (subject.run, subject.sibling)
     )
     return compare_pair(treated, control, settings, window_seconds=subject.seconds // subject.steps)
+
+
+def _timed(subject: _Subject, settings: EffectSettings) -> Effects:
+    """Compare a run with its own control time before the action.
+
+    Raises: UsageError: that was too short.
+    """
+    window = subject.seconds // subject.steps
+    before = subject.step * window
+    if subject.step < LEAST_WINDOWS:
+        raise UsageError(
+            f"{subject.key}: {before} s of control before its action are too few to compare with, and it has no sibling\n"
+            f"  {LEAST_WINDOWS * window} s are needed: see cluster.before_seconds in the campaign's file"
+        )
+    both = recorded_readings(
+        subject.run,
+        start=_decision_time(subject.run, 0),
+        seconds=before + subject.seconds,
+        features=tuple(settings.features),
+        entry=_entry(subject.run),
+    )
+    edge = before // both.bucket_seconds
+    earlier, later = (
+        msgspec.structs.replace(both, values=values) for values in (both.values[:edge], both.values[edge:])
+    )
+    return compare_times(earlier, later, settings, window_seconds=window)
 
 
 def _entry(run: Run) -> str:
@@ -279,12 +312,11 @@ def _give(subject: _Subject, effects: Effects, settings: EffectSettings, branche
         entry=entry,
         callers=tuple(source for source, target in edges if target == entry and source in users),
     )
-    certificate = certificate_of(
-        effects, place, settings, applied_s=subject.applied_s, method="branches" if branches else "pair"
-    )
+    method: Method = "branches" if branches else "before_after" if subject.sibling is None else "pair"
+    certificate = certificate_of(effects, place, settings, applied_s=subject.applied_s, method=method)
     row = msgspec.to_builtins(certificate) | {
         "action_id": subject.action_id,
-        "sibling_run_id": subject.sibling.run_id,
+        "sibling_run_id": None if subject.sibling is None else subject.sibling.run_id,
     }
     assign(subject.run.path, _TABLE, [row], run_id=subject.run.run_id)
 

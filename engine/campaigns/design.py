@@ -35,7 +35,9 @@ from otel_control_gym.engine.settings import (
     Workload,
 )
 
-__all__ = ("FORESIGHT_SECONDS", "make_plan")
+__all__ = ("FORESIGHT_SECONDS", "SIBLING", "make_plan")
+
+SIBLING = "-sibling"  #: after the key of the run that it is the sibling of
 
 FORESIGHT_SECONDS = 300  #: the longest horizon that is to be foretold, ten control steps of 30 s
 _SEED_BITS = 53  #: so that a seed survives every JSON reader
@@ -141,12 +143,15 @@ class _Planner:
         parts = self._parts(stratum, number)
         interventions, policy, factors = self._script(stratum, parts)
         scenario = self._scenario(f"{stratum}-{number:04d}", parts, interventions, policy)
-        main = self._planned(stratum, "main", scenario, factors, paired=stratum in _PAIRED)
+        paired = stratum in _PAIRED and self._settings.cluster is None  # on a cluster nothing happens twice
+        main = self._planned(stratum, "main", scenario, factors, paired=paired)
         if main.pair_id is None:
             return [main]
         bare = self._scenario(f"{stratum}-{number:04d}", parts, (), PolicySettings())
         plain = Factors(configuration=parts.configuration, workload=parts.workload, length=parts.length)
-        sibling = msgspec.structs.replace(main, key=f"{main.key}-sibling", role="sibling", scenario=bare, factors=plain)
+        sibling = msgspec.structs.replace(
+            main, key=f"{main.key}{SIBLING}", role="sibling", scenario=bare, factors=plain
+        )
         return [main, sibling]
 
     def _parts(self, stratum: Stratum, number: int) -> _Parts:
@@ -165,7 +170,8 @@ class _Planner:
         low, high = settings.length.long_seconds
         control = settings.length.short_seconds if length == "short" else draws.between("length", low, high, self._step)
         latest = max(self._step, min(control // 3, control - FORESIGHT_SECONDS - 120))
-        onset = draws.between("onset", min(2 * self._step, latest), latest, self._step)
+        earliest = 2 * self._step if settings.cluster is None else settings.cluster.before_seconds
+        onset = draws.between("onset", min(earliest, latest), latest, self._step)
         application = self._application(configuration)
         return _Parts(
             number=number,

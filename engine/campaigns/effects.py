@@ -28,6 +28,11 @@ __all__ = (
     "Readings",
     "compare_branches",
     "compare_pair",
+    "in_windows",
+    "lasting",
+    "mean_of",
+    "measured",
+    "summed_columns",
 )
 
 Float = npt.NDArray[np.float64]
@@ -86,13 +91,14 @@ class Effects(msgspec.Struct, frozen=True, eq=False):
     by_bucket: Float  #: [K, B, C] difference of each pair in each bucket
     by_window: Float  #: [K, W, C]
     tolerance: Float  #: [B, C] threshold in a bucket
+    before: Float | None = None  #: [R, C] windows before the decision, where a run is compared with itself
 
 
 def compare_branches(
     treated: Sequence[Readings], control: Sequence[Readings], settings: EffectSettings, *, window_seconds: int
 ) -> Effects:
     """Return what pairs of branches say; `treated[k]` and `control[k]` were drawn from the same randomness."""
-    effects = _measured(treated, control, settings, window_seconds)
+    effects = measured(treated, control, settings, window_seconds)
     differences = effects.by_window
     count = len(differences)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -115,28 +121,35 @@ def compare_pair(treated: Readings, control: Readings, settings: EffectSettings,
     neighbouring window, or it is far beyond. That is no test: it can't tell chance from effect where they are of one size, and nothing
     counts as unchanged.
     """
-    effects = _measured([treated], [control], settings, window_seconds)
+    effects = measured([treated], [control], settings, window_seconds)
+    return msgspec.structs.replace(effects, changed=lasting(effects))
+
+
+def lasting(effects: Effects) -> Bool:
+    """Return [W, C]: where the mean is beyond its threshold, and so, to the same side, in a neighbouring window, or is far beyond."""
     with np.errstate(invalid="ignore"):
         side = np.where(np.abs(effects.mean) > effects.threshold, np.sign(effects.mean), 0.0)
-        beside = np.zeros(side.shape, bool)
-        beside[1:] |= side[1:] == side[:-1]
-        beside[:-1] |= side[:-1] == side[1:]
         far = np.abs(effects.mean) > _FAR * effects.threshold
-    return msgspec.structs.replace(effects, changed=(side != 0) & (beside | far))
+    beside = np.zeros(side.shape, bool)
+    beside[1:] |= side[1:] == side[:-1]
+    beside[:-1] |= side[:-1] == side[1:]
+    found: Bool = (side != 0) & (beside | far)
+    return found
 
 
-def _measured(
+def measured(
     treated: Sequence[Readings], control: Sequence[Readings], settings: EffectSettings, window_seconds: int
 ) -> Effects:
+    """Return the differences of two arms and what they are measured by; nothing counts as changed yet."""
     first = control[0]
     assert all(readings.columns == first.columns for readings in (*treated, *control))
     with_it, without = (np.stack([readings.values for readings in arm]) for arm in (treated, control))
     per_window = window_seconds // first.bucket_seconds
     windows = with_it.shape[1] // per_window
     thresholds = [settings.features[column.feature] for column in first.columns]
-    summed = np.array([threshold.summed for threshold in thresholds])
-    one, other = (_in_windows(arm, windows, per_window, summed) for arm in (with_it, without))
-    usual = _mean(other, axis=0)
+    summed = summed_columns(first.columns, settings)
+    one, other = (in_windows(arm, windows, per_window, summed) for arm in (with_it, without))
+    usual = mean_of(other, axis=0)
     mean = (one - other).mean(axis=0)  # NaN where a pair doesn't know
     threshold = _threshold(thresholds, usual)
     return Effects(
@@ -149,18 +162,23 @@ def _measured(
         unchanged=np.zeros(mean.shape, bool),
         by_bucket=with_it - without,
         by_window=one - other,
-        tolerance=_threshold(thresholds, _mean(without, axis=0)),
+        tolerance=_threshold(thresholds, mean_of(without, axis=0)),
     )
 
 
-def _in_windows(arm: Float, windows: int, per_window: int, summed: Bool) -> Float:
+def summed_columns(columns: Sequence[Column], settings: EffectSettings) -> Bool:
+    """Return [C]: whether a window's value of a column is the sum over its buckets."""
+    return np.array([settings.features[column.feature].summed for column in columns])
+
+
+def in_windows(arm: Float, windows: int, per_window: int, summed: Bool) -> Float:
     """Return [K, W, C] of [K, B, C]."""
     parts = arm[:, : windows * per_window].reshape(len(arm), windows, per_window, arm.shape[2])
-    mean = _mean(parts, axis=2)
+    mean = mean_of(parts, axis=2)
     return np.where(summed, mean * per_window, mean)
 
 
-def _mean(values: Float, *, axis: int) -> Float:
+def mean_of(values: Float, *, axis: int) -> Float:
     """Return the mean of what is known; NaN where nothing is."""
     count = np.isfinite(values).sum(axis=axis)
     with np.errstate(invalid="ignore", divide="ignore"):

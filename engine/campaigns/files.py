@@ -8,16 +8,17 @@ from pathlib import Path
 
 import msgspec
 
-from otel_control_gym.engine.campaigns.design import make_plan
+from otel_control_gym.engine.campaigns.before_after import LEAST_WINDOWS
+from otel_control_gym.engine.campaigns.design import FORESIGHT_SECONDS, make_plan
 from otel_control_gym.engine.campaigns.plans import CampaignPlan, PlannedRun
-from otel_control_gym.engine.campaigns.settings import CampaignSettings
+from otel_control_gym.engine.campaigns.settings import CampaignSettings, ClusterStand, Length
 from otel_control_gym.engine.campaigns.splits import Side, make_splits, sides_by_family
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.configuration_files import is_path, load, load_services, packaged_names
 from otel_control_gym.engine.errors import ConfigurationError, UsageError, nearest
 from otel_control_gym.engine.settings import Granularity, RunConfig, RunIdentity, Workload
 
-__all__ = ("campaign_names", "configurations", "load_plan")
+__all__ = ("campaign_names", "configurations", "granularity_of", "load_plan")
 
 
 def campaign_names() -> tuple[str, ...]:
@@ -42,10 +43,17 @@ def load_plan(reference: str | Path, *, only: int | None = None) -> CampaignPlan
         strata = {stratum: min(count, only) for stratum, count in settings.strata.items()}
         settings = msgspec.structs.replace(settings, strata=strata, bounds=None)
     _check(settings, label)
-    granularity, _ = load("granularity", settings.granularity, Granularity)
     application = cache(lambda name: load_services(name)[0])
     workload = cache(lambda name: load("workloads", name, Workload)[0])
-    return make_plan(settings, application=application, workload=workload, granularity=granularity)
+    return make_plan(settings, application=application, workload=workload, granularity=granularity_of(settings))
+
+
+def granularity_of(settings: CampaignSettings) -> Granularity:
+    """Return the granularity of a campaign's runs.
+
+    Raises: UsageError: there is no such file. ConfigurationError: it can't be read.
+    """
+    return load("granularity", settings.granularity, Granularity)[0]
 
 
 def configurations(plan: CampaignPlan, runs: Iterable[PlannedRun]) -> Iterator[RunConfig]:
@@ -62,7 +70,11 @@ def _configured(plan: CampaignPlan, run: PlannedRun, sides: Mapping[str, Side]) 
     config = resolve(run.scenario, seed=run.seed)
     return msgspec.structs.replace(
         config,
-        public=msgspec.structs.replace(config.public, campaign=plan.settings.name),
+        public=msgspec.structs.replace(
+            config.public,
+            campaign=plan.settings.name,
+            stand="twin" if plan.settings.cluster is None else "cluster",
+        ),
         identity=RunIdentity(
             scenario_id=run.key,
             stratum=run.stratum,
@@ -100,6 +112,8 @@ def _check(settings: CampaignSettings, label: str) -> None:
                 file=label, key=f"strata.{stratum}", found=count, problem="below 0", remedy="use 0 or more"
             )
     length = settings.length
+    if settings.cluster is not None:
+        _check_cluster(settings.cluster, length, LEAST_WINDOWS * granularity_of(settings).control_step_seconds, label)
     low, high = length.long_seconds
     if not (0 < length.short_seconds <= low <= high and 0 <= length.long_share <= 1):
         raise ConfigurationError(
@@ -108,6 +122,26 @@ def _check(settings: CampaignSettings, label: str) -> None:
             found=msgspec.to_builtins(length),
             problem="not short_seconds <= long_seconds[0] <= long_seconds[1] with a share from 0 to 1",
             remedy="use e.g. {short_seconds: 600, long_seconds: [2700, 3600], long_share: 0.2}",
+        )
+
+
+def _check_cluster(cluster: ClusterStand, length: Length, least: int, label: str) -> None:
+    if cluster.reset_seconds < 0:
+        raise ConfigurationError(
+            file=label,
+            key="cluster.reset_seconds",
+            found=cluster.reset_seconds,
+            problem="below 0",
+            remedy="use 0 or more",
+        )
+    room = min(length.short_seconds // 3, length.short_seconds - FORESIGHT_SECONDS - 120)
+    if not least <= cluster.before_seconds <= room:
+        raise ConfigurationError(
+            file=label,
+            key="cluster.before_seconds",
+            found=cluster.before_seconds,
+            problem=f"runs of {length.short_seconds} s have up to {max(0, room)} s for it, and {least} s are the least to compare with",
+            remedy=f"use {least} or more, and a length.short_seconds of three times as much that is 420 s more than it, too",
         )
 
 

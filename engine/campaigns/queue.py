@@ -39,11 +39,6 @@ class Task(msgspec.Struct, frozen=True):
     job: Job
     delivered: Delivered
 
-    @property
-    def attempt(self) -> int:
-        """How often the job was given out, this time included."""
-        return self.delivered.deliveries
-
 
 class WorkQueue:
     """The queue of a broker."""

@@ -95,7 +95,15 @@ class KeyState(msgspec.Struct, kw_only=True):
     run_id: str | None = None  #: of the latest attempt
     earlier: list[str] = []  #: run ids of the attempts before
     completed: Completed | None = None
-    reasons: list[str] = []
+    reasons: list[str] = []  #: of the attempts that came to nothing
+    failures: int = 0  #: of them since the run was last given up
+    latest: Started | Completed | Failed | None = None
+
+    @property
+    def superseded(self) -> tuple[str, ...]:
+        """Run ids of the attempts that aren't the completed one; all of them, as long as there is none."""
+        kept = None if self.completed is None else self.completed.run_id
+        return tuple(run_id for run_id in (*self.earlier, self.run_id) if run_id not in (None, kept))
 
 
 class CampaignState(msgspec.Struct, kw_only=True):
@@ -116,22 +124,28 @@ class CampaignState(msgspec.Struct, kw_only=True):
                 for key, stratum in zip(event.keys, event.strata, strict=True):
                     found = self.keys.setdefault(key, KeyState(stratum=stratum))
                     if found.status == "failed":  # declared once more: tried once more
-                        found.status = "waiting"
+                        found.status, found.failures = "waiting", 0
             case Cancelled():
                 self.cancelled = True
+            case Started() | Completed() | Failed():
+                found = self.keys[event.key]
+                if event != found.latest:  # one whose answer was lost is stored twice
+                    found.latest = event
+                    self._take_of_key(event, found)
+
+    def _take_of_key(self, event: Started | Completed | Failed, found: KeyState) -> None:
+        match event:
             case Started():
                 self.began = event.time if self.began is None else self.began
-                found = self.keys[event.key]
                 if found.run_id is not None:
                     found.earlier.append(found.run_id)
                 found.attempts, found.run_id = found.attempts + 1, event.run_id
                 if found.status != "completed":
                     found.status = "running"
             case Completed():
-                found = self.keys[event.key]
                 found.status, found.completed = "completed", event
             case Failed():
-                found = self.keys[event.key]
+                found.failures += 1
                 found.reasons.append(event.reason)
                 if event.run_id is None:  # it came to nothing before the run began
                     found.attempts += 1

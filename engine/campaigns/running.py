@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,10 +31,22 @@ from otel_control_gym.engine.campaigns.queue import Job, WorkQueue
 from otel_control_gym.engine.campaigns.record import CampaignRecord, CampaignState, Cancelled
 from otel_control_gym.engine.campaigns.splits import make_splits
 from otel_control_gym.engine.clock import wall_now, wall_timer
-from otel_control_gym.engine.errors import ConfigurationError
+from otel_control_gym.engine.errors import BrokerError, ConfigurationError, StandTaken
 from otel_control_gym.engine.jetstream import JetStream
+from otel_control_gym.engine.locks import unfinished_runs
+from otel_control_gym.engine.log import LogConnection
+from otel_control_gym.engine.nats_session import Refused, Unanswered
+from otel_control_gym.engine.runs import open_run
 
-__all__ = ("CampaignResult", "campaign_directory", "cancel", "check_balance", "run_campaign", "write_plan")
+__all__ = (
+    "CampaignResult",
+    "campaign_directory",
+    "cancel",
+    "check_balance",
+    "drop_second_runs",
+    "run_campaign",
+    "write_plan",
+)
 
 LOOK_SECONDS = 0.5  #: between looks at the record
 _ENDING_SECONDS = 60.0  #: that workers have to end what they are at
@@ -103,13 +116,19 @@ async def run_campaign(
 
     `on_state` is called whenever something has happened; it must not block.
 
-    Raises: ConfigurationError: the plan isn't balanced. UsageError: the campaign was begun with another plan. BrokerError, LogError.
+    Raises:
+        ConfigurationError: the plan isn't balanced.
+        UsageError: the campaign was begun with another plan, or is for a stand that can't be driven.
+        BrokerError, LogError: the broker doesn't answer any more.
     """
+    from otel_control_gym.engine.assembly import check_stand
+
     check_balance(plan)
+    check_stand("twin" if plan.settings.cluster is None else "cluster", whose=f"campaign {plan.settings.name!r}: ")
     name, began = plan.settings.name, wall_timer()
     directory = campaign_directory(data_dir, name)
     await anyio.to_thread.run_sync(write_plan, plan, directory)
-    async with JetStream(broker) as jetstream:
+    async with _answered(), JetStream(broker) as jetstream:
         record, queue = CampaignRecord(jetstream, name), WorkQueue(jetstream)
         await record.declare(plan, wall_now())
         await record.catch_up()
@@ -117,6 +136,11 @@ async def run_campaign(
         async with _workers(workers if _waiting(record.state) else 0, name, data_dir, nats) as crew:
             await _enqueue(plan, record.state, queue)
             await _watch(record, crew, on_state)
+        await record.catch_up()  # what the workers wrote while they ended
+    async with LogConnection(broker) as connection:
+        await _put_in_order(plan, connection, data_dir, nats)
+        for run_id in await anyio.to_thread.run_sync(drop_second_runs, directory, record.state):
+            await connection.delete(run_id)
     result = _result(plan, record.state, wall_timer() - began)
     await anyio.to_thread.run_sync(_write, directory / "campaign.json", result)
     return result
@@ -142,6 +166,33 @@ async def _watch(record: CampaignRecord, crew: _Crew, on_state: Callable[[Campai
         await anyio.sleep(LOOK_SECONDS)
         if await record.catch_up():
             on_state(record.state)
+
+
+async def _put_in_order(plan: CampaignPlan, connection: LogConnection, data_dir: Path, nats: str | None) -> None:
+    """End the runs that killed workers left, where no other worker has done it since."""
+    crashed = {run_id for run_id, life in unfinished_runs(data_dir).items() if life == "crashed"}
+    if not crashed or crashed.isdisjoint(run.run_id for run in await connection.runs()):
+        return
+    from otel_control_gym.engine.assembly import make
+
+    with contextlib.suppress(StandTaken):  # who drives the stand has put them in order
+        async with make(next(configurations(plan, plan.runs[:1])), data_dir=data_dir, nats=nats):
+            pass
+
+
+def drop_second_runs(directory: Path, state: CampaignState) -> list[str]:
+    """Remove the datasets of runs that came second and whose workers died before they could, and return their ids; blocking.
+
+    A key may be played twice at once where the broker forgot who has it. Aborted runs stay.
+    """
+    dropped = []
+    for found in state.keys.values():
+        for run_id in found.superseded if found.completed is not None else ():
+            for path in directory.glob(f"service_config=*/run_{run_id}"):
+                if (path / "metadata.json").exists() and open_run(path).status != "aborted":
+                    shutil.rmtree(path)
+                    dropped.append(run_id)
+    return dropped
 
 
 def _result(plan: CampaignPlan, state: CampaignState, wall_seconds: float) -> CampaignResult:
@@ -172,12 +223,27 @@ async def cancel(broker: Broker, name: str) -> CampaignState:
 
     Raises: UsageError: there is no such campaign.
     """
-    async with JetStream(broker) as jetstream:
+    async with _answered(), JetStream(broker) as jetstream:
         record = await CampaignRecord.open(jetstream, name)
         await record.write(Cancelled(time=wall_now()))
         await WorkQueue(jetstream).clear(name)
         await record.catch_up()
         return record.state
+
+
+@asynccontextmanager
+async def _answered() -> AsyncIterator[None]:
+    """Say in a sentence that the broker is gone for good, or refuses.
+
+    Raises: BrokerError.
+    """
+    try:
+        yield
+    except (Refused, Unanswered) as error:
+        raise BrokerError(
+            f"the campaign's queue or record can't be reached: {error}\n"
+            "  what is done is kept; the same command goes on where it was"
+        ) from error
 
 
 # --- workers here ---------------------------------------------------------------------------------------------------------

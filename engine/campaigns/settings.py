@@ -8,7 +8,7 @@ import msgspec
 
 from otel_control_gym.engine.settings import Intensity, Randomization
 
-__all__ = ("STRATA", "BalanceBounds", "CampaignSettings", "Length", "Stratum")
+__all__ = ("STRATA", "BalanceBounds", "CampaignSettings", "ClusterStand", "Length", "ResetLevel", "Stratum")
 
 Stratum = Literal[
     "baseline",
@@ -22,6 +22,9 @@ Stratum = Literal[
     "randomised",
     "zero_strength",
 ]
+ResetLevel = Literal["soft", "data", "reinstall"]
+"""How a cluster is brought back between two runs: chaos objects, autoscalers and specs; stateful services and their clients, too; anew."""
+
 STRATA: tuple[Stratum, ...] = Stratum.__args__  # type: ignore[attr-defined]
 """What a run is for:
 
@@ -57,6 +60,16 @@ class BalanceBounds(_Record, frozen=True, kw_only=True):
     normal_control_runs: int = 20
 
 
+class ClusterStand(_Record, frozen=True, kw_only=True):
+    """A campaign on clusters: one run at a time on each, in real time. No run has a sibling, none can be branched: what is done is compared
+    with the time before it.
+    """
+
+    reset: ResetLevel = "data"
+    reset_seconds: int  #: what it takes to bring the stand back and to see that it is well
+    before_seconds: int  #: of control before anything is done, at least: what effects are measured against
+
+
 class CampaignSettings(_Record, frozen=True, kw_only=True):
     """A campaign: which strata, crossed with which factors, from which seed.
 
@@ -79,4 +92,5 @@ class CampaignSettings(_Record, frozen=True, kw_only=True):
     intensities: tuple[Intensity, ...] = ("mild", "visible", "severe")
     length: Length = Length()
     randomize: Randomization | None = None  #: of every run; null: the configuration's
+    cluster: ClusterStand | None = None  #: null: on the embedded twin
     bounds: BalanceBounds | None = BalanceBounds()  #: null: the campaign is for something else, e.g. a leak test

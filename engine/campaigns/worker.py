@@ -12,7 +12,11 @@ What a worker's death leaves, and who cleans up:
 | after the dataset, before `completed` | given out again        | `started` | the next taker records the run that is there         |
 | after `completed`, before the queue   | given out again        | completed | the next taker sees that it is done                  |
 
-So a key is completed once, by the run that the record names. A run that came second, or whose attempt failed, is dropped.
+What the broker's death leaves: nothing that was acknowledged is lost, but it may forget who has what (a consumer's state is written later
+than its messages). Then a run is given out again while somebody plays it, and counts as given out for the first time. So what matters is
+taken from the record alone: whether somebody began it, and how often it failed.
+
+So a key is completed once, by the run that the record names. A run that came second is dropped, here or at the campaign's end (`running`).
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ import msgspec
 from otel_control_gym.engine.campaigns.queue import SILENCE_SECONDS, Task, WorkQueue
 from otel_control_gym.engine.campaigns.record import CampaignRecord, Completed, Failed, Started
 from otel_control_gym.engine.clock import wall_now, wall_timer
-from otel_control_gym.engine.errors import BrokerError, OtelControlGymError
+from otel_control_gym.engine.errors import BrokerError, OtelControlGymError, StandTaken
 from otel_control_gym.engine.jetstream import JetStream
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.nats_session import Unanswered
@@ -47,6 +51,7 @@ __all__ = ("ATTEMPTS", "Worker", "worker_name")
 ATTEMPTS = 3  #: after which a run that fails is given up
 _SIGN_SECONDS = SILENCE_SECONDS / 4
 _PAUSE_SECONDS = 0.5  #: when there was nothing to be taken
+_TAKEN_SECONDS = 5.0  #: until a stand that somebody else drives is asked for again
 _SILENCES = 10  #: of the broker on end, each as long as a question is repeated, before a worker gives up
 
 
@@ -85,7 +90,7 @@ class Worker:
         played = silences = 0
         try:
             while True:
-                worked = False
+                worked = taken = False
                 try:
                     for name in [campaign] if campaign is not None else await self._queue.campaigns():
                         task = await self._queue.take(name)
@@ -93,11 +98,14 @@ class Worker:
                             worked = True
                             played += await self._attend(task)
                     silences = 0
+                except StandTaken:
+                    taken = True  # the run is back in the queue, for who drives the stand or for later
+                    await anyio.sleep(_TAKEN_SECONDS)
                 except Unanswered as error:
                     silences += 1
                     if silences > _SILENCES:
                         raise BrokerError(f"the broker doesn't answer any more: {error}") from error
-                if until_idle and not worked and not silences:
+                if until_idle and not (worked or taken or silences):
                     return played
                 if not worked:
                     await anyio.sleep(_PAUSE_SECONDS)
@@ -130,6 +138,7 @@ class Worker:
         except BaseException as error:
             with anyio.move_on_after(5.0, shield=True):
                 await self._queue.give_back(task)
+            await self._leave(error)  # or the next reset would close this run as if it were over
             if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
                 raise error.exceptions[0] from None
             raise
@@ -146,22 +155,26 @@ class Worker:
         run_id: str | None = None
         try:
             env = await self._env_for(job.config)
-            if task.attempt > 1:
+            if record.state.keys[job.key].run_id is not None:
                 await env.put_in_order()  # what the worker before left
                 if await self._adopted(task, record):
                     return
-            dead = record.state.keys[job.key].run_id
-            identity = msgspec.structs.replace(job.config.identity, retry_of=dead)
+            known = record.state.keys[job.key]
+            identity = msgspec.structs.replace(job.config.identity, retry_of=known.run_id)
             observation = await env.reset(config=msgspec.structs.replace(job.config, identity=identity))
             run_id = env.run_id
             await record.write(
-                Started(time=wall_now(), key=job.key, run_id=run_id or "", worker=self._name, attempt=task.attempt)
+                Started(
+                    time=wall_now(), key=job.key, run_id=run_id or "", worker=self._name, attempt=known.attempts + 1
+                )
             )
             await self._play_episode(env, observation)
             await self._finish(task, record, env.run_dir, wall_timer() - began)
+        except StandTaken:
+            raise  # no fault of the run's
         except (OtelControlGymError, OSError) as error:
             await self._leave(error)  # whatever state it is in
-            final = task.attempt >= ATTEMPTS
+            final = record.state.keys[job.key].failures + 1 >= ATTEMPTS
             reason = f"{type(error).__name__}: {error}"
             await record.write(
                 Failed(time=wall_now(), key=job.key, run_id=run_id, worker=self._name, reason=reason, final=final)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from otel_control_gym.engine.campaigns.balance import Balance
+    from otel_control_gym.engine.campaigns.estimates import Estimate
     from otel_control_gym.engine.campaigns.record import CampaignState
 
 __all__ = ("app",)
@@ -30,13 +31,25 @@ _Only = Annotated[
 
 @app.command("plan")
 @command
-def plan(options: Options, campaign: _Name, only: _Only = None) -> int:
-    """Show the runs that follow from a campaign file, and whether they are balanced (exit code 1: they aren't)."""
+def plan(
+    options: Options,
+    campaign: _Name,
+    only: _Only = None,
+    stands: Annotated[
+        int, typer.Option(metavar="N", help="Clusters to share the runs, for the estimate of a campaign on clusters.")
+    ] = 1,
+) -> int:
+    """Show the runs that follow from a campaign file, whether they are balanced (exit code 1: they aren't), and what they cost."""
     from otel_control_gym.engine.campaigns.balance import balance_of
-    from otel_control_gym.engine.campaigns.files import load_plan
+    from otel_control_gym.engine.campaigns.estimates import estimate_of
+    from otel_control_gym.engine.campaigns.files import granularity_of, load_plan
+    from otel_control_gym.engine.errors import UsageError
 
+    if stands < 1:
+        raise UsageError(f"--stands {stands}: must be at least 1")
     found = load_plan(campaign, only=only)
     balance = balance_of(found)
+    estimate = estimate_of(found, granularity_of(found.settings), stands)
     hours = sum(run.scenario.horizon_seconds for run in found.runs) / 3600
     options.output.answer(
         {
@@ -46,6 +59,7 @@ def plan(options: Options, campaign: _Name, only: _Only = None) -> int:
             "families": balance.families,
             "control_hours": round(hours, 2),
             "balance": balance,
+            "estimate": estimate,
         }
     )
     if not options.json:
@@ -54,6 +68,8 @@ def plan(options: Options, campaign: _Name, only: _Only = None) -> int:
             f"[bold]{found.settings.name}[/]  {balance.families} families, {len(found.runs)} runs, {hours:.1f} h of control"
         )
         _tell_balance(console, balance)
+        if estimate is not None:
+            _tell_estimate(console, estimate)
     return 0 if balance.holds else NOT_SO
 
 
@@ -301,6 +317,19 @@ def _tell_state(options: Options, campaign: str, state: CampaignState) -> None:
         console.print(f"  {stratum:<20} {counts['completed']:4} of {counts['planned']:4}")
     for key, reason in sorted(reasons.items()):
         console.print(f"  [red]{key}[/]: {reason}", soft_wrap=True)
+
+
+def _tell_estimate(console: Console, estimate: Estimate) -> None:
+    shared = "on one stand" if estimate.stands == 1 else f"on {estimate.stands} stands"
+    console.print(
+        f"[bold]estimate[/]  {estimate.runs} runs of {estimate.minutes_per_run:.1f} min, each with a reset ({estimate.reset}) of "
+        f"{estimate.reset_seconds} s: {estimate.hours:.1f} h {shared}"
+    )
+    console.print(
+        "  a worker plays in real time and holds the lease of its stand: as many workers as stands, one run at a time on each\n"
+        "  no run has a sibling: effects are measured before and after, `ocg campaign certify NAME --branches 0`",
+        markup=False,
+    )
 
 
 def _tell_balance(console: Console, balance: Balance) -> None:

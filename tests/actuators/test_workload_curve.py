@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 import otel_control_gym as ocg
 from otel_control_gym.actuators.workload import open_load_generator
-from otel_control_gym.actuators.workload_curve import changes
+from otel_control_gym.actuators.workload_curve import changes, mixes
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import ActionReverted, PhaseEntered, TruthDeclared, WorkloadObserved
-from otel_control_gym.engine.settings import Burst, Workload, WorkloadPoint
+from otel_control_gym.engine.settings import Burst, MixPoint, Workload, WorkloadPoint
+from otel_control_gym.engine.workload_files import without_absent_flows
 
 
 def curve(*points: tuple[int, int], **settings: Any) -> Workload:
@@ -146,3 +147,108 @@ async def test_the_load_of_a_served_twin_follows_the_curve_too(tmp_path: Path) -
                 seen.append((await load_generator.call("GET", "ocg/workload", Told)).users_target)
                 await anyio.sleep(0.02)
     assert (seen[0], max(seen)) == (10, 25)
+
+
+# --- the mix --------------------------------------------------------------------------------------------------------------
+
+
+def mixed(*changes: tuple[int, dict[str, float]], **settings: Any) -> Workload:
+    points = tuple(MixPoint(at_seconds=at, mix=mix) for at, mix in changes)
+    return Workload(name="mixed", users=20, mix={"checkout": 2.0}, mix_changes=points, **settings)
+
+
+def shares_of(run_dir: Path, flow: str) -> dict[int, float]:
+    """Return a flow's share of the tasks, by second after the run's start, as `control_inputs` has it."""
+    run = ocg.open_run(run_dir)
+    rows = run.table("control_inputs").to_arrow().to_pylist()
+    first = min(row["time"] for row in rows)
+    return {
+        round((row["time"] - first).total_seconds()): row["value"]
+        for row in rows
+        if (row["target"], row["name"]) == (flow, "mix_share")
+    }
+
+
+def test_a_change_of_the_mix_counts_from_the_weights_that_the_workload_begins_with() -> None:
+    services = ocg.resolve("small-core").public.services
+    begins = {name: flow.weight for name, flow in services.flows.items()} | {"checkout": 2.0}
+    workload = mixed((30, {"checkout": 2.0}), (60, {"browse_product": 0.0}), (90, {}), (120, {"checkout": 9.0}))
+    assert mixes(workload, services) == (
+        (60, begins | {"browse_product": 0.0}),
+        (90, begins),
+        (120, begins | {"checkout": 9.0}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (((30, {"chekcout": 1.0}),), r"mix_changes\[0\].mix.chekcout.*has no such flow\n.*did you mean 'checkout'"),
+        (((30, {}), (30, {})), r"mix_changes\[1\].at_seconds = 30: not after the point before"),
+        (((-5, {}),), r"mix_changes\[0\].at_seconds = -5: before time 0"),
+        (((0, {"checkout": -1.0}),), r"mix_changes\[0\].mix.checkout = -1.0"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused_with_its_place(
+    changes: tuple[tuple[int, dict[str, float]], ...], says: str
+) -> None:
+    config = ocg.resolve("small-core")
+    with pytest.raises(ocg.ConfigurationError, match=says):
+        ocg.resolve(msgspec.structs.replace(config, workload=mixed(*changes)))
+    nobody = dict.fromkeys(config.public.services.flows, 0.0)
+    with pytest.raises(ocg.ConfigurationError, match="no flow is left with a weight above 0"):
+        ocg.resolve(msgspec.structs.replace(config, workload=mixed((10, nobody))))
+
+
+def test_a_workload_for_several_applications_changes_to_the_flows_that_there_are() -> None:
+    config = ocg.resolve("small-core")
+    workload = mixed((30, {"checkout": 5.0, "fly_to_the_moon": 1.0}), absent_flows="ignore")
+    found = without_absent_flows(workload, config.public.services)
+    assert [change.mix for change in found.mix_changes] == [{"checkout": 5.0}]
+
+
+async def test_the_mix_of_an_episode_changes_when_it_is_due_and_its_requests_with_it(tmp_path: Path) -> None:
+    config = ocg.resolve("small-core", seed=1, horizon_seconds=150)
+    only = dict.fromkeys(config.public.services.flows, 0.0) | {"checkout": 1.0}
+    workload = mixed((30, only), (90, {}), curve=(WorkloadPoint(at_seconds=60, users=21),), interpolation="step")
+    async with ocg.make(msgspec.structs.replace(config, workload=workload), data_dir=tmp_path) as env:
+        await env.reset()
+        for _ in range(5):
+            await env.step(ocg.Noop(), dt=30)
+    warmup = config.public.granularity.warmup_seconds
+    share = {at - warmup: value for at, value in shares_of(env.run_dir, "checkout").items()}
+    began = share[0]
+    assert 0 < began < 0.5
+    assert share[20] == began
+    assert {share[at] for at in (40, 60, 80)} == {1.0}
+    assert share[100] == share[140] == began
+    run = ocg.open_run(env.run_dir, truth=True)
+    script = run.table("events").to_arrow().to_pylist()
+    assert [row["message"] for row in script if row["type"] == "mix_changed"]
+    assert "mix.checkout=1" in next(
+        row["message"] for row in script if row["type"] == "scheduled" and "mix" in row["message"]
+    )
+    assert [change["at_seconds"] for change in run.metadata["workload_schedule"]["mix_changes"]] == [30, 90]
+    assert ocg.validate(env.run_dir) == []
+
+
+async def test_an_action_takes_the_mix_and_leaves_the_users_to_the_curve(tmp_path: Path) -> None:
+    config = ocg.resolve("small-core", seed=1, horizon_seconds=150)
+    only = dict.fromkeys(config.public.services.flows, 0.0) | {"checkout": 1.0}
+    workload = mixed(
+        (60, only),
+        (120, only | {"browse_product": 1.0}),
+        curve=(WorkloadPoint(at_seconds=60, users=7),),
+        interpolation="step",
+    )
+    async with ocg.make(msgspec.structs.replace(config, workload=workload), data_dir=tmp_path) as env:
+        await env.reset()
+        await env.step(ocg.Noop(), dt=30)
+        await env.step(ocg.SetWorkload(mix={"checkout": 0.0}, duration_seconds=60), dt=60)
+        await env.step(ocg.Noop(), dt=60)
+    warmup = config.public.granularity.warmup_seconds
+    share = {at - warmup: value for at, value in shares_of(env.run_dir, "checkout").items()}
+    target = targets_of(env.run_dir)
+    assert {share[at] for at in (40, 60, 80)} == {0.0}
+    assert (target[50], target[70]) == (20, 7)  # of the users the curve still has the say
+    assert share[140] == 0.5  # after the revert the next change counts

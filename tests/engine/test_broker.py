@@ -9,17 +9,22 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
 import msgspec
 import pytest
 
+from otel_control_gym.engine import nats_server
 from otel_control_gym.engine.broker import Broker, RemoteBroker, open_broker
+from otel_control_gym.engine.campaigns.queue import WorkQueue
 from otel_control_gym.engine.errors import BrokerError, LogCorrupted, LogError
 from otel_control_gym.engine.events import Event, PhaseEntered, RunAborted, RunEnded
+from otel_control_gym.engine.jetstream import JetStream
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.nats_server import Endpoint
+from otel_control_gym.engine.nats_session import Unanswered
 
 
 def phase(time: int) -> PhaseEntered:
@@ -178,6 +183,44 @@ async def test_writing_goes_on_when_the_server_itself_is_killed(tmp_path: Path) 
             await log.append_all([(phase(time + step), False) for step in range(10)])
             os.kill(endpoint(tmp_path).server_pid, signal.SIGKILL)
         assert [entry.event.time async for entry in log.read()] == list(range(30))
+
+
+async def test_a_server_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_ready, killed = nats_server._wait_ready, []
+
+    async def killing(process: anyio.abc.Process, *others: Any) -> str:
+        if not killed:
+            process.kill()
+            killed.append(process.pid)
+        return await wait_ready(process, *others)
+
+    monkeypatch.setattr(nats_server, "_wait_ready", killing)
+    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
+        log = await connection.create("default", "RUN")
+        assert await log.append(phase(0)) == 1
+    assert killed
+
+
+async def test_who_waits_for_work_is_told_at_once_that_the_server_was_killed(tmp_path: Path) -> None:
+    async with open_broker(tmp_path) as broker, JetStream(broker) as jetstream:
+        queue = WorkQueue(jetstream)
+        await queue.open("any")
+        told = anyio.Event()
+
+        async def wait_for_work() -> None:
+            with pytest.raises(Unanswered):
+                await jetstream.next_message("ocg-work", "any", 3600.0)
+            told.set()
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait_for_work)
+                await anyio.sleep(0.2)  # a moment for the question to be out
+                os.kill(endpoint(tmp_path).server_pid, signal.SIGKILL)
+                await told.wait()
+        assert await queue.take("any") is None  # over a connection to the next server
 
 
 async def test_a_tail_goes_on_over_a_take_over(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import otel_control_gym as ocg
 from otel_control_gym.engine.assigned_tables import assign, has_assigned
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.campaigns.branch_arms import Arm, play_arm
-from otel_control_gym.engine.campaigns.certifying import certify
-from otel_control_gym.engine.campaigns.effects import Column
+from otel_control_gym.engine.campaigns.certifying import _subjects, _timed, certify
+from otel_control_gym.engine.campaigns.effects import Column, EffectSettings
 from otel_control_gym.engine.campaigns.files import load_plan
 from otel_control_gym.engine.campaigns.running import run_campaign
+from otel_control_gym.engine.configuration_files import load
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.rebuild import rebuild
 
@@ -31,7 +33,8 @@ CAMPAIGN: dict[str, Any] = {
     "actions": ["restart"],
     "interventions": ["network_partition"],
     "intensities": ["severe"],
-    "length": {"short_seconds": 450, "long_seconds": [450, 450], "long_share": 0.0},
+    "length": {"short_seconds": 600, "long_seconds": [600, 600], "long_share": 0.0},
+    "seed": 2,  # its fault begins 150 s after control does: time enough to compare with
     "bounds": None,
 }
 
@@ -58,6 +61,49 @@ def certificates(data_dir: Path) -> list[dict[str, Any]]:
     for run in ocg.find_runs(data_dir):
         rows += ocg.open_run(run.path, truth=True).table("certificates").to_arrow().to_pylist()
     return rows
+
+
+async def test_a_run_without_a_sibling_is_certified_by_its_own_past_and_comes_to_the_same_class(
+    played: Path, tmp_path: Path
+) -> None:
+    (paired,) = await certify(played, "certified", branches=0)
+    alone = tmp_path / "data"
+    (treated,) = [run for run in ocg.find_runs(played) if has_assigned(run.path, "certificates")]
+    shutil.copytree(treated.path, alone / treated.path.relative_to(played))
+    (alone / "campaign=certified" / "service_config=small-core" / treated.path.name / "certificates.parquet").unlink()
+    too_early = msgspec.structs.replace(_subjects(alone, "certified", None, 300)[0], step=1)
+    settings, _ = load("effects", "default", EffectSettings)
+    with pytest.raises(UsageError, match="30 s of control before its action are too few"):
+        _timed(too_early, settings)
+
+    (effect,) = await certify(alone, "certified", branches=0)
+    found = effect.certificate
+    assert (found.method, found.n_branches) == ("before_after", 0)
+    assert found.effect_class == paired.certificate.effect_class == "visible"
+    assert (found.first_feature, found.first_entity) == (
+        paired.certificate.first_feature,
+        paired.certificate.first_entity,
+    )
+    assert found.effect is not None
+    assert found.effect_low is not None
+    assert found.effect_high is not None
+    assert found.effect_low <= found.effect <= found.effect_high
+    (row,) = certificates(alone)
+    assert (row["method"], row["sibling_run_id"]) == ("before_after", None)
+    assert ocg.validate(next(iter(ocg.find_runs(alone))).path) == []
+    assert "| before after |" in (alone / "campaign=certified" / "certificates.md").read_text()
+
+
+async def test_what_was_played_on_a_cluster_is_not_branched(played: Path, tmp_path: Path) -> None:
+    (run,) = [
+        run for run in ocg.find_runs(played) if ocg.open_run(run.path, truth=True).metadata["intervention_schedule"]
+    ]
+    copy = tmp_path / run.path.relative_to(played)
+    shutil.copytree(run.path, copy)
+    metadata = json.loads((copy / "metadata.json").read_text())
+    (copy / "metadata.json").write_text(json.dumps(metadata | {"stand": "cluster"}))
+    with pytest.raises(UsageError, match=r"can't be lived again\n  use --branches 0"):
+        await certify(tmp_path, "certified", branches=8)
 
 
 async def test_a_campaign_is_certified_by_its_pairs_first_and_then_by_branches_and_its_runs_stay_valid(

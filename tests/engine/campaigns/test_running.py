@@ -1,12 +1,9 @@
-"""Whatever dies, a campaign ends with exactly the planned runs, each once, and nothing is left running."""
+"""A campaign is played once, whole, by however many take part, and ends with exactly the planned runs; what is killed: `test_kills`."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,12 @@ import yaml
 import otel_control_gym as ocg
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.campaigns.files import configurations, load_plan
-from otel_control_gym.engine.campaigns.record import CampaignRecord, CampaignState
-from otel_control_gym.engine.campaigns.running import cancel, run_campaign
+from otel_control_gym.engine.campaigns.record import CampaignRecord, CampaignState, Completed, Declared, Failed, Started
+from otel_control_gym.engine.campaigns.running import cancel, drop_second_runs, run_campaign
+from otel_control_gym.engine.campaigns.worker import Worker
 from otel_control_gym.engine.jetstream import JetStream
+from otel_control_gym.engine.log import LogConnection
+from otel_control_gym.stands.twin.stand import TwinStand
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -76,16 +76,6 @@ async def record_of(data_dir: Path, name: str = "small") -> CampaignState:
         return (await CampaignRecord.open(jetstream, name)).state
 
 
-def ocg_campaign(data_dir: Path, file: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from otel_control_gym.engine.command_line import main; main()"]
-    return subprocess.Popen(
-        [*command, "campaign", "run", str(file), "--json", "--data-dir", str(data_dir), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 async def test_a_campaign_is_played_and_says_what_it_is(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     plan = load_plan(campaign(tmp_path))
@@ -128,41 +118,6 @@ async def test_what_is_done_is_not_done_again_and_an_extended_campaign_adds_to_i
         smaller = campaign(tmp_path, strata={"randomised": 1})
         with pytest.raises(ocg.UsageError, match="was begun with a plan that had runs which this one hasn't"):
             await run_campaign(load_plan(smaller), broker, data_dir=data_dir, nats=None, workers=1)
-
-
-async def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    process = ocg_campaign(data_dir, campaign(tmp_path, strata={"baseline": 4}), "--workers", "2")
-    for _ in range(3):
-        await until(lambda: bool(processes("worker_process", str(data_dir))))
-        await until(lambda: bool(list((data_dir / "locks").glob("*.lock"))))
-        for worker in processes("worker_process", str(data_dir))[:1]:
-            os.kill(worker, signal.SIGKILL)
-    answer, complaint = await anyio.to_thread.run_sync(process.communicate)
-    assert process.returncode == 0, complaint
-    result = json.loads(answer)
-    assert (result["planned"], result["completed"], result["failed"]) == (4, 4, 0)
-    assert len(complete_runs(data_dir)) == 4
-    assert not processes(str(data_dir))
-
-
-async def test_a_killed_campaign_leaves_nobody_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    file = campaign(tmp_path, strata={"baseline": 4})
-    process = ocg_campaign(data_dir, file, "--workers", "2")
-    await until(lambda: bool(list(data_dir.glob("campaign=small/*/run_*/metadata.json"))))
-    process.kill()
-    await anyio.to_thread.run_sync(process.communicate)
-    await until(lambda: not processes(str(data_dir)))
-    before = set(complete_runs(data_dir))
-    async with open_broker(data_dir) as broker:
-        result = await run_campaign(load_plan(file), broker, data_dir=data_dir, nats=None, workers=2)
-    assert (result.completed, result.failed) == (4, 0)
-    state = await record_of(data_dir)
-    named = {found.completed.run_id for found in state.keys.values() if found.completed is not None}
-    assert len(named) == 4
-    assert named <= set(complete_runs(data_dir))
-    assert before
 
 
 async def test_a_run_that_cannot_be_played_is_given_up_with_its_reason(
@@ -212,3 +167,121 @@ async def test_a_campaign_that_is_called_off_stops_and_can_be_taken_up_again(tmp
         resumed = await run_campaign(plan, broker, data_dir=data_dir, nats=None, workers=2)
     assert (resumed.completed, resumed.failed) == (5, 0)
     assert len([run for run in ocg.find_runs(data_dir) if run.status == "completed"]) == 5
+
+
+# --- who plays what, told by the record alone -----------------------------------------------------------------------------
+
+
+METADATA: dict[str, Any] = {
+    "done_reason": "horizon",
+    "stand": "twin",
+    "run_start": "2026-01-05T00:00:00.000000Z",
+    "run_end": "2026-01-05T00:04:30.000000Z",
+    "content_digest": "",
+    "contract_version": 1,
+    "family_id": "",
+    "streams": {},
+}
+
+
+def started(run_id: str, attempt: int = 1) -> Started:
+    return Started(time=attempt, key="baseline-0000", run_id=run_id, worker="one", attempt=attempt)
+
+
+def failed(run_id: str | None, *, time: int = 1, final: bool = False) -> Failed:
+    return Failed(time=time, key="baseline-0000", run_id=run_id, worker="one", reason="no", final=final)
+
+
+def completed(run_id: str) -> Completed:
+    return Completed(
+        time=9,
+        key="baseline-0000",
+        run_id=run_id,
+        worker="one",
+        path="",
+        status="completed",
+        wall_seconds=1.0,
+        episode_seconds=180.0,
+        size_bytes=1,
+    )
+
+
+def state_of(*events: Any) -> CampaignState:
+    state = CampaignState()
+    for event in (Declared(time=0, digest="", keys=("baseline-0000",), strata=("baseline",)), *events):
+        state.take(event)
+    return state
+
+
+def test_what_was_stored_twice_because_its_answer_was_lost_counts_once() -> None:
+    once = state_of(started("a"), failed("a"), started("b", 2), completed("b"))
+    twice = state_of(
+        started("a"),
+        started("a"),
+        failed("a"),
+        failed("a"),
+        started("b", 2),
+        started("b", 2),
+        completed("b"),
+        completed("b"),
+    )
+    assert twice == once
+    assert (once.retried, once.keys["baseline-0000"].failures) == (1, 1)
+    assert once.keys["baseline-0000"].superseded == ("a",)
+
+
+def test_a_run_that_is_declared_anew_after_it_was_given_up_has_all_its_attempts_again() -> None:
+    given_up = state_of(*(failed(None, time=time, final=time == 3) for time in (1, 2, 3)))
+    assert (given_up.keys["baseline-0000"].status, given_up.keys["baseline-0000"].failures) == ("failed", 3)
+    given_up.take(Declared(time=4, digest="", keys=("baseline-0000",), strata=("baseline",)))
+    assert (given_up.keys["baseline-0000"].status, given_up.keys["baseline-0000"].failures) == ("waiting", 0)
+    assert len(given_up.keys["baseline-0000"].reasons) == 3
+
+
+def test_a_run_that_came_second_is_dropped_and_nothing_else_is(tmp_path: Path) -> None:
+    """As a worker leaves it that was killed between the dataset of its run and the record's answer that it came second."""
+    directory = tmp_path / "campaign=small"
+    for run_id, status in {
+        "first": "completed",
+        "second": "completed",
+        "dead": "aborted",
+        "branch": "completed",
+    }.items():
+        run = directory / "service_config=small-core" / f"run_{run_id}"
+        run.mkdir(parents=True)
+        (run / "metadata.json").write_text(json.dumps(METADATA | {"run_id": run_id, "status": status}))
+    state = state_of(started("dead"), started("first", 2), started("second", 3), completed("first"))
+    assert drop_second_runs(directory, state) == ["second"]
+    assert {path.name for path in directory.glob("*/*")} == {"run_first", "run_dead", "run_branch"}
+    undecided = state_of(started("first"), started("branch", 2))
+    assert drop_second_runs(directory, undecided) == []
+
+
+class SharedStand(TwinStand):
+    """A stand that outlives its process, as a cluster does: one environment at a time."""
+
+    lease_name = "shared"
+
+
+async def test_workers_of_one_stand_take_turns_and_no_run_is_given_up_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otel_control_gym.engine.assembly._stand", lambda _config: SharedStand())
+    monkeypatch.setattr("otel_control_gym.engine.campaigns.worker._TAKEN_SECONDS", 0.1)
+    data_dir = tmp_path / "data"
+    plan = load_plan(campaign(tmp_path, strata={"baseline": 2}))
+    async with (
+        open_broker(data_dir) as broker,
+        JetStream(broker) as jetstream,
+        LogConnection(broker) as connection,
+        anyio.create_task_group() as tasks,
+    ):
+        for name in ("one", "two"):
+            worker = Worker(jetstream, connection, data_dir=data_dir, nats=None, name=name)
+            tasks.start_soon(lambda worker=worker: worker.work("small", until_idle=False))
+        result = await run_campaign(plan, broker, data_dir=data_dir, nats=None, workers=0)
+        tasks.cancel_scope.cancel()
+    assert (result.completed, result.failed, result.retried) == (2, 0, 0)
+    state = await record_of(data_dir)
+    assert [found.reasons for found in state.keys.values()] == [[], []]
+    assert len(complete_runs(data_dir)) == 2
