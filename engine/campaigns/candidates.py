@@ -19,10 +19,9 @@ __all__ = ("LEAST_REACH", "LEAST_REACH_OF", "Candidates", "helps", "place_of")
 Action = dict[str, Any]
 
 LEAST_REACH = 0.05  #: calls per user request: 25 in a bucket of 10 s at 50 requests a second
-LEAST_REACH_OF = {"cpu_pressure": 0.2, "packet_loss": 0.2, "set_resources": 0.2}
-"""What only delays calls takes more of them until users feel it, which they do from 10 ms a request on, in the mean. `visible` CPU
-pressure costs a call about 58 ms, packet loss 67 ms (docs/effect-certificates.md): that takes 0.17 and 0.15 calls per user request. A
-CPU limit bites where there is work to do."""
+LEAST_REACH_OF = {"cpu_pressure": 0.2, "packet_loss": 0.2}
+"""What only delays a call takes more of them until users feel it, which they do from 10 ms a request on, in the mean. `visible` CPU
+pressure costs a call about 58 ms, packet loss 67 ms (docs/effect-certificates.md): that takes 0.17 and 0.15 calls per user request."""
 
 _FLAG_SERVICE = "flagd"  #: its answers are remembered by who asks; a way to it that is disturbed disturbs nobody
 _STRESS_AND_NETWORK = ("cpu_pressure", "memory_pressure", "network_delay", "packet_loss", "network_partition")
@@ -79,15 +78,15 @@ class Candidates:
 
     def faults(self, kind: str) -> list[Action]:
         """Return the interventions of a type that this application can suffer."""
-        application = self._application
+        application, least = self._application, LEAST_REACH_OF.get(kind, LEAST_REACH)
         match kind:
             case "cpu_pressure" | "pod_kill" | "restart_loop":
-                return [{"type": kind, "target": name} for name in self._called_enough(kind)]
+                called = [name for name in self._services if self._reach.services[name] >= least]
+                return [{"type": kind, "target": name} for name in called]
             case "memory_pressure":
                 limited = [name for name in self._services if application.services[name].memory_limit_bytes]
                 return [{"type": kind, "target": name} for name in limited]
             case "network_delay" | "packet_loss" | "network_partition":
-                least = LEAST_REACH_OF.get(kind, LEAST_REACH)
                 between = [edge for edge in self._edges if self._reach.edges[edge] >= least]
                 return [{"type": kind, "target": f"{source}->{target}"} for source, target in between]
             case "bad_config":
@@ -130,7 +129,7 @@ class Candidates:
         }
         if kind in makers:
             return makers[kind](kind)
-        return [self._maker(kind, name) for name in self._called_enough(kind)]
+        return [self._maker(kind, name) for name in self._services]
 
     def remedy(self, kind: str, place: str, word: str) -> Action | None:
         """Return the action of a type as one would take it against a fault that sits in `place`; None where it can't be taken there."""
@@ -149,11 +148,6 @@ class Candidates:
             found = [maker(word) for maker in self.actions(kind)]
             return next((action for action in found if action["target"] == place), None)
         return self._maker(kind, place)(word) if place in self._services else None
-
-    def _called_enough(self, kind: str) -> list[str]:
-        """Return the services on which users can feel what is done, if it is of a type."""
-        least = LEAST_REACH_OF.get(kind, LEAST_REACH)
-        return [name for name in self._services if self._reach.services[name] >= least]
 
     def _groups(self) -> list[str]:
         groups = {service.optional_group for service in self._application.services.values() if service.optional_group}

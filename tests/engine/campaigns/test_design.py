@@ -294,7 +294,6 @@ def test_what_only_slows_calls_is_aimed_where_they_are_many_enough_to_be_felt(ap
     candidates, reach = Candidates(APPLICATIONS[application], STEADY), reach_of(APPLICATIONS[application])
     services = {fault["target"] for fault in candidates.faults("cpu_pressure")}
     edges = {fault["target"] for fault in candidates.faults("packet_loss")}
-    assert {make("visible")["target"] for make in candidates.actions("set_resources")} == services
     assert {"frontend", "product-catalog", "cart"} <= services
     assert {"frontend->product-catalog", "frontend->cart", "cart->valkey-cart"} <= edges
     least = 0.010 / 0.067  # seconds that users feel in the mean, seconds that a call takes longer
