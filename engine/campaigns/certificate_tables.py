@@ -75,17 +75,13 @@ def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def weakness(kind: KindSummary) -> str | None:
-    """Return a sentence on a kind whose `visible` most configurations don't show, or should not; null where there is nothing to say."""
-    felt, there = kind.configurations_of("visible"), len(kind.configurations)
+    """Return a sentence on a kind whose `visible` most configurations don't show, or needn't; null where there is nothing to say."""
+    felt, there, count = kind.configurations_of("visible"), len(kind.configurations), sum(kind.counts.values())
+    found = f"`visible` {kind.kind} is visible in {felt} of {there} configurations (certificates: {count})"
     if kind.is_weak:
-        return (
-            f"`visible` {kind.kind} is visible in {felt} of {there} configurations: "
-            "either its strength or what it is aimed at is to be mended"
-        )
+        return f"{found}: either its strength or what it is aimed at is to be mended"
     if kind.intensity == "visible" and kind.meant_masked is not None:
-        return (
-            f"`visible` {kind.kind} is visible in {felt} of {there} configurations, and needn't be: {kind.meant_masked}"
-        )
+        return f"{found}, and needn't be: {kind.meant_masked}"
     return None
 
 

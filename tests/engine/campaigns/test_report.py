@@ -202,12 +202,12 @@ def test_certificates_are_shown_with_delay_spread_and_size_where_there_are_some(
 def test_a_word_that_most_configurations_dont_keep_is_named_unless_a_reason_says_that_nobody_need_feel_it(
     copied: Path,
 ) -> None:
-    weak = "`visible` packet_loss is visible in 1 of 2 configurations: "
+    weak = "`visible` packet_loss is visible in 1 of 2 configurations (certificates: 2): "
     for page in (certified(copied, "visible", "masked").html, certified(copied, "visible", "masked").markdown):
         assert weak in page.read_text()
         assert "mended" in page.read_text()
     excused = certified(copied, "visible", "masked", packet_loss="nobody counts packets").markdown.read_text()
-    assert "1 of 2 configurations, and needn't be: nobody counts packets" in excused
+    assert "1 of 2 configurations (certificates: 2), and needn't be: nobody counts packets" in excused
     assert "mended" not in excused
 
 
