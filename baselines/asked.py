@@ -270,7 +270,8 @@ def _load_ratio(asked: Asked, before: Before) -> float:
 
 
 def _log_ratio(after: Float | float, before: Float | float, negligible: float) -> Any:
-    return np.log((after + negligible) / (before + negligible))
+    ratio: Any = np.log((after + negligible) / (before + negligible))
+    return ratio
 
 
 def _number(value: object) -> float:
