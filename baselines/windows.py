@@ -82,6 +82,7 @@ class RunWindows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     rewards: Float  #: [D, K] reward of each of those steps
     components: Float  #: [D, K, len(REWARD_COMPONENTS)]
     reward_before: Float  #: [D] of the last step before the decision
+    cost_before: Float  #: [D] likewise
     breached: npt.NDArray[np.bool_]  #: [D] whether the SLO was breached in that step
     recovery_steps: (
         Float  #: [D] steps to the first without a breach, it included; where the run ends before, to its end
@@ -234,6 +235,7 @@ def run_windows(run: Run) -> RunWindows:
         rewards=rewards.values,
         components=rewards.components,
         reward_before=rewards.before,
+        cost_before=rewards.cost_before,
         breached=rewards.breached,
         recovery_steps=rewards.recovery_steps,
         recovered=rewards.recovered,
@@ -262,6 +264,7 @@ class _Rewards(NamedTuple):
     values: Float  #: [D, K]
     components: Float  #: [D, K, components]
     before: Float  #: [D]
+    cost_before: Float  #: [D]
     breached: npt.NDArray[np.bool_]  #: [D]
     recovery_steps: Float  #: [D]
     recovered: npt.NDArray[np.bool_]  #: [D]
@@ -325,6 +328,7 @@ class _Grid:
             values=after[..., 0],
             components=after[..., 1:],
             before=before[:, 0],
+            cost_before=before[:, 1 + REWARD_COMPONENTS.index("resource_cost")],
             breached=before[:, breach] > 0,
             recovery_steps=first.astype(np.float64),
             recovered=recovered,
