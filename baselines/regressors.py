@@ -56,7 +56,7 @@ class Encoding(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         numbers = np.clip(np.nan_to_num((inputs - self.centre) / self.spread), -_FAR, _FAR)
         codes = self._codes(identity)
         parts = [numbers, np.eye(len(self.names) + 1)[codes][:, : len(self.names)]]
-        return np.concatenate([*parts, *([] if actions is None else [actions])], axis=1)
+        return np.concatenate([*parts, *([] if actions is None else [np.nan_to_num(actions)])], axis=1)
 
     def for_trees(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
         """Return the inputs as they are, the name's number, and the action."""
