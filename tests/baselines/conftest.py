@@ -107,7 +107,9 @@ def _run(number: int) -> RunWindows:
     ratio[changed:, 1] = replicas / LEVELS["replicas_ready"]
     memory = LEVELS["memory_usage_bytes"] * noise * ratio
     for decision in range(decisions):
-        state.nodes[decision, :, :, NODE_CHANNELS.index("memory_usage_bytes")] = memory[decision : decision + LOOK_BACK_STEPS]
+        state.nodes[decision, :, :, NODE_CHANNELS.index("memory_usage_bytes")] = memory[
+            decision : decision + LOOK_BACK_STEPS
+        ]
         for name in ("replicas_ready", "replicas_desired"):
             level = LEVELS[name] * ratio[decision : decision + LOOK_BACK_STEPS]
             state.nodes[decision, :, :, NODE_CHANNELS.index(name)] = level

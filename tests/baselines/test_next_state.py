@@ -95,18 +95,32 @@ def test_the_twins_differ_in_the_action_alone(campaign: CampaignWindows, model: 
         np.testing.assert_array_equal(known.encoding.centre, passive.encoding.centre)
         assert known.encoding.names == passive.encoding.names
         assert len(known.trees) == len(passive.trees)
-        rows = [one.encoding.for_lines(panel.inputs, actions, panel.entity) for one, actions in ((known, panel.actions[1]), (passive, None))]
+        rows = [
+            one.encoding.for_lines(panel.inputs, actions, panel.entity)
+            for one, actions in ((known, panel.actions[1]), (passive, None))
+        ]
         assert rows[0].shape[1] - rows[1].shape[1] == len(action_names("node"))
         np.testing.assert_array_equal(rows[0][:, : rows[1].shape[1]], rows[1])
 
 
-def test_the_ratio_follows_from_the_file_alone(predictions: pa.Table, campaign: CampaignWindows, model: NextStateModel) -> None:
+def test_the_ratio_follows_from_the_file_alone(
+    predictions: pa.Table, campaign: CampaignWindows, model: NextStateModel
+) -> None:
     evaluation, again = scored(campaign, model)
     assert again.equals(predictions)
     assert evaluation.figures["action_conditioned_over_passive"] == action_conditioned_over_passive(again)
     chosen = again.filter(
-        pc.and_(pc.equal(again["model"].cast(pa.string()), "boosted"), pc.equal(again["method"].cast(pa.string()), "direct"))
-    ).filter(pc.equal(again["group"].cast(pa.string()), "changed").filter(pc.and_(pc.equal(again["model"].cast(pa.string()), "boosted"), pc.equal(again["method"].cast(pa.string()), "direct"))))
+        pc.and_(
+            pc.equal(again["model"].cast(pa.string()), "boosted"), pc.equal(again["method"].cast(pa.string()), "direct")
+        )
+    ).filter(
+        pc.equal(again["group"].cast(pa.string()), "changed").filter(
+            pc.and_(
+                pc.equal(again["model"].cast(pa.string()), "boosted"),
+                pc.equal(again["method"].cast(pa.string()), "direct"),
+            )
+        )
+    )
     errors = [
         np.mean(np.abs(chosen[name].to_numpy() - chosen["y_true"].to_numpy()) / chosen["scale"].to_numpy())
         for name in ("y_ac", "y_passive")
