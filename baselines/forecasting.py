@@ -1,11 +1,11 @@
 """Passive forecasts where nobody acts, beside AutoETS, AutoARIMA and SeasonalNaive of `statsforecast`: does the twin without the action hold its own?
 
-In: a campaign's windows. Out: the passive models of `next_state`, and their scores on *windows without action*: none asked for within the look back or
-the longest horizon. The classical methods are fitted, series by series, to all that the run had shown by then, which is at least as much as the passive
-models see, and they see nothing of what lies ahead either.
+In: a campaign's windows. Out: the passive models of `next_state`, and their scores on *windows without action*: none asked for within the
+look back or the longest horizon. The classical methods are fitted, series by series, to all that the run had shown by then, which is at
+least as much as the passive models see, and they see nothing of what lies ahead either.
 
-Fitting them takes a while, so a few windows are drawn: one of every run, `_ENTITIES` of its services, every feature; and all methods are scored on the
-very same. A passive model that is much worse than the best of them is no fair opponent for one that knows the action.
+Fitting them takes a while, so a few windows are drawn: one of every run, `_ENTITIES` of its services, every feature; and all methods are
+scored on the very same. A passive model that is much worse than the best of them is no fair opponent for one that knows the action.
 
 Upstream: `next_state`. Downstream: `ocg baseline evaluate`, reports.
 """

@@ -1,7 +1,8 @@
 """A control for leaks: the same windows with other decisions' actions, so that an action says nothing of what follows it any more.
 
-Actions are permuted within (policy, configuration, time bin): who acts when and where stays as it was, which action it was doesn't. A model that
-knows these actions has to lose what it had over its passive twin; if it doesn't, its columns told it something else than the action. Pure.
+Actions are permuted within (policy, configuration, time bin): who acts when and where stays as it was, which action it was doesn't. A
+model that knows these actions has to lose what it had over its passive twin; if it doesn't, its columns told it something else than the
+action. Pure.
 """
 
 from __future__ import annotations
