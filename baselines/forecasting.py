@@ -1,4 +1,4 @@
-"""Passive forecasts where nobody acts, beside AutoETS, AutoARIMA and SeasonalNaive of `statsforecast`: does the twin without the action hold its own?
+"""Passive forecasts where nobody acts, beside AutoETS, AutoARIMA and SeasonalNaive: does the twin without the action hold its own?
 
 In: a campaign's windows. Out: the passive models of `next_state`, and their scores on *windows without action*: none asked for within the
 look back or the longest horizon. The classical methods are fitted, series by series, to all that the run had shown by then, which is at

@@ -1,4 +1,4 @@
-"""`ocg baseline` trains and scores on run directories alone, and says the same in words and in JSON; the benchmark does the same by the clock."""
+"""`ocg baseline` trains and scores on run directories alone, and says the same in words and in JSON; so does the benchmark."""
 
 from __future__ import annotations
 
