@@ -34,6 +34,7 @@ from otel_control_gym.engine.configuration_files import load
 from otel_control_gym.engine.randomness import derive_seed
 
 __all__ = (
+    "SHARE_OF_EFFECT",
     "Chance",
     "Constant",
     "Detector",
@@ -45,6 +46,7 @@ __all__ = (
     "ThreeSigma",
     "deviations",
     "fit_scale",
+    "practical_thresholds",
     "system_score",
 )
 
@@ -52,7 +54,7 @@ Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 _MAD_TO_SIGMA = 1.4826  #: of a normal distribution
-_SHARE_OF_EFFECT = 1 / 3  #: of the practical threshold: three such units make an effect
+SHARE_OF_EFFECT = 1 / 3  #: of the practical threshold: three such units make an effect
 _FAR = 1e9
 _TAIL, _TAIL_UNITS = 99.0, 3.0  #: the percentile that lies at least so many units out
 _ODDEST = 3  #: entities that an application's score is made of
@@ -101,7 +103,7 @@ class Scale(msgspec.Struct, frozen=True, eq=False):
     def floor(self, centre: Float) -> Float:
         """Return the least spread [S + E, F] around what is usual."""
         effect = np.fmax(self.absolute, self.relative * np.abs(np.nan_to_num(centre)))
-        return _SHARE_OF_EFFECT * effect
+        return SHARE_OF_EFFECT * effect
 
 
 def fit_scale(runs: Sequence[EntitySeries], calm: Sequence[Bool]) -> Scale:
@@ -115,7 +117,7 @@ def fit_scale(runs: Sequence[EntitySeries], calm: Sequence[Bool]) -> Scale:
             readings.setdefault((run.configuration, entity), []).append(seen)
             apart.setdefault((run.configuration, entity), []).append(np.abs(seen - centre[place]))
     spreads = {key: _spread(np.concatenate(found)) for key, found in apart.items()}
-    absolute, relative = _thresholds()
+    absolute, relative = practical_thresholds()
     anywhere = _median(np.stack(list(spreads.values()))) if spreads else np.full(len(FEATURES), np.nan)
     return Scale(
         spreads=spreads,
@@ -133,7 +135,7 @@ def deviations(run: EntitySeries, scale: Scale) -> Float:
     return np.clip((run.values - centre) / unit, -_FAR, _FAR)
 
 
-def _thresholds() -> tuple[Float, Float]:
+def practical_thresholds() -> tuple[Float, Float]:
     """Return from which size on a difference of each feature matters: absolute [F], and as a share [F]."""
     settings, _ = load("effects", "default", EffectSettings)
     found = [settings.features[name] for name in FEATURES]
@@ -252,14 +254,14 @@ class ThreeSigma:
             for place, entity in enumerate(run.entities):
                 readings.setdefault((run.configuration, entity), []).append(run.values[quiet, place])
         self._known = {key: _mean_and_deviation(np.concatenate(found)) for key, found in readings.items()}
-        self._absolute, self._relative = _thresholds()
+        self._absolute, self._relative = practical_thresholds()
 
     def score(self, run: EntitySeries) -> Float:
         """Return the largest distance [T, S + E], in standard deviations; of an entity that train didn't hold, unknown."""
         unknown = np.full((2, len(FEATURES)), np.nan)
         known = np.stack([self._known.get((run.configuration, entity), unknown) for entity in run.entities])
         mean, deviation = known[:, 0], known[:, 1]
-        least = _SHARE_OF_EFFECT * np.fmax(self._absolute, self._relative * np.abs(mean))
+        least = SHARE_OF_EFFECT * np.fmax(self._absolute, self._relative * np.abs(mean))
         return _largest(np.abs(run.values - mean) / np.fmax(deviation, least))
 
 
