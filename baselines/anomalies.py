@@ -1,7 +1,7 @@
 """Anomaly detection on a campaign: who notices faults, how late, and how often somebody is woken for nothing.
 
-In: a task. Out: `AnomalyModel`, detectors with their thresholds; then `AnomalyReport`, figures per application, per fault type and for both together,
-each for every detector beside the floors. Interventions are hidden: detectors read public rows, labels are for scoring alone.
+In: a task. Out: `AnomalyModel`, detectors with their thresholds; then `AnomalyReport`, figures per application, per fault type and for both
+together, each for every detector beside the floors. Interventions are hidden: detectors read public rows, labels are for scoring alone.
 
 - AUC-PR and VUS-PR (`range_precision`) of the application's score; the level of chance is the share of anomalous buckets. In a cell of one
   fault type, buckets of other faults are left out.
