@@ -34,6 +34,8 @@ BASELINES: tuple[Entry, ...] = (
     Entry("next-state", "what services and edges do after an action; with and without the action known", "next_state"),
     Entry("forecast", "the same without actions, beside AutoETS, AutoARIMA and SeasonalNaive", "forecasting"),
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
+    Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
+    Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
 )
 """What can be trained and evaluated."""
 
