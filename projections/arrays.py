@@ -17,6 +17,7 @@ import numpy.typing as npt
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import ConfigurationError
 from otel_control_gym.engine.events import Finding, GraphObserved, KubernetesEvent
+from otel_control_gym.projections.demand import demand
 from otel_control_gym.projections.features import edge_features, node_features
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
