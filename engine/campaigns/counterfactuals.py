@@ -54,7 +54,7 @@ from otel_control_gym.engine.errors import UsageError
 
 __all__ = ("ALTERNATIVES", "BRANCHES", "DecisionPlayed", "play_counterfactuals")
 
-ALTERNATIVES = 4  #: at a decision, noop and what was done among them
+ALTERNATIVES = 6  #: at a decision, noop and what was done among them
 BRANCHES = 3  #: draws of chance of each
 _PARTS = ".counterfactuals"
 _DECISION = ("run_id", "decision_step")
@@ -154,8 +154,10 @@ def _extents(directory: Path) -> dict[tuple[str, int], _Extent]:
         path = folder / COUNTERFACTUALS_FILE
         if path.is_file():
             names = [*_DECISION, "alternative", "number", "horizon_s"]
-            rows = pq.read_table(path, columns=names).group_by(list(_DECISION)).aggregate(
-                [("alternative", "distinct"), ("number", "count_distinct"), ("horizon_s", "min")]
+            rows = (
+                pq.read_table(path, columns=names)
+                .group_by(list(_DECISION))
+                .aggregate([("alternative", "distinct"), ("number", "count_distinct"), ("horizon_s", "min")])
             )
             for row in rows.to_pylist():
                 found[row["run_id"], row["decision_step"]] = _Extent(
@@ -214,9 +216,7 @@ async def _play(
         for position in range(len(numbered)):
             tasks.start_soon(play, position)
     scored = tuple(found[position] for position in range(len(point.alternatives)))
-    return _Futures(
-        scored=scored, treated=found.get(len(scored), []), control=found.get(len(scored) + 1, [])
-    )
+    return _Futures(scored=scored, treated=found.get(len(scored), []), control=found.get(len(scored) + 1, []))
 
 
 # --- writing --------------------------------------------------------------------------------------------------------------
@@ -224,12 +224,8 @@ async def _play(
 
 def _keep(point: DecisionPoint, futures: _Futures, settings: EffectSettings, directory: Path) -> DecisionPlayed:
     """Write a decision's tables into a folder of its own, whole or not at all; blocking."""
-    branches = [
-        _branch(point, index, future) for index, arm in enumerate(futures.scored) for future in arm
-    ]
-    cells = pa.concat_tables(
-        _cells(point, index, future) for index, arm in enumerate(futures.scored) for future in arm
-    )
+    branches = [_branch(point, index, future) for index, arm in enumerate(futures.scored) for future in arm]
+    cells = pa.concat_tables(_cells(point, index, future) for index, arm in enumerate(futures.scored) for future in arm)
     effects = list(_effect_cells(point, futures, settings))
     folder = directory / _PARTS / point.key
     draft = folder.with_name(f"draft-{point.key}")
@@ -368,7 +364,9 @@ def _merge(directory: Path) -> None:
     parts = _parts(directory)
     if not parts:
         return
-    replayed = {row for part in parts for row in _keys(_plain(part / COUNTERFACTUALS_FILE, COUNTERFACTUALS_SCHEMA), _DECISION)}
+    replayed = {
+        row for part in parts for row in _keys(_plain(part / COUNTERFACTUALS_FILE, COUNTERFACTUALS_SCHEMA), _DECISION)
+    }
     there = _plain(directory / COUNTERFACTUALS_FILE, COUNTERFACTUALS_SCHEMA)
     gone = there.filter(pa.array([key in replayed for key in _keys(there, _DECISION)], pa.bool_()))
     # The file that says what is there comes last: before it, nothing of the parts counts as merged.

@@ -21,7 +21,7 @@ def counterfactual(
     campaign: Annotated[str, typer.Argument(help="Name of a campaign that was run here.")],
     alternatives: Annotated[
         int, typer.Option(metavar="K", help="Alternatives at a decision; noop and what was done are among them.", min=2)
-    ] = 4,
+    ] = 6,
     branches: Annotated[int, typer.Option(metavar="B", help="Draws of chance for each alternative.", min=1)] = 3,
     workers: Annotated[
         int | None, typer.Option(help="Processes that play futures. [default: as many as there are processors]", min=1)
@@ -31,7 +31,8 @@ def counterfactual(
         int, typer.Option(metavar="STEPS", help="Control steps that a future is lived after the decision.", min=1)
     ] = 10,
     stratum: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Of which runs; the decisions of one without a policy are those planned.")
+        str,
+        typer.Option(metavar="NAME,…", help="Of which runs; the decisions of one without a policy are those planned."),
     ] = "randomised",
 ) -> None:
     """Play what else might have been done at a campaign's decisions, in paired futures; what is there isn't played again."""
