@@ -1,9 +1,9 @@
 """Actions as they were asked for ➜ columns of a model's input: what was known when the request was made, and nothing later.
 
-In: rows of `actions.parquet`, or actions that a policy weighs. Out: for every service a vector that says what is asked of it, of what it calls
-and of what calls it, in terms that mean the same for all services: by which factor pods, CPU or memory are to grow, how full they will be
-then, which share of pods is disturbed, how much of it holds still at the horizon. Status, postchecks and the times at which an action took
-effect are outcomes: they aren't read here.
+In: rows of `actions.parquet`, or actions that a policy weighs. Out: for every service a vector that says what is asked of it, of what it
+calls and of what calls it, in terms that mean the same for all services: by which factor pods, CPU or memory are to grow, how full they
+will be then, which share of pods is disturbed, how much of it holds still at the horizon. Status, postchecks and the times at which an
+action took effect are outcomes: they aren't read here.
 
 Later plans are left out for all models: a timed action's own end belongs to its request and is known.
 
@@ -25,7 +25,7 @@ from otel_control_gym.baselines.systems import System
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.settings import RunSettings
 
-__all__ = ("ACTION_COLUMNS", "ACTION_TYPES", "Asked", "Before", "action_columns", "asked_by", "asked_in")
+__all__ = ("ACTION_COLUMNS", "ACTION_TYPES", "OWN_COLUMNS", "Asked", "Before", "action_columns", "asked_by", "asked_in")
 
 Float = npt.NDArray[np.float64]
 
@@ -48,9 +48,10 @@ _SIZES = ("pods_ratio", "cpu_ratio", "memory_ratio", "fullness_after", "disturbe
 """What an action asks of its target; factors as logarithms."""
 _PAST = ("recent", "lately", "disturbed", "pods_back", "cpu_back", "back")
 
+OWN_COLUMNS: tuple[str, ...] = (*(f"asked:{name}" for name in ACTION_TYPES), *(f"asked:{name}" for name in _SIZES))
+"""The first of the columns: what is asked of a service itself, at the decision."""
 ACTION_COLUMNS: tuple[str, ...] = (
-    *(f"asked:{name}" for name in ACTION_TYPES),
-    *(f"asked:{name}" for name in _SIZES),
+    *OWN_COLUMNS,
     *(f"called asked:{name}" for name in ("any", *_SIZES)),
     *(f"caller asked:{name}" for name in ("any", *_SIZES)),
     "asked:anything",
@@ -146,9 +147,7 @@ def action_columns(
     return found
 
 
-def _put_now(
-    found: Float, asked: Asked, before: Before, system: System, *, step_seconds: int, horizon_s: int
-) -> None:
+def _put_now(found: Float, asked: Asked, before: Before, system: System, *, step_seconds: int, horizon_s: int) -> None:
     aimed = _aimed(asked, system)
     held = 1.0
     if asked.duration_s is not None:  # share of the foretold step in which it still holds
@@ -231,7 +230,8 @@ def _sizes(asked: Asked, before: Before) -> Float:
         "off": np.full_like(pods, float(asked.action_type == "disable_group")),
         "released": np.zeros_like(pods),
     }
-    return np.nan_to_num(np.stack([columns[name] for name in _SIZES], axis=-1))
+    sizes: Float = np.nan_to_num(np.stack([columns[name] for name in _SIZES], axis=-1))
+    return sizes
 
 
 def _wanted_pods(asked: Asked, pods: Float) -> Float:
@@ -245,7 +245,8 @@ def _wanted_pods(asked: Asked, pods: Float) -> Float:
             return np.maximum(pods, 1.0)
         case "set_autoscaler":
             least, most = _number(given.get("min_replicas")), _number(given.get("max_replicas"))
-            return np.fmin(np.fmax(pods, least), most)
+            within: Float = np.fmin(np.fmax(pods, least), most)
+            return within
     return pods
 
 
@@ -268,7 +269,7 @@ def _load_ratio(asked: Asked, before: Before) -> float:
     return 0.0 if np.isnan(wanted) else float(_log_ratio(wanted, before.offered, _RATE))
 
 
-def _log_ratio(after: Any, before: Any, negligible: float) -> Any:
+def _log_ratio(after: Float | float, before: Float | float, negligible: float) -> Any:
     return np.log((after + negligible) / (before + negligible))
 
 

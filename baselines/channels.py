@@ -1,8 +1,8 @@
 """What of the feature tables models read and foretell, in which groups, and on which scale they see it.
 
 *Dynamics* are what a system does: they are foretold and scored. *Echoes* of the actuator (replicas, limits) are what it was told: models
-read them, up to the decision, and never foretell them. Rates, times and sizes are seen as logarithms, shifted by what is negligible, so that
-"twice the replicas" is one number for a small service and a large one; ratios are seen as they are.
+read them, up to the decision, and never foretell them. Rates, times and sizes are seen as logarithms, shifted by what is negligible, so
+that "twice the replicas" is one number for a small service and a large one; ratios are seen as they are.
 
 Pure. Downstream: `states` reads the channels, `rows` makes columns of them, `next_state` foretells their change.
 """
@@ -103,7 +103,9 @@ def per_step(cells: Float, features: Sequence[str], channels: Sequence[str], *, 
         known = np.isfinite(values) & np.isfinite(weight) & (weight > 0)
         total = np.where(known, weight, 0.0).sum(axis=-2)
         with np.errstate(invalid="ignore"):
-            found[..., position] = np.where(known, values * weight, 0.0).sum(axis=-2) / np.where(total > 0, total, np.nan)
+            found[..., position] = np.where(known, values * weight, 0.0).sum(axis=-2) / np.where(
+                total > 0, total, np.nan
+            )
     return found
 
 

@@ -36,7 +36,12 @@ EFFECT_CELLS_SCHEMA = pa.schema(
         _field("kind", pa.string(), "", "node or edge"),
         _field("entity", pa.string(), "", "a service, or source->target"),
         _field("feature", pa.string(), "", "column of `node_features.parquet` or `edge_features.parquet`"),
-        _field("time", pa.timestamp("us", "UTC"), "UTC", "start of the control step that ends `horizon_s` after the request"),
+        _field(
+            "time",
+            pa.timestamp("us", "UTC"),
+            "UTC",
+            "start of the control step that ends `horizon_s` after the request",
+        ),
         _field("horizon_s", pa.int64(), "s", "from the request to the end of that control step"),
         _field("group", pa.string(), "", "changed, unchanged (shown to be within the threshold) or undecided"),
         _field("n_branches", pa.int64(), "1", "branches per arm"),

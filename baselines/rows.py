@@ -1,7 +1,7 @@
 """States ➜ rows that models learn from: one for every (decision, service) and (decision, edge), with names for the columns.
 
-In: a `State`. Out: `Rows`: what the passive model and its action-conditioned twin both read (own lags, neighbours over the graph, load, place in
-the application), and apart from it what only the second one reads: the action. On the scale of `channels.seen`; unknown is NaN.
+In: a `State`. Out: `Rows`: what the passive model and its action-conditioned twin both read (own lags, neighbours over the graph, load,
+place in the application), and apart from it what only the second one reads: the action. On the scale of `channels.seen`; unknown is NaN.
 
 Pure: nothing is fitted here. Downstream: `regressors` encode identities and fill what is unknown.
 """
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from otel_control_gym.baselines.asked import ACTION_COLUMNS, action_columns
+from otel_control_gym.baselines.asked import ACTION_COLUMNS, OWN_COLUMNS, action_columns
 from otel_control_gym.baselines.channels import EDGE_CHANNELS, EDGE_TARGETS, NODE_CHANNELS, NODE_TARGETS, seen
 from otel_control_gym.baselines.states import State, before_of
 from otel_control_gym.baselines.systems import System
@@ -24,6 +24,14 @@ Bool = npt.NDArray[np.bool_]
 
 _LAGS = ("now", "change", "change of 3 steps", "change of the look back")
 _CHANGES = 3  #: steps of the short mean
+_OF_AN_END = (
+    *(f"{feature}: {lag}" for feature in ("request_rate", "error_ratio", "latency_mean_ms") for lag in _LAGS),
+    "fullness: now",
+    "ready_share: now",
+    "replicas_ready: now",
+    "replicas_ready: change",
+    "called: worst error_ratio",
+)  #: what an edge is told of the services at its ends
 _SHARES = ("fullness", "ready_share", "memory_fullness")  #: of what was given to a service
 
 
@@ -33,7 +41,9 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     entities: tuple[str, ...]  #: [M] services, or source->target
     columns: tuple[str, ...]  #: [P] of `inputs`
     inputs: Float  #: [D, M, P] what both twins read
-    current: Float  #: [D, M, targets] the last step's dynamics, on the scale of `seen`; what is foretold is their change
+    current: (
+        Float  #: [D, M, targets] the last step's dynamics, on the scale of `seen`; what is foretold is their change
+    )
 
 
 def node_rows(state: State) -> Rows:
@@ -55,25 +65,18 @@ def node_rows(state: State) -> Rows:
 
 
 def edge_rows(state: State) -> Rows:
-    """Return the rows of the edges: their own lags, and those of both ends."""
+    """Return the rows of the edges: their own lags, those of both ends, and the application."""
     system, nodes = state.system, node_rows(state)
     own = seen(state.edges, EDGE_CHANNELS)
     columns, inputs = _lagged(own, EDGE_CHANNELS, len(EDGE_TARGETS))
-    ends = len(nodes.columns) - len(_APPLICATION)  # the application's columns once
-    kept = [position for position, name in enumerate(nodes.columns) if name not in _APPLICATION]
-    application = [position for position, name in enumerate(nodes.columns) if name in _APPLICATION]
-    assert len(kept) == ends
+    ends = [position for position, name in enumerate(nodes.columns) if name in _OF_AN_END]
+    common = [position for position, name in enumerate(nodes.columns) if name in _APPLICATION]
     target, source = nodes.inputs[:, system.targets], nodes.inputs[:, system.sources]
-    names = [nodes.columns[position] for position in kept]
+    names = [nodes.columns[position] for position in ends]
     return Rows(
         entities=system.edge_ids,
-        columns=(
-            *columns,
-            *(f"target {name}" for name in names),
-            *(f"source {name}" for name in names),
-            *_APPLICATION,
-        ),
-        inputs=np.concatenate([inputs, target[..., kept], source[..., kept], target[..., application]], axis=-1),
+        columns=(*columns, *(f"target {name}" for name in names), *(f"source {name}" for name in names), *_APPLICATION),
+        inputs=np.concatenate([inputs, target[..., ends], source[..., ends], target[..., common]], axis=-1),
         current=own[:, -1, :, : len(EDGE_TARGETS)],
     )
 
@@ -96,8 +99,8 @@ def action_blocks(state: State, horizon_s: int) -> Float:
 
 
 def edge_actions(blocks: Float, system: System) -> Float:
-    """Return the same columns of the edges: what is asked of the target, then what is asked of the source."""
-    return np.concatenate([blocks[:, system.targets], blocks[:, system.sources]], axis=-1)
+    """Return the columns of the edges: all that is told the target, and what is asked of the source itself."""
+    return np.concatenate([blocks[:, system.targets], blocks[:, system.sources][..., : len(OWN_COLUMNS)]], axis=-1)
 
 
 def _lagged(own: Float, channels: tuple[str, ...], dynamics: int) -> tuple[list[str], Float]:

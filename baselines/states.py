@@ -20,7 +20,18 @@ from otel_control_gym.baselines.systems import System, system_of
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.observation import Observation
 
-__all__ = ("LOOK_BACK_STEPS", "State", "advanced", "before_of", "repeated", "state_from_buckets", "state_of", "with_actions")
+__all__ = (
+    "LOOK_BACK_STEPS",
+    "State",
+    "advanced",
+    "before_of",
+    "joined",
+    "repeated",
+    "selected",
+    "state_from_buckets",
+    "state_of",
+    "with_actions",
+)
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -130,6 +141,33 @@ def _last(buckets: Float, count: int) -> Float:
 def with_actions(state: State, candidates: Sequence[Asked | None]) -> State:
     """Return one decision (D = 1) as many as there are candidates, each asking for its own."""
     return msgspec.structs.replace(repeated(state, len(candidates)), now=tuple(candidates))
+
+
+def selected(state: State, decisions: Sequence[int]) -> State:
+    """Return some decisions of a state."""
+    chosen = list(decisions)
+    return msgspec.structs.replace(
+        state,
+        time=state.time[chosen],
+        nodes=state.nodes[chosen],
+        edges=state.edges[chosen],
+        offered=state.offered[chosen],
+        now=tuple(state.now[position] for position in chosen),
+        past=tuple(state.past[position] for position in chosen),
+    )
+
+
+def joined(states: Sequence[State]) -> State:
+    """Return decisions of several runs of one application as one state."""
+    return msgspec.structs.replace(
+        states[0],
+        time=np.concatenate([state.time for state in states]),
+        nodes=np.concatenate([state.nodes for state in states]),
+        edges=np.concatenate([state.edges for state in states]),
+        offered=np.concatenate([state.offered for state in states]),
+        now=tuple(asked for state in states for asked in state.now),
+        past=tuple(asked for state in states for asked in state.past),
+    )
 
 
 def repeated(state: State, times: int) -> State:

@@ -1,12 +1,12 @@
 """A campaign's run directories ➜ what models train on: states at decisions, and what came after them.
 
-In: the directory of a campaign. Out: `CampaignWindows`: for every run its decisions as a `State`, the dynamics of the control steps that follow,
-the rewards, and to which family and side of a split it belongs. Public rows alone are read: interventions are hidden. The stratum (truth)
-and which decisions were drawn by chance are kept for grouping scores, and are in no state.
+In: the directory of a campaign. Out: `CampaignWindows`: for every run its decisions as a `State`, the dynamics of the control steps that
+follow, the rewards, and to which family and side of a split it belongs. Public rows alone are read: interventions are hidden. The stratum
+(truth) and which decisions were drawn by chance are kept for grouping scores, and are in no state.
 
 - The history ends with the last bucket that closes at or before the request.
-- What follows begins with the first bucket that starts at or after the request. At horizon h the foretold value is the mean over the control
-  step that ends h after the request; where the run is over before, it is NaN.
+- What follows begins with the first bucket that starts at or after the request. At horizon h the foretold value is the mean over the
+  control step that ends h after the request; where the run is over before, it is NaN.
 
 Blocking. Upstream: `engine.runs`. Downstream: `next_state`, `reward_model`, `forecasting`.
 """
@@ -32,13 +32,22 @@ from otel_control_gym.baselines.channels import (
     per_step,
 )
 from otel_control_gym.baselines.states import LOOK_BACK_STEPS, State, state_from_buckets
-from otel_control_gym.baselines.systems import System, system_of
+from otel_control_gym.baselines.systems import system_of
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import DatasetError, UsageError, nearest
 from otel_control_gym.engine.run_collections import open_runs
 from otel_control_gym.engine.runs import Run
 
-__all__ = ("HORIZON_STEPS", "CampaignWindows", "Decision", "RunWindows", "Side", "load_windows", "read_split", "run_windows")
+__all__ = (
+    "HORIZON_STEPS",
+    "CampaignWindows",
+    "Decision",
+    "RunWindows",
+    "Side",
+    "load_windows",
+    "read_split",
+    "run_windows",
+)
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -130,7 +139,9 @@ def load_windows(directory: Path, *, branches: bool = False) -> CampaignWindows:
         raise UsageError(f"{directory} has no runs to learn from\n  `ocg campaign run` plays them")
     widths = {_granularity(run) for run, _ in kept}
     if len(widths) != 1:
-        raise UsageError(f"{directory}: runs have buckets and steps of {sorted(widths)} s\n  `ocg campaign rebuild` makes them equal")
+        raise UsageError(
+            f"{directory}: runs have buckets and steps of {sorted(widths)} s\n  `ocg campaign rebuild` makes them equal"
+        )
     bucket, step = widths.pop()
     return CampaignWindows(
         campaign=directory.name.removeprefix("campaign="),
@@ -173,7 +184,9 @@ def run_windows(run: Run) -> RunWindows:
     decided = sorted((row for row in rows if row["decision_step"] is not None), key=lambda row: row["decision_step"])
     asked = [asked_in(row) for row in decided]
     grid = _Grid(run, bucket)
-    nodes, node_features = grid.features("node_features", ("service",), [(name,) for name in system.nodes], NODE_CHANNELS)
+    nodes, node_features = grid.features(
+        "node_features", ("service",), [(name,) for name in system.nodes], NODE_CHANNELS
+    )
     edges, edge_features = grid.features("edge_features", ("source", "target"), system.edges, EDGE_CHANNELS)
     offered = grid.offered()
     width, steps = step // bucket, max(HORIZON_STEPS)
