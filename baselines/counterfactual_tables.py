@@ -1,17 +1,18 @@
 """Paired branches of a campaign's decisions on disk: what came of each alternative, under the same draws of chance.
 
-In: rows, or the files. Out: `counterfactuals.parquet` (a row per branch: what was done, and the reward) and `counterfactual_cells.parquet` (a
-row per branch and cell: what was measured), in a campaign's directory. Branches of one `pair_id` share run, decision and randomness, and differ
-by the alternative alone. All of it is truth: a model may learn from the branches of train families only, and the branches that decided
-which cells changed (`effect_cells.parquet`) are none of these.
+In: rows, or the files. Out: `counterfactuals.parquet` (a row per branch: what was done, and the reward) and
+`counterfactual_cells.parquet` (a row per branch and cell: what was measured), in a campaign's directory. Branches of one `pair_id` share run,
+decision and randomness, and differ by the alternative alone. All of it is truth: a model may learn from the branches of train families
+only, and the branches that decided which cells changed (`effect_cells.parquet`) are none of these.
 
-Upstream: `ocg campaign counterfactual` plays them. Downstream: `treatment_effects`, `effect_scores`, `off_policy`.
+Upstream: `ocg campaign counterfactual` plays them. Downstream: `branched_decisions`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,9 +63,10 @@ class CounterfactualBranch(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     done_reason: str | None
 
-    def reward(self, steps: int) -> float | None:
-        """Return the sum of the rewards of the first `steps` control steps, one of `HORIZONS`; None where it isn't known."""
-        return {1: self.reward_1, 3: self.reward_3, 10: self.reward_10}[steps]
+    @property
+    def rewards(self) -> tuple[float | None, ...]:
+        """Sums of the rewards over `HORIZONS`."""
+        return (self.reward_1, self.reward_3, self.reward_10)
 
 
 def _field(name: str, kind: pa.DataType, unit: str, description: str, *, nullable: bool = False) -> pa.Field:

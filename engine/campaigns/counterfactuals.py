@@ -7,9 +7,9 @@ Each decision is branched for every alternative under `branches` draws of chance
 would have done anyway cancels out. Beside them the logged action and `noop` are branched as often as a test needs (`LEAST_BRANCHES`), under
 draws of their own: what classifies a cell never scores a prediction of it.
 
-What is on disk at each moment: a decision's tables lie in `.counterfactuals/<decision>/` once they are whole (renamed last); when all decisions
-are there, they are merged into the three files, and then dropped. So an interruption loses what was under way, and merging twice
-gives the same. A decision that has what is asked for isn't played again.
+What is on disk at each moment: a decision's tables lie in `.counterfactuals/<decision>/` once they are whole (renamed last); when all
+decisions are there, they are merged into the three files, and then dropped. So an interruption loses what was under way, and merging
+twice gives the same. A decision that has what is asked for isn't played again.
 
 Every branch lives its past again on a stand of its own, which can't be copied while it runs: the cost is that of the whole way, not of the
 horizon. Upstream: `decision_points`, `branch_arms`. Downstream: `baselines`.
