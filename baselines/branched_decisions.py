@@ -1,7 +1,7 @@
 """Branches of decisions ➜ what each alternative was worth there, beside doing nothing.
 
-In: rows of `counterfactuals.parquet`. Out: `BranchedDecision`s, with the rewards of A alternatives in B futures over the horizons. The futures of
-a number share their draws, so the difference to `noop` within a number is an effect with most of chance taken out.
+In: rows of `counterfactuals.parquet`. Out: `BranchedDecision`s, with the rewards of A alternatives in B futures over the horizons. The
+futures of a number share their draws, so the difference to `noop` within a number is an effect with most of chance taken out.
 
 Pure. Upstream: `counterfactual_tables`. Downstream: `treatment_effects`, `effect_scores`, `effect_model`, `off_policy`.
 """

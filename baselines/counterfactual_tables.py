@@ -1,9 +1,9 @@
 """Paired branches of a campaign's decisions on disk: what came of each alternative, under the same draws of chance.
 
 In: rows, or the files. Out: `counterfactuals.parquet` (a row per branch: what was done, and the reward) and
-`counterfactual_cells.parquet` (a row per branch and cell: what was measured), in a campaign's directory. Branches of one `pair_id` share run,
-decision and randomness, and differ by the alternative alone. All of it is truth: a model may learn from the branches of train families
-only, and the branches that decided which cells changed (`effect_cells.parquet`) are none of these.
+`counterfactual_cells.parquet` (a row per branch and cell: what was measured), in a campaign's directory. Branches of one `pair_id`
+share run, decision and randomness, and differ by the alternative alone. All of it is truth: a model may learn from the branches of
+train families only, and the branches that decided which cells changed (`effect_cells.parquet`) are none of these.
 
 Upstream: `ocg campaign counterfactual` plays them. Downstream: `branched_decisions`.
 """

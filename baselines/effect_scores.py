@@ -1,16 +1,16 @@
 """Models' ideas of what actions do ➜ how right they are: sign, size, order of the alternatives, and the regret of acting on them.
 
-In: branched decisions, and for each the effects that a model foretells. Out: scores with intervals over families. A model is anything that
-says what each alternative would change in the reward (`EffectModel`); what it was trained on is its own affair, but for one rule: it
-mustn't have seen the families that it is scored on.
+In: branched decisions, and for each the effects that a model foretells. Out: scores with intervals over families. A model is anything
+that says what each alternative would change in the reward (`EffectModel`); what it was trained on is its own affair, but for one rule:
+it mustn't have seen the families that it is scored on.
 
-- *sign*: share of effects foretold with the right sign, of those whose sign the branches settle: all pairs of futures agree in it, and the
-  mean is at least `SETTLED_PER_STEP` a control step (one per cent of the demand) and two standard errors.
-- *size*: root mean squared error, beside the noise of the truth itself (root mean squared standard error of the branches) and the error of
-  foretelling no effect at all. `explained` is one minus the ratio of squared errors, noise taken off both.
+- *sign*: share of effects foretold with the right sign, of those whose sign the branches settle: all pairs of futures agree in it, and
+  the mean is at least `SETTLED_PER_STEP` a control step (one per cent of the demand) and two standard errors.
+- *size*: root mean squared error, beside the noise of the truth itself (root mean squared standard error of the branches) and the error
+  of foretelling no effect at all. `explained` is one minus the ratio of squared errors, noise taken off both.
 - *order*: Kendall's tau-b and Spearman's rho over a decision's alternatives, by scipy; a model that calls all equal has 0.
-- *regret*: mean reward of the best alternative minus that of the model's choice. The best is picked on the same futures, so every regret, a
-  perfect model's apart, holds a little luck; differences between regrets don't.
+- *regret*: mean reward of the best alternative minus that of the model's choice. The best is picked on the same futures, so every
+  regret, a perfect model's apart, holds a little luck; differences between regrets don't.
 
 Floors: always `noop`; a choice by chance; the best constant type of action on training families (where it isn't on the menu: `noop`).
 
@@ -166,10 +166,8 @@ def _order(reached: Sequence[tuple[BranchedDecision, Float]], at: int, kind: str
         truth = decision.worth[:, at]
         if np.ptp(truth) == 0:
             continue  # there is no order
-        if np.ptp(guess) == 0:
-            value = 0.0
-        else:
-            value = float((stats.kendalltau if kind == "kendall" else stats.spearmanr)(truth, guess).statistic)
+        correlation = stats.kendalltau if kind == "kendall" else stats.spearmanr
+        value = float(correlation(truth, guess).statistic) if np.ptp(guess) else 0.0
         families.append(decision.family_id)
         found.append(value)
     return family_mean(families, found)

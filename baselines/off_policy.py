@@ -8,12 +8,12 @@ With weights w_i = pi(a_i | x_i) / mu(a_i | x_i) over n decisions (one family ea
 
 - *ips*, inverse propensity scores: mean of w_i r_i (Horvitz and Thompson, JASA 47, 1952). Unbiased, large variance.
 - *snips*, self-normalised: sum of w_i r_i / sum of w_i (Swaminathan and Joachims, NIPS 2015). Biased by O(1/n), much steadier.
-- *dr*, doubly robust: mean over i of sum over a of pi(a | x_i) q(x_i, a) + w_i (r_i - q(x_i, a_i)) (Dudik, Langford and Li, ICML 2011), where q
-  is a model that wasn't fitted on family i. Unbiased whatever q is, steady where q is good.
+- *dr*, doubly robust: mean over i of sum over a of pi(a | x_i) q(x_i, a) + w_i (r_i - q(x_i, a_i)) (Dudik, Langford and Li, ICML 2011),
+  where q is a model that wasn't fitted on family i. Unbiased whatever q is, steady where q is good.
 - effective sample size: (sum of w_i)^2 / sum of w_i^2 (Kish, Survey Sampling, 1965).
 
-Intervals are bootstraps over families (`intervals`). The truth beside them is that of the branches: sum over a of pi(a | x_i) times the mean
-reward of alternative a's branches.
+Intervals are bootstraps over families (`intervals`). The truth beside them is that of the branches: sum over a of pi(a | x_i) times the
+mean reward of alternative a's branches.
 
 Pure. Upstream: `branched_decisions`. Downstream: `effect_model`.
 """
@@ -29,7 +29,17 @@ import numpy.typing as npt
 
 from otel_control_gym.baselines.intervals import Interval, interval_of
 
-__all__ = ("ESTIMATORS", "LEAST_EFFECTIVE", "Estimate", "Estimator", "LoggedDecisions", "effective_sample_size", "estimate")
+__all__ = (
+    "ESTIMATORS",
+    "LEAST_EFFECTIVE",
+    "Estimate",
+    "Estimator",
+    "LoggedDecisions",
+    "effective_sample_size",
+    "estimate",
+    "terms",
+    "weights_of",
+)
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -57,9 +67,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     value: Interval | None
 
 
-def estimate(
-    logged: LoggedDecisions, asked: Float, estimator: Estimator, *, foretold: Float | None = None
-) -> Estimate:
+def estimate(logged: LoggedDecisions, asked: Float, estimator: Estimator, *, foretold: Float | None = None) -> Estimate:
     """Return an estimate of what a policy would have earned at the logged decisions.
 
     Args:
@@ -70,32 +78,50 @@ def estimate(
 
     Raises: ValueError: the policy does what the logged one never did, or `dr` has no model.
     """
-    if (asked[logged.probabilities == 0] > 0).any():
-        raise ValueError("the policy does what the logged one never did: nothing can be said of that")
-    if (foretold is None) == (estimator == "dr"):
-        raise ValueError("`dr` needs what a model foretells; the others don't")
-    rows = np.arange(len(logged.taken))
-    weights = asked[rows, logged.taken] / logged.probabilities[rows, logged.taken]
+    weights = weights_of(logged, asked)
+    tops, bottoms = terms(logged, asked, weights, estimator, foretold)
     effective = effective_sample_size(weights)
     if effective < LEAST_EFFECTIVE:
-        return Estimate(estimator=estimator, decisions=len(rows), effective=effective, value=None)
-    base, rest, scale = np.zeros(len(rows)), weights * logged.rewards, np.ones(len(rows))
-    if foretold is not None:
-        base = (asked * np.where(asked > 0, foretold, 0.0)).sum(axis=1)
-        rest = weights * (logged.rewards - foretold[rows, logged.taken])
-    if estimator == "snips":
-        scale = weights
+        return Estimate(estimator=estimator, decisions=len(weights), effective=effective, value=None)
     by_family = _by_family(logged.families)
-    counts = by_family.sum(axis=1)
-    tops, bottoms = by_family @ (base + rest) / counts, by_family @ scale / counts
+    by_family /= by_family.sum(axis=1, keepdims=True)
+    top, bottom = by_family @ tops, by_family @ bottoms
 
     def mean(drawn: Float) -> Float:
-        found: Float = (drawn @ tops) / (drawn @ bottoms)
+        found: Float = (drawn @ top) / (drawn @ bottom)
         return found
 
     return Estimate(
-        estimator=estimator, decisions=len(rows), effective=effective, value=interval_of(mean, len(counts))
+        estimator=estimator, decisions=len(weights), effective=effective, value=interval_of(mean, len(by_family))
     )
+
+
+def weights_of(logged: LoggedDecisions, asked: Float) -> Float:
+    """Return how much more likely the policy that is asked about was to do what was done, [D].
+
+    Raises: ValueError: it does what the logged one never did.
+    """
+    if (asked[logged.probabilities == 0] > 0).any():
+        raise ValueError("the policy does what the logged one never did: nothing can be said of that")
+    rows = np.arange(len(logged.taken))
+    weights: Float = asked[rows, logged.taken] / logged.probabilities[rows, logged.taken]
+    return weights
+
+
+def terms(
+    logged: LoggedDecisions, asked: Float, weights: Float, estimator: Estimator, foretold: Float | None
+) -> tuple[Float, Float]:
+    """Return numerators and denominators, [D] each, of which an estimate is sum over sum.
+
+    Raises: ValueError: `dr` has no model, or another has one.
+    """
+    if (foretold is None) == (estimator == "dr"):
+        raise ValueError("`dr` needs what a model foretells; the others don't")
+    if foretold is None:
+        return weights * logged.rewards, weights if estimator == "snips" else np.ones(len(weights))
+    rows = np.arange(len(weights))
+    base = (asked * np.where(asked > 0, foretold, 0.0)).sum(axis=1)
+    return base + weights * (logged.rewards - foretold[rows, logged.taken]), np.ones(len(weights))
 
 
 def effective_sample_size(weights: Float) -> float:

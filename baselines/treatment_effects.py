@@ -1,11 +1,13 @@
 """What actions did, as branches show it: average effects by type of action and horizon, and the effect at each decision.
 
-In: branched decisions. Out: effects on the reward, as the difference to `noop` under the same draws of chance, with 95 % intervals. No model is
-asked: this is the truth that models and estimators are scored against.
+In: branched decisions. Out: effects on the reward, as the difference to `noop` under the same draws of chance, with 95 % intervals. No
+model is asked: this is the truth that models and estimators are scored against.
 
-- *Average effect* (ATE): each family counts once, with the mean over its decisions and alternatives of the type; the interval is a bootstrap
-  over families (`intervals`). It is an average over the states in which the policy drew that type, which are random in the randomised stratum.
-- *Effect at a decision* (per state): the mean over the pairs of futures, with Student's t over pairs: what chance in the future leaves open.
+- *Average effect* (ATE): each family counts once, with the mean over its decisions and alternatives of the type; the interval is a
+  bootstrap over families (`intervals`). It is an average over the states in which the policy drew that type, which are random in the
+  randomised stratum.
+- *Effect at a decision* (per state): the mean over the pairs of futures, with Student's t over pairs: what chance in the future leaves
+  open.
 
 Pure. Upstream: `branched_decisions`. Downstream: `effect_model` prints them.
 """

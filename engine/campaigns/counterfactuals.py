@@ -1,18 +1,19 @@
 """A campaign that was played ➜ paired branches of its decisions: what each alternative would have led to.
 
-In: a data directory with the campaign's runs. Out: in the campaign's directory `counterfactuals.parquet` and `counterfactual_cells.parquet`
-(branches that models are scored on) and `effect_cells.parquet` (which cells the logged action changed, as other branches found it).
+In: a data directory with the campaign's runs. Out: in the campaign's directory `counterfactuals.parquet` and
+`counterfactual_cells.parquet` (branches that models are scored on) and `effect_cells.parquet` (which cells the logged action changed,
+as other branches found it).
 
-Each decision is branched for every alternative under `branches` draws of chance; alternatives of one draw are a pair, so that what users
-would have done anyway cancels out. Beside them the logged action and `noop` are branched as often as a test needs (`LEAST_BRANCHES`), under
-draws of their own: what classifies a cell never scores a prediction of it.
+Each decision is branched for every alternative under `branches` draws of chance; alternatives of one draw are a pair, so that what
+users would have done anyway cancels out. Beside them the logged action and `noop` are branched as often as a test needs
+(`LEAST_BRANCHES`), under draws of their own: what classifies a cell never scores a prediction of it.
 
 What is on disk at each moment: a decision's tables lie in `.counterfactuals/<decision>/` once they are whole (renamed last); when all
 decisions are there, they are merged into the three files, and then dropped. So an interruption loses what was under way, and merging
 twice gives the same. A decision that has what is asked for isn't played again.
 
-Every branch lives its past again on a stand of its own, which can't be copied while it runs: the cost is that of the whole way, not of the
-horizon. Upstream: `decision_points`, `branch_arms`. Downstream: `baselines`.
+Every branch lives its past again on a stand of its own, which can't be copied while it runs: the cost is that of the whole way, not of
+the horizon. Upstream: `decision_points`, `branch_arms`. Downstream: `baselines`.
 """
 
 from __future__ import annotations

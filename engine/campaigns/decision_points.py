@@ -1,8 +1,8 @@
 """A campaign's runs ➜ the decisions at which they are branched, and what is done there instead.
 
 In: the runs, and how many alternatives are wanted. Out: `DecisionPoint`s: per run of the wanted strata, each decision at which
-something was done or something else might have been. Alternatives are `noop`, what was done, and others that the policy weighed, drawn by chance under
-a key of the family's, so that they don't depend on how the run went.
+something was done or something else might have been. Alternatives are `noop`, what was done, and others that the policy weighed, drawn
+by chance under a key of the family's, so that they don't depend on how the run went.
 
 Blocking. Downstream: `counterfactuals` plays them.
 """
