@@ -24,7 +24,7 @@ from otel_control_gym.baselines.contrast_tables import FactorialArm, FactorialBr
 from otel_control_gym.baselines.intervals import Interval
 from otel_control_gym.baselines.treatment_effects import family_mean
 
-__all__ = ("CALIPER", "Cause", "Contrast", "FactorialEffect", "Pairs", "factorial_effects", "matched_pairs")
+__all__ = ("CALIPER", "Cause", "FactorialEffect", "Pairs", "factorial_effects", "matched_pairs")
 
 CALIPER = 0.1  #: of the symptom's unit, which is a ratio
 _SYMPTOMS: Mapping[str, str] = {
