@@ -32,7 +32,14 @@ ModelClass: TypeAlias = Literal["ridge", "boosted"]
 MODEL_CLASSES: tuple[ModelClass, ...] = ("ridge", "boosted")
 _PENALTIES = (3.0, 10.0, 30.0)
 _FAR = 8.0  #: standard deviations beyond which an input is cut: an unseen service mustn't throw a line off
-_TREES = {"max_iter": 80, "learning_rate": 0.1, "max_leaf_nodes": 15, "min_samples_leaf": 8, "l2_regularization": 1.0}
+_TREES = {
+    "max_iter": 50,
+    "learning_rate": 0.15,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 8,
+    "l2_regularization": 1.0,
+    "max_bins": 63,
+}
 _SHARE_OF_COLUMNS = 0.4  #: that a split looks at
 _FEWEST_ROWS = 50
 
@@ -163,9 +170,12 @@ def _fit_lines(rows: Float, wanted: Float, held: Bool) -> tuple[Float, Float, Fl
         if usable.sum() < _FEWEST_ROWS:
             continue
         chosen = _best_penalties(rows[usable], wanted[usable][:, targets], held[usable])
-        line = Ridge(alpha=chosen, solver="cholesky").fit(rows[usable], wanted[usable][:, targets])
-        weights[:, targets] = np.reshape(line.coef_, (len(targets), -1)).T
-        intercepts[targets], penalties[targets] = line.intercept_, chosen
+        for target, penalty in zip(targets, chosen, strict=True):
+            penalties[target] = penalty
+        for penalty in sorted(set(chosen)):  # one decomposition for all targets with the same penalty
+            alike = [target for target, one in zip(targets, chosen, strict=True) if one == penalty]
+            line = _line(rows[usable], wanted[usable][:, alike], penalty)
+            weights[:, alike], intercepts[alike] = line
     return weights, intercepts, penalties
 
 
@@ -173,12 +183,15 @@ def _best_penalties(rows: Float, wanted: Float, held: Bool) -> Float:
     """Return, for each target, the penalty with the smallest mean error on the rows that were held back."""
     if not held.any() or held.all():
         return np.full(wanted.shape[1], _PENALTIES[len(_PENALTIES) // 2])
-    errors = [
-        np.abs(
-            Ridge(alpha=penalty, solver="cholesky").fit(rows[~held], wanted[~held]).predict(rows[held]) - wanted[held]
-        )
-        for penalty in _PENALTIES
-    ]
-    means = np.stack([error.reshape(held.sum(), -1).mean(axis=0) for error in errors])
-    best: Float = np.array(_PENALTIES)[means.argmin(axis=0)]
+    means = []
+    for penalty in _PENALTIES:
+        weights, intercepts = _line(rows[~held], wanted[~held], penalty)
+        means.append(np.abs(rows[held] @ weights + intercepts - wanted[held]).mean(axis=0))
+    best: Float = np.array(_PENALTIES)[np.stack(means).argmin(axis=0)]
     return best
+
+
+def _line(rows: Float, wanted: Float, penalty: float) -> tuple[Float, Float]:
+    """Return weights [columns, T] and intercepts [T] of a ridge regression."""
+    line = Ridge(alpha=penalty, solver="cholesky").fit(rows, wanted if wanted.shape[1] > 1 else wanted[:, 0])
+    return np.reshape(line.coef_, (wanted.shape[1], -1)).T, np.atleast_1d(line.intercept_)
