@@ -33,6 +33,12 @@ class Entry(msgspec.Struct, frozen=True):
 BASELINES: tuple[Entry, ...] = (
     Entry("next-state", "what services and edges do after an action; with and without the action known", "next_state"),
     Entry("forecast", "the same without actions, beside AutoETS, AutoARIMA and SeasonalNaive", "forecasting"),
+    Entry(
+        "effect",
+        "what an action changes in the reward, beside the truth of branches; off-policy estimates",
+        "effect_model",
+    ),
+    Entry("cause", "an action or a fault? On pairs that look alike; and what an action adds to a fault", "cause_model"),
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
     Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
     Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
