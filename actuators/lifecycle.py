@@ -96,7 +96,9 @@ class Lifecycle:
         conflict = self._conflict(attempt)
         self._open.append(attempt)
         if self._is_excluded(request, resolved):
-            reason = f"{resolved.entry.type} is outside the action space of this episode ({self._settings.episode.name})"
+            reason = (
+                f"{resolved.entry.type} is outside the action space of this episode ({self._settings.episode.name})"
+            )
             await self._reject(attempt, reason, {}, now)
         elif conflict is not None:
             reason = f"{conflict.entry.type} {conflict.record.action_id} on the same target is still in flight"

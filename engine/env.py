@@ -370,9 +370,9 @@ class Env:
             return await play_out(other, actions, parent=self.run_id or "", step=at, steps=steps)
 
     async def branch_point(self, at: int | None = None) -> BranchPoint:
-        """Return the point before decision step `at` of the episode in progress (default: where it is now), for `resume` of another environment.
+        """Return the point before decision step `at` of the episode in progress (default: where it is now).
 
-        For who lives many futures of one moment: one environment can do so, one after the other.
+        For who lives many futures of one moment: another environment's `resume` begins there, as often as it is called.
 
         Raises: BranchError: the episode has no such step, or can't be rerun. UsageError: no episode is in progress.
         """

@@ -4,8 +4,8 @@ In: an environment whose episode is in progress, and a second one to live future
 under the same randomness, earned the most over the next `look_ahead` steps, `noop` after it. It knows everything that will happen, so it is
 privileged and says so; it acts through `env.step` like everybody else.
 
-A search over k steps at a few moments is no proof of optimality: sequences of actions are found only as far as each pays by itself, and what
-pays later than `look_ahead` isn't seen. No future leaves a dataset.
+A search over k steps at a few moments is no proof of optimality: sequences of actions are found only as far as each pays by itself, and
+what pays later than `look_ahead` isn't seen. No future leaves a dataset.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ("Oracle",)
 
 
 class Oracle:
-    """Chooses from `menu` what turned out best, in every `every`-th step from `first` on.
+    """Chooses from `menu` what turned out best, in every `every`-th step from `first` on that has `look_ahead` steps left.
 
     Args:
         env: the environment that it plays in.
@@ -36,7 +36,14 @@ class Oracle:
     information: Literal["public", "privileged"] = "privileged"
 
     def __init__(
-        self, env: Env, futures: Env, menu: Sequence[dict[str, Any]], *, first: int = 3, every: int = 4, look_ahead: int = 5
+        self,
+        env: Env,
+        futures: Env,
+        menu: Sequence[dict[str, Any]],
+        *,
+        first: int = 3,
+        every: int = 4,
+        look_ahead: int = 5,
     ) -> None:
         self.version = f"oracle-1-{every}-{look_ahead}"
         self._env, self._futures = env, futures
@@ -48,7 +55,9 @@ class Oracle:
 
         Raises: BranchError: the episode can't be lived again. What `Env.step` raises.
         """
-        if step < self._first or (step - self._first) % self._every:
+        public = self._env.config.public
+        left = public.horizon_seconds // public.granularity.control_step_seconds - step
+        if step < self._first or (step - self._first) % self._every or left < self._look_ahead:
             return Choice(action=NOOP)
         point = await self._env.branch_point()
         returns = [await self._lived(point, option) for option in self._options]

@@ -1,7 +1,7 @@
 """Model-predictive control: foretell what each action would earn, do the best one if it beats doing nothing, look again.
 
-In: an observation, a menu, and a model that foretells returns. Out: a `Choice`, public: nothing is known but what was observed. The model is
-anything that fulfils `ReturnModel`; what is learnt from campaigns is brought into that form by `baselines`.
+In: an observation, a menu, and a model that foretells returns. Out: a `Choice`, public: nothing is known but what was observed. The model
+is anything that fulfils `ReturnModel`; what is learnt from campaigns is brought into that form by `baselines`.
 
 A model errs, and an action costs (churn, replicas, a rollout's risk). So an action is done only if it is foretold to earn more than
 `noop` by a margin, and after one the planner waits until its effect can be seen.

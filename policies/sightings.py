@@ -36,19 +36,22 @@ def least(observation: Observation, feature: str, buckets: int) -> Float:
 
 
 def own_error_ratio(observation: Observation, buckets: int) -> Float:
-    """Return each service's error ratio less the worst among the calls that it makes, at least 0, [N].
+    """Return the error ratio of each service, by its own account or its callers', less the worst of the calls that it makes, [N].
 
-    Errors travel up a call graph: who fails because another fails isn't who is to be treated.
+    Errors travel up a call graph: who fails because another fails isn't who is to be treated. Callers are asked too, because who is down
+    counts no errors.
     """
-    seen = np.nan_to_num(mean(observation, "error_ratio", buckets))
+    failed = np.nan_to_num(mean(observation, "error_ratio", buckets))
     position = observation.edge_features.index("error_ratio")
     calls = np.nan_to_num(observation.edges[-buckets:, :, position]).mean(axis=0)
-    passed_on = np.zeros_like(seen)
-    for (source, _, _), ratio in zip(observation.edge_names, calls, strict=True):
-        if source in observation.node_names:
-            node = observation.node_names.index(source)
-            passed_on[node] = max(passed_on[node], ratio)
-    return np.maximum(seen - passed_on, 0.0)
+    passed_on = np.zeros_like(failed)
+    names = observation.node_names
+    for (source, target, _), ratio in zip(observation.edge_names, calls, strict=True):
+        if target in names:
+            failed[names.index(target)] = max(failed[names.index(target)], ratio)
+        if source in names:
+            passed_on[names.index(source)] = max(passed_on[names.index(source)], ratio)
+    return np.maximum(failed - passed_on, 0.0)
 
 
 def rolled_out(observation: Observation) -> dict[str, int]:
