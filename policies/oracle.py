@@ -27,7 +27,8 @@ class Oracle:
     Args:
         env: the environment that it plays in.
         futures: another environment of the same application, open, without an episode that matters.
-        menu: actions in the JSON form that `parse_action` reads; `noop` is always among the candidates.
+        menu: actions in the JSON form that `parse_action` reads; `noop` is always among the candidates, and the only one where the
+            objective will be met without doing anything.
         first: step of the first search.
         every: steps from one search to the next.
         look_ahead: steps over which a future is judged, the action's own included.
@@ -47,7 +48,7 @@ class Oracle:
     ) -> None:
         self.version = f"oracle-1-{every}-{look_ahead}"
         self._env, self._futures = env, futures
-        self._options = (NOOP, *menu)
+        self._menu = tuple(menu)
         self._first, self._every, self._look_ahead = first, every, look_ahead
 
     async def decide(self, observation: Observation, step: int, seconds: int) -> Choice:  # noqa: ARG002
@@ -60,17 +61,23 @@ class Oracle:
         if step < self._first or (step - self._first) % self._every or left < self._look_ahead:
             return Choice(action=NOOP)
         point = await self._env.branch_point()
-        returns = [await self._lived(point, option) for option in self._options]
-        return Choice(action=self._options[returns.index(max(returns))])
+        best, earned, missed = NOOP, *await self._lived(point, NOOP)
+        if not missed:
+            return Choice(action=NOOP)
+        for action in self._menu:
+            more, _ = await self._lived(point, action)
+            if more > earned:
+                best, earned = action, more
+        return Choice(action=best)
 
-    async def _lived(self, point: BranchPoint, action: dict[str, Any]) -> float:
-        """Return what a future earns that begins with an action."""
+    async def _lived(self, point: BranchPoint, action: dict[str, Any]) -> tuple[float, bool]:
+        """Return what a future earns that begins with an action, and whether it misses the objective."""
         await self._futures.resume(point)
-        total, done = 0.0, False
+        total, missed = 0.0, False
         for number in range(self._look_ahead):
+            _, reward, done, info = await self._futures.step(action if number == 0 else NOOP)
+            total, missed = total + reward, missed or info["reward_components"]["recovery_time"] > 0
             if done:
                 break
-            _, reward, done, _ = await self._futures.step(action if number == 0 else NOOP)
-            total += reward
         await self._futures.discard_episode()
-        return total
+        return total, missed

@@ -42,7 +42,7 @@ __all__ = ("DEFAULT_SEEDS", "Calibration", "evaluate", "evaluation_directory")
 
 DEFAULT_SEEDS = 5
 TRAINING_SEEDS = 2  #: of each scenario, for tuning
-_UTILISATIONS = (80, 110, 150)  #: % of the request, that the calibration tries
+_UTILISATIONS = (80, 120)  #: % of the request, that the calibration tries
 _MIN_REPLICAS = (1, 2)
 
 _WORLD = (
