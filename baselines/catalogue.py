@@ -34,6 +34,7 @@ BASELINES: tuple[Entry, ...] = (
     Entry("next-state", "what services and edges do after an action; with and without the action known", "next_state"),
     Entry("forecast", "the same without actions, beside AutoETS, AutoARIMA and SeasonalNaive", "forecasting"),
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
+    Entry("returns", "what each action would earn: for the model-predictive controller", "returns"),
 )
 """What can be trained and evaluated."""
 
