@@ -1,16 +1,16 @@
 """What an action would earn: the return of the next control steps, and by how much each action changes it; for controllers that plan.
 
-In: a campaign's windows. Out: two models. The *passive* one foretells the return over `STEPS` control steps from what the entry and
-the application look like, as if nothing were done. The *gain* is what an action adds to that: it is learnt from decisions at which something was
-done, as the difference of what was earned to what the passive model foretells there, from the state of the action's target and from what is
-asked of it.
+In: a campaign's windows. Out: two models. The *passive* one foretells the return over `STEPS` control steps from what the entry and the
+application look like, as if nothing were done. The *gain* is what an action adds to that: it is learnt from decisions at which something
+was done, as the difference of what was earned to what the passive model foretells there, from the state of the action's target and from
+what is asked of it.
 
 Why two: decisions at which something is done are few, and nearly all of the return is decided by the state. One model of both spends its
 splits on the state; the difference leaves it what the action did. The passive model that a difference is taken to has never seen the
 family (cross-fitting over families), so that its errors are as large there as on new runs.
 
-What policies do isn't done by chance outside the randomised stratum: who scales because load falls is seen to gain from scaling. The gain is
-what decisions like it earned, not an effect that nothing confounds.
+What policies do isn't done by chance outside the randomised stratum: who scales because load falls is seen to gain from scaling. The gain
+is what decisions like it earned, not an effect that nothing confounds.
 
 Upstream: `windows`, `rows`. Downstream: the model-predictive policy.
 """

@@ -31,6 +31,10 @@ class ReturnModel(Protocol):
         """Return the reward that each action is foretold to earn over the horizon if nothing is done after it, [A]; NaN: can't say."""
         ...
 
+    def note(self, observation: Observation, action: dict[str, Any]) -> None:
+        """Remember what was asked for after an observation; `noop` isn't told."""
+        ...
+
 
 class ModelPredictivePolicy:
     """Does what its model expects the most of."""
@@ -56,4 +60,5 @@ class ModelPredictivePolicy:
         if not gains[best] > self._margin:
             return Choice(action=NOOP)
         self._acted = step
+        self._model.note(observation, self._menu[best])
         return Choice(action=self._menu[best])

@@ -29,6 +29,10 @@ class Told:
         assert [action["type"] for action in actions] == ["noop", "scale", "restart"]
         return self._returns
 
+    def note(self, observation: Observation, action: dict[str, Any]) -> None:
+        """Remember what was done."""
+        self.noted = [*getattr(self, "noted", []), action]
+
 
 def deed(sight: Callable[..., Any], *returns: float) -> str:
     policy = ModelPredictivePolicy(MENU, Told(*returns), margin=0.5)
@@ -50,6 +54,8 @@ def test_an_action_of_which_nothing_can_be_foretold_is_left(sight: Callable[...,
 
 
 def test_after_an_action_it_waits_until_the_effect_can_be_seen(sight: Callable[..., Any]) -> None:
-    policy = ModelPredictivePolicy(MENU, Told(0.0, 1.0, 0.0), margin=0.5, pause_steps=2)
+    model = Told(0.0, 1.0, 0.0)
+    policy = ModelPredictivePolicy(MENU, model, margin=0.5, pause_steps=2)
     done = [policy.decide(sight(), step, 30 * step).action["type"] for step in range(6)]
     assert done == ["scale", "noop", "noop", "scale", "noop", "noop"]
+    assert model.noted == [MENU[0], MENU[0]]
