@@ -1,8 +1,8 @@
 """A trained model ➜ what the planner asks: what each action of a menu would earn, from a live observation.
 
-In: the directory of a model, what is public of the run. Out: a `ReturnModel` of `policies.planner`. Two baselines can be planned with: `reward`
-(one model of state and action, over ten control steps) and `returns` (a passive one, and what actions add to it, over six). What the policy
-asked for so far goes into the state as the tables have it: a model sees live what it saw in training.
+In: the directory of a model, what is public of the run. Out: a `ReturnModel` of `policies.planner`. Two baselines can be planned with:
+`reward` (one model of state and action, over ten control steps) and `returns` (a passive one, and what actions add to it, over six). What
+the policy asked for so far goes into the state as the tables have it: a model sees live what it saw in training.
 
 Blocking to load; then pure but for the memory of what was asked for.
 """
