@@ -27,7 +27,8 @@ def mean(observation: Observation, feature: str, buckets: int) -> Float:
     """Return the mean of a feature over the last `buckets` buckets that are known, [N]."""
     recent = _column(observation, feature)[-buckets:]
     counts = np.sum(~np.isnan(recent), axis=0)
-    return np.divide(np.nansum(recent, axis=0), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    unknown = np.full(counts.shape, np.nan)
+    return np.asarray(np.divide(np.nansum(recent, axis=0), counts, out=unknown, where=counts > 0))
 
 
 def least(observation: Observation, feature: str, buckets: int) -> Float:

@@ -6,6 +6,7 @@ is tuned (the calibrated autoscaler) is tuned on `training_cases`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +67,24 @@ def cases_of(settings: EvaluationSettings, seeds: int) -> list[Case]:
 
     Raises: ConfigurationError: a scenario can't be run, or an action of the menu can't be in it.
     """
-    return [_case(settings, situation, seed) for situation in settings.scenarios for seed in range(1, seeds + 1)]
+    return _cases(settings, range(1, seeds + 1))
 
 
 def training_cases(settings: EvaluationSettings, seeds: int) -> list[Case]:
     """Return cases of the same scenarios, from other seeds, to tune on."""
-    last = FIRST_TRAINING_SEED + seeds
+    return _cases(settings, range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + seeds))
+
+
+def _cases(settings: EvaluationSettings, seeds: Sequence[int]) -> list[Case]:
     return [
-        _case(settings, situation, seed)
-        for situation in settings.scenarios
-        for seed in range(FIRST_TRAINING_SEED, last)
+        _case(settings, config, seed)
+        for config in (_configured(settings, situation) for situation in settings.scenarios)
+        for seed in seeds
     ]
 
 
-def _case(settings: EvaluationSettings, situation: Situation, seed: int) -> Case:
+def _configured(settings: EvaluationSettings, situation: Situation) -> RunConfig:
+    """Return the configuration of a scenario, checked, from no particular seed."""
     scenario = Scenario(
         name=situation.name,
         description=situation.description,
@@ -91,16 +96,22 @@ def _case(settings: EvaluationSettings, situation: Situation, seed: int) -> Case
         horizon_seconds=settings.horizon_seconds,
         interventions=situation.interventions,
     )
-    family = f"{settings.name}-{situation.name}-{seed}"
-    config = checked(resolve(scenario, seed=seed))
+    config = checked(resolve(scenario))
     _check_menu(settings, config)
+    return config
+
+
+def _case(settings: EvaluationSettings, config: RunConfig, seed: int) -> Case:
+    name = config.scenario.name
+    family = f"{settings.name}-{name}-{seed}"
     return Case(
-        scenario=situation.name,
+        scenario=name,
         family_id=family,
         config=msgspec.structs.replace(
             config,
+            seed=seed,
             public=msgspec.structs.replace(config.public, campaign=f"evaluation-{settings.name}"),
-            identity=RunIdentity(scenario_id=situation.name, family_id=family, stratum="evaluation"),
+            identity=RunIdentity(scenario_id=name, family_id=family, stratum="evaluation"),
         ),
         menu=settings.menu,
     )
