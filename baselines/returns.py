@@ -7,7 +7,8 @@ what is asked of it.
 
 Why two: decisions at which something is done are few, and nearly all of the return is decided by the state. One model of both spends its
 splits on the state; the difference leaves it what the action did. The passive model that a difference is taken to has never seen the
-family (cross-fitting over families), so that its errors are as large there as on new runs.
+family (cross-fitting over families), so that its errors are as large there as on new runs. How far the gain can be trusted is found in the
+same way: it is shrunk by the slope of what was gained over what was foretold in families that it hadn't seen, between 0 and 1.
 
 What policies do isn't done by chance outside the randomised stratum: who scales because load falls is seen to gain from scaling. The gain
 is what decisions like it earned, not an effect that nothing confounds.
@@ -81,6 +82,7 @@ class ReturnModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     step_seconds: int
     passive: Regressor
     gain: Regressor
+    trust: float  #: factor of the gain, 0 to 1
 
 
 class _Decisions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -134,18 +136,17 @@ def train(task: Task) -> ReturnModel:
         model = _fit_passive(decisions.where(~held), task.seeds)
         foretold[held] = _passive(model, decisions.where(held))
     acted = decisions.where(decisions.acted)
+    gained = acted.earned - foretold[decisions.acted]
+    unseen = np.full(len(gained), np.nan)
+    for part in folds_of(task.directory, CROSSED, learnt):
+        held = acted.of(part.scored)
+        if held.any() and not held.all():
+            unseen[held] = _gain(_fit_gain(acted.where(~held), gained[~held], task.seeds), acted.where(held))
     return ReturnModel(
         step_seconds=windows.step_seconds,
         passive=_fit_passive(decisions, task.seeds),
-        gain=fit_regressor(
-            _gain_inputs(acted),
-            acted.asked,
-            acted.application,
-            (acted.earned - foretold[decisions.acted])[:, np.newaxis],
-            np.zeros(len(acted.earned), bool),
-            model_class="boosted",
-            seeds=task.seeds,
-        ),
+        gain=_fit_gain(acted, gained, task.seeds),
+        trust=_slope(unseen, gained),
     )
 
 
@@ -157,7 +158,7 @@ def foretold_return(model: ReturnModel, state: State) -> Float:
 def foretold_gains(model: ReturnModel, state: State, candidates: Sequence[Asked | None]) -> Float:
     """Return by how much each of A actions changes that return, for a state of one decision, [A]; 0 for nothing."""
     seen = _seen(with_actions(state, candidates))
-    return np.where(seen.acted, _gain(model.gain, seen), 0.0)
+    return np.where(seen.acted, model.trust * _gain(model.gain, seen), 0.0)
 
 
 def evaluate(model: ReturnModel, task: Task) -> Evaluation:
@@ -172,7 +173,7 @@ def evaluate(model: ReturnModel, task: Task) -> Evaluation:
     acted = decisions.where(decisions.acted)
     passive_error = np.abs(_passive(model.passive, decisions) - decisions.earned)
     gained = acted.earned - _passive(model.passive, acted)
-    foretold = _gain(model.gain, acted)
+    foretold = model.trust * _gain(model.gain, acted)
     ranks = stats.spearmanr(foretold, gained).statistic if len(gained) > 2 else np.nan
     figures = {
         "decisions": len(decisions.earned),
@@ -181,6 +182,7 @@ def evaluate(model: ReturnModel, task: Task) -> Evaluation:
         "acted_families": len(set(acted.family)),
         "error_without_gain": float(np.abs(gained).mean()) if gained.size else None,
         "error_with_gain": float(np.abs(gained - foretold).mean()) if gained.size else None,
+        "trust": model.trust,
         "rank_correlation": None if np.isnan(ranks) else float(ranks),
     }
     return Evaluation(
@@ -256,6 +258,25 @@ def _fit_passive(decisions: _Decisions, seeds: Sequence[int]) -> Regressor:
         model_class="boosted",
         seeds=seeds,
     )
+
+
+def _fit_gain(acted: _Decisions, gained: Float, seeds: Sequence[int]) -> Regressor:
+    return fit_regressor(
+        _gain_inputs(acted),
+        acted.asked,
+        acted.application,
+        gained[:, np.newaxis],
+        np.zeros(len(gained), bool),
+        model_class="boosted",
+        seeds=seeds,
+    )
+
+
+def _slope(foretold: Float, gained: Float) -> float:
+    """Return the slope through 0 of what was gained over what was foretold, within 0 and 1; 0 where nothing could be foretold."""
+    known = np.isfinite(foretold) & np.isfinite(gained)
+    size = float(np.sum(foretold[known] ** 2))
+    return float(np.clip(np.sum(foretold[known] * gained[known]) / size, 0.0, 1.0)) if size > 0 else 0.0
 
 
 def _passive(model: Regressor, decisions: _Decisions) -> Float:

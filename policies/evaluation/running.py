@@ -213,7 +213,8 @@ def _key(contender: Contender) -> str:
 
 def _digest(case: Case, contender: Contender) -> str:
     """Return a digest of all that the result depends on."""
-    parts: list[object] = [msgspec.to_builtins(case), msgspec.to_builtins(contender), lock_digest(), _sources(_WORLD)]
+    named = msgspec.structs.replace(contender, model=None)  # what a model is, not where it lies
+    parts: list[object] = [msgspec.to_builtins(case), msgspec.to_builtins(named), lock_digest(), _sources(_WORLD)]
     if contender.model is not None:
         parts += [_sources(_PLANNING)]
         parts += [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(contender.model.iterdir())]
