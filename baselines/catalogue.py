@@ -42,6 +42,7 @@ BASELINES: tuple[Entry, ...] = (
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
     Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
     Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
+    Entry("returns", "what each action would earn: for the model-predictive controller", "returns"),
 )
 """What can be trained and evaluated."""
 

@@ -6,13 +6,14 @@ all came to.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import msgspec
 
 from otel_control_gym.engine.env import Env, Info
 from otel_control_gym.engine.observation import Observation
-from otel_control_gym.policies.scripted import BlindPolicy, Policy
+from otel_control_gym.policies.scripted import BlindPolicy, Policy, WaitingPolicy
 
 __all__ = ("Beat", "Played", "play")
 
@@ -38,7 +39,11 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def play(
-    env: Env, policy: Policy, observation: Observation, *, on_step: Callable[[Beat], None] = lambda _: None
+    env: Env,
+    policy: Policy | WaitingPolicy,
+    observation: Observation,
+    *,
+    on_step: Callable[[Beat], None] = lambda _: None,
 ) -> Played:
     """Let the policy act from `observation` (of `Env.reset`) until the episode is done; one that is blind is shown nothing.
 
@@ -56,7 +61,8 @@ async def play(
                 choice.action, propensity=choice.propensity, alternatives=choice.alternatives
             )
         else:
-            choice = policy.decide(observation, step, seconds)
+            decided = policy.decide(observation, step, seconds)
+            choice = await decided if inspect.isawaitable(decided) else decided
             observation, reward, done, info = await env.step(
                 choice.action, propensity=choice.propensity, alternatives=choice.alternatives
             )
