@@ -12,6 +12,7 @@ from otel_control_gym.engine.command_line import (
     branch,
     campaign,
     config,
+    env,
     export,
     log,
     rebuild,
@@ -68,6 +69,7 @@ app.add_typer(actions.app, name="actions")
 app.command("worker")(worker.worker)
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(config.app, name="config")
+app.add_typer(env.app, name="env")
 app.add_typer(log.app, name="log")
 app.add_typer(stand.app, name="stand")
 app.add_typer(twin.app, name="twin")
