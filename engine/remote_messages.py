@@ -63,9 +63,9 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
 class PackedArray(msgspec.Struct, frozen=True, kw_only=True):
     """An array as bytes."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  #: the last axis varies fastest
     dtype: str  #: `<f8`: little-endian float64, NaN where unknown
-    base64: bytes
+    base64: bytes  #: the numbers
 
 
 # --- whoever drives an environment of ours asks -------------------------------------------------------------------------------
@@ -87,8 +87,8 @@ class Reset(_Request, frozen=True, kw_only=True, tag="reset"):
 class Observe(_Request, frozen=True, kw_only=True, tag="observe"):
     """Look again, at other times or a coarser granularity; answered by `Observed`."""
 
-    window_seconds: int | None = None
-    bucket_seconds: int | None = None
+    window_seconds: int | None = None  #: null: the session's
+    bucket_seconds: int | None = None  #: null: the configuration's
 
 
 class Step(_Request, frozen=True, kw_only=True, tag="step"):
@@ -113,29 +113,29 @@ DriverRequest = Open | Reset | Observe | Step | Close
 class Opened(_Answer, frozen=True, kw_only=True):
     """An environment is there, under a lease that every request renews."""
 
-    session: str
+    session: str  #: its id
     subject: str  #: where this session is asked
     lease_seconds: float  #: without a request for so long, the episode is ended and the session is over
-    application: str
-    nodes: tuple[str, ...]
-    edges: tuple[tuple[str, str, str], ...]  #: source, target, protocol
-    control_step_seconds: int
-    horizon_seconds: int
+    application: str  #: the service configuration
+    nodes: tuple[str, ...]  #: services, in the order of the observation's axis
+    edges: tuple[tuple[str, str, str], ...]  #: source, target, protocol; likewise
+    control_step_seconds: int  #: how long a step lasts unless it says otherwise
+    horizon_seconds: int  #: how long control lasts
 
 
 class Observed(_Answer, frozen=True, kw_only=True):
     """What a policy may see: the fields of `Observation`, without the masks, which null and NaN say."""
 
-    observation: dict[str, Any]
-    run_id: str
+    observation: dict[str, Any]  #: times [T] in ns, `nodes` [T, N, F], `edges` [T, E, G], their names, and the rest
+    run_id: str  #: of the episode
 
 
 class Stepped(_Answer, frozen=True, kw_only=True):
     """What a step came to."""
 
-    observation: dict[str, Any]
-    reward: float
-    done: bool
+    observation: dict[str, Any]  #: as in `Observed`
+    reward: float  #: sum of the reward buckets that ended in the step
+    done: bool  #: the episode is over; `reset` begins another
     info: dict[str, Any]  #: as `Env.step` tells it
     step: int  #: number of the step that was done
 
@@ -153,11 +153,11 @@ class Begin(_Request, frozen=True, kw_only=True, tag="begin"):
     """An episode begins; answered by `Begun`. Nothing of the scenario or the seed is told."""
 
     episode: str  #: names it in the questions that follow
-    application: str
-    nodes: tuple[str, ...]
-    edges: tuple[tuple[str, str, str], ...]
-    control_step_seconds: int
-    horizon_seconds: int
+    application: str  #: the service configuration
+    nodes: tuple[str, ...]  #: services, in the order of the observation's axis
+    edges: tuple[tuple[str, str, str], ...]  #: source, target, protocol; likewise
+    control_step_seconds: int  #: how long a step lasts
+    horizon_seconds: int  #: how long control lasts
     menu: tuple[dict[str, Any], ...] = ()  #: actions that are suggested; empty: all of the catalogue
 
 
@@ -166,24 +166,24 @@ class Begun(_Answer, frozen=True, kw_only=True):
 
     policy_version: str = "remote"  #: identifies it in the log
     information: Literal["public", "privileged"] = "public"  #: privileged: it knows more than it is shown
-    arrays: Arrays = "lists"
+    arrays: Arrays = "lists"  #: how arrays are sent to it
 
 
 class Decide(_Request, frozen=True, kw_only=True, tag="decide"):
     """What now? Answered by `Decided`."""
 
-    episode: str
+    episode: str  #: as it was named by `begin`
     step: int  #: from 0
     seconds: int  #: since control began
-    observation: dict[str, Any]
+    observation: dict[str, Any]  #: as in `Observed`
 
 
 class Decided(_Answer, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """This."""
 
-    action: dict[str, Any]
-    propensity: float | None = None
-    alternatives: tuple[dict[str, Any], ...] | None = None
+    action: dict[str, Any]  #: JSON form of docs/reference/actions.md
+    propensity: float | None = None  #: probability with which it was chosen
+    alternatives: tuple[dict[str, Any], ...] | None = None  #: all that could have been: `action`, `probability`
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------------------
@@ -193,13 +193,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """An error as one message for a person."""
 
     type: str  #: `InvalidAction`, `UsageError`, … as in Python; `Busy`: all environments are taken
-    message: str
+    message: str  #: what is wrong, where, and what would be right
 
 
 class Refusal(_Answer, frozen=True, kw_only=True):
     """The answer to what can't be done; whatever went on goes on."""
 
-    error: Problem
+    error: Problem  #: what is wrong
 
 
 Answer = Opened | Observed | Stepped | Closed | Begun | Decided | Refusal

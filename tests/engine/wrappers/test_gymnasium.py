@@ -124,9 +124,9 @@ def test_an_action_mask_has_a_place_for_every_index(env: TwinEnv) -> None:
 
 @pytest.mark.slow
 def test_several_twins_at_once_give_what_each_gives_alone(tmp_path: Path) -> None:
-    seeds, steps = [11, 12], 2
+    seeds, steps = (11, 12), 2
     together = TwinVectorEnv(2, short(), data_dir=tmp_path / "together")
-    rows = [together.reset(seed=seeds)[0].copy()]
+    rows = [together.reset(seed=[*seeds])[0].copy()]
     rewards = []
     for _ in range(steps):
         observed, earned, *_ = together.step(np.stack([RESTART, np.zeros(3, dtype=np.int64)]))
