@@ -17,6 +17,7 @@ import numpy.typing as npt
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import ConfigurationError
 from otel_control_gym.engine.events import Finding, GraphObserved, KubernetesEvent
+from otel_control_gym.projections.demand import demand
 from otel_control_gym.projections.features import edge_features, node_features
 from otel_control_gym.projections.fold import RunState
 from otel_control_gym.projections.growth import Buckets
@@ -43,6 +44,7 @@ class ObservationArrays(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     edge_features: tuple[str, ...]  #: [G]
     edges: Float  #: [T, E, G]; NaN where unknown
     edge_mask: Bool  #: [T, E, G] known
+    offered_rate: Float  #: [T] requests per second that users made; NaN where the load generator wasn't read
     events: tuple[Happening, ...]  #: public, in the window, by time
     log_patterns: tuple[LogPattern, ...]  #: of the log windows that overlap, the first whole, the last as far as it is
     traces: tuple[TraceSummary, ...]  #: of the trace windows that overlap, likewise
@@ -71,6 +73,7 @@ def observation_arrays(state: RunState, end: int, *, window_seconds: int, bucket
     telemetry = state.telemetry()
     nodes = _stack(node_features(telemetry, shown), NODE_NUMBERS, early)
     edges = _stack(edge_features(telemetry, shown), EDGE_NUMBERS, early)
+    asked = demand(state, shown)
     step = bucket_seconds * SECOND
     last = state.origin + known.count * step
     start = last - window_seconds * SECOND
@@ -86,6 +89,7 @@ def observation_arrays(state: RunState, end: int, *, window_seconds: int, bucket
         edge_features=EDGE_NUMBERS,
         edges=edges,
         edge_mask=~np.isnan(edges),
+        offered_rate=np.concatenate([np.full(early, np.nan), asked.scheduled / asked.seconds]),
         events=tuple(happenings(state, start, end, truth=False)),
         log_patterns=tuple(
             state.log_windows.between(begun, end, state.origin, granularity.log_pattern_window_seconds * SECOND)

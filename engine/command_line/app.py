@@ -9,6 +9,7 @@ import typer
 from otel_control_gym.engine.command_line import (
     act,
     actions,
+    baseline,
     branch,
     campaign,
     config,
@@ -67,6 +68,7 @@ app.command("act")(act.act)
 app.command("branch")(branch.branch)
 app.add_typer(actions.app, name="actions")
 app.command("worker")(worker.worker)
+app.add_typer(baseline.app, name="baseline")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(config.app, name="config")
 app.add_typer(env.app, name="env")

@@ -1,0 +1,80 @@
+"""The baselines by name: training, keeping and scoring them, for `ocg baseline` and for notebooks.
+
+A baseline is a module with the functions of `evaluations.Baseline`; to add one is a line in `BASELINES`. Modules are imported when asked
+for.
+
+    model = train_baseline("next-state", Task(directory=Path("data/campaign=mvp")))
+    evaluation = evaluate_baseline("next-state", Task(directory=Path("data/campaign=mvp")))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from otel_control_gym.baselines.evaluations import Baseline, Evaluation, Task
+from otel_control_gym.baselines.model_files import ModelMetadata, load_model, metadata_of, save_model
+from otel_control_gym.engine.errors import UsageError, nearest
+
+__all__ = ("BASELINES", "Entry", "baseline", "evaluate_baseline", "model_directory", "train_baseline")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A baseline's name, what it does, and the module of this room that does it."""
+
+    name: str
+    summary: str
+    module: str
+
+
+BASELINES: tuple[Entry, ...] = (
+    Entry("next-state", "what services and edges do after an action; with and without the action known", "next_state"),
+    Entry("forecast", "the same without actions, beside AutoETS, AutoARIMA and SeasonalNaive", "forecasting"),
+    Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
+)
+"""What can be trained and evaluated."""
+
+
+def baseline(name: str) -> Baseline:
+    """Return a baseline.
+
+    Raises: UsageError: there is none of that name.
+    """
+    for entry in BASELINES:
+        if entry.name == name:
+            return cast("Baseline", import_module(f"otel_control_gym.baselines.{entry.module}"))
+    raise UsageError(f"there is no baseline {name!r}\n  {nearest(name, [entry.name for entry in BASELINES])}")
+
+
+def model_directory(name: str, task: Task, models: Path | None = None) -> Path:
+    """Return where a model is kept: below `models`, or else in the campaign's own directory."""
+    return (models or task.directory / "baselines") / name / task.split
+
+
+def train_baseline(name: str, task: Task, *, models: Path | None = None) -> ModelMetadata:
+    """Train a baseline, keep its model, and return what is kept about it.
+
+    Raises: UsageError: there is no such baseline, campaign or split. DatasetError: a file can't be read.
+    """
+    chosen = baseline(name)
+    model: Any = chosen.train(task)
+    metadata = metadata_of(name, task, features=chosen.features(model))
+    return save_model(model_directory(name, task, models), model, metadata)
+
+
+def evaluate_baseline(name: str, task: Task, *, models: Path | None = None) -> Evaluation:
+    """Score a baseline that was trained.
+
+    Raises: UsageError: there is no such baseline, campaign or split, or it wasn't trained. DatasetError: a file can't be read.
+    """
+    chosen = baseline(name)
+    directory = model_directory(name, task, models)
+    if not directory.is_dir():
+        raise UsageError(
+            f"{name} wasn't trained on split {task.split!r} of {task.directory}\n  `ocg baseline train {name}` does"
+        )
+    model, _ = load_model(directory, task)
+    return chosen.evaluate(model, task)

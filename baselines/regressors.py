@@ -1,0 +1,190 @@
+"""The two model classes of all forecasts, a line and boosted trees, each for several targets at once.
+
+In: rows of numbers with the name of what each is a row of, and targets. Out: fitted models. Twins are fitted by this one code, with the
+same candidates to tune over and the same seeds; the one that knows the action has its columns besides, and nothing else differs.
+
+- *ridge*: what both twins read is standardised; columns of actions aren't. Nearly all of them are 0 nearly always, and divided by their
+  spread even a single action would count as an outlier: as they are, the penalty shrinks the effect of a kind of action that was seen n
+  times by n / (n + penalty), roughly. Unknown is the training mean.
+- *boosted*: trees of scikit-learn, to which unknown is a branch of its own; the seed decides which columns a split looks at. What is
+  foretold is the mean over the seeds.
+
+A target that is unknown is left out. Pure but for what scikit-learn draws, which is seeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import Ridge
+
+__all__ = ("MODEL_CLASSES", "ModelClass", "Regressor", "fit_regressor")
+
+Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+ModelClass: TypeAlias = Literal["ridge", "boosted"]
+
+MODEL_CLASSES: tuple[ModelClass, ...] = ("ridge", "boosted")
+_PENALTIES = (3.0, 10.0, 30.0)
+_FAR = 8.0  #: standard deviations beyond which an input is cut: an unseen service mustn't throw a line off
+_TREES = {"max_iter": 80, "learning_rate": 0.1, "max_leaf_nodes": 15, "min_samples_leaf": 8, "l2_regularization": 1.0}
+_SHARE_OF_COLUMNS = 0.4  #: that a split looks at
+_FEWEST_ROWS = 50
+
+
+class Encoding(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """How rows become numbers: centre and spread of P columns, and the names that training saw."""
+
+    names: tuple[str, ...]
+    centre: Float  #: [P]
+    spread: Float  #: [P]
+
+    def for_lines(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
+        """Return standardised inputs, one column per name, and the action as it is; an unseen name is none of them."""
+        numbers = np.clip(np.nan_to_num((inputs - self.centre) / self.spread), -_FAR, _FAR)
+        codes = self._codes(identity)
+        parts = [numbers, np.eye(len(self.names) + 1)[codes][:, : len(self.names)]]
+        return np.concatenate([*parts, *([] if actions is None else [actions])], axis=1)
+
+    def for_trees(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
+        """Return the inputs as they are, the name's number, and the action."""
+        codes = self._codes(identity).astype(np.float64)
+        parts = [inputs, np.where(codes < len(self.names), codes, np.nan)[:, np.newaxis]]
+        return np.concatenate([*parts, *([] if actions is None else [actions])], axis=1)
+
+    def _codes(self, identity: Sequence[str]) -> npt.NDArray[np.int64]:
+        position = {name: number for number, name in enumerate(self.names)}
+        return np.array([position.get(name, len(self.names)) for name in identity], np.int64)
+
+
+class Regressor(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Foretells T targets of a row; NaN for a target that there was nothing to learn of."""
+
+    model_class: ModelClass
+    encoding: Encoding
+    weights: Float  #: [columns, T] of the line
+    intercepts: Float  #: [T]
+    penalties: Float  #: [T]
+    trees: tuple[tuple[Any, ...], ...]  #: [seeds, T]; none: a line
+
+    def predict(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
+        """Return what is foretold of R rows, [R, T]: the mean over the seeds."""
+        found: Float = self.predict_by_seed(inputs, actions, identity).mean(axis=0)
+        return found
+
+    def predict_by_seed(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
+        """Return what each seed's model foretells, [seeds, R, T]; a line has none: [1, R, T]."""
+        if not self.trees:
+            rows = self.encoding.for_lines(inputs, actions, identity)
+            return (rows @ self.weights + self.intercepts)[np.newaxis]
+        rows = self.encoding.for_trees(inputs, actions, identity)
+        unknown = np.full(len(rows), np.nan)
+        return np.stack(
+            [
+                np.stack([unknown if one is None else one.predict(rows) for one in of_seed], axis=-1)
+                for of_seed in self.trees
+            ]
+        )
+
+
+def fit_regressor(
+    inputs: Float,
+    actions: Float | None,
+    identity: Sequence[str],
+    wanted: Float,
+    held: Bool,
+    *,
+    model_class: ModelClass,
+    seeds: Sequence[int],
+) -> Regressor:
+    """Return a model of T targets.
+
+    Args:
+        inputs: [R, P] what both twins read.
+        actions: [R, A] what the action-conditioned one reads besides; None for the passive one.
+        identity: [R] what each row is a row of.
+        wanted: [R, T] targets; NaN: unknown.
+        held: [R] rows of validation families, by which the penalty of a line is chosen; they train the final model, too.
+        model_class: which.
+        seeds: of the trees; a line draws nothing.
+    """
+    encoding = _encoding(inputs, identity)
+    if model_class == "ridge":
+        rows = encoding.for_lines(inputs, actions, identity)
+        weights, intercepts, penalties = _fit_lines(rows, wanted, held)
+        trees: tuple[tuple[Any, ...], ...] = ()
+    else:
+        rows = encoding.for_trees(inputs, actions, identity)
+        weights, intercepts, penalties = np.zeros((0, wanted.shape[1])), np.zeros(wanted.shape[1]), np.zeros(0)
+        trees = tuple(tuple(_fit_trees(rows, target, seed) for target in wanted.T) for seed in seeds)
+    return Regressor(
+        model_class=model_class,
+        encoding=encoding,
+        weights=weights,
+        intercepts=intercepts,
+        penalties=penalties,
+        trees=trees,
+    )
+
+
+def _encoding(inputs: Float, identity: Sequence[str]) -> Encoding:
+    known = np.isfinite(inputs)
+    count = np.maximum(known.sum(axis=0), 1)
+    centre = np.where(known, inputs, 0.0).sum(axis=0) / count
+    spread = np.sqrt((np.where(known, inputs - centre, 0.0) ** 2).sum(axis=0) / count)
+    return Encoding(names=tuple(sorted(set(identity))), centre=centre, spread=np.where(spread > 1e-9, spread, 1.0))
+
+
+def _fit_trees(rows: Float, target: Float, seed: int) -> HistGradientBoostingRegressor | None:
+    known = np.isfinite(target)
+    if known.sum() < _FEWEST_ROWS:
+        return None
+    trees = HistGradientBoostingRegressor(
+        **_TREES, max_features=_SHARE_OF_COLUMNS, early_stopping=False, random_state=seed
+    )
+    return trees.fit(rows[known], target[known])
+
+
+def _fit_lines(rows: Float, wanted: Float, held: Bool) -> tuple[Float, Float, Float]:
+    """Return weights [columns, T], intercepts [T] and penalties [T]; targets that are known in the same rows are fitted together."""
+    known = np.isfinite(wanted)
+    weights = np.zeros((rows.shape[1], wanted.shape[1]))
+    intercepts, penalties = np.full(wanted.shape[1], np.nan), np.full(wanted.shape[1], np.nan)
+    patterns: dict[bytes, list[int]] = {}
+    for target in range(wanted.shape[1]):
+        patterns.setdefault(known[:, target].tobytes(), []).append(target)
+    for targets in patterns.values():
+        usable = known[:, targets[0]]
+        if usable.sum() < _FEWEST_ROWS:
+            continue
+        chosen = _best_penalties(rows[usable], wanted[usable][:, targets], held[usable])
+        for target, penalty in zip(targets, chosen, strict=True):
+            penalties[target] = penalty
+        for penalty in sorted(set(chosen)):  # one decomposition for all targets with the same penalty
+            alike = [target for target, one in zip(targets, chosen, strict=True) if one == penalty]
+            line = _line(rows[usable], wanted[usable][:, alike], penalty)
+            weights[:, alike], intercepts[alike] = line
+    return weights, intercepts, penalties
+
+
+def _best_penalties(rows: Float, wanted: Float, held: Bool) -> Float:
+    """Return, for each target, the penalty with the smallest mean error on the rows that were held back."""
+    if not held.any() or held.all():
+        return np.full(wanted.shape[1], _PENALTIES[len(_PENALTIES) // 2])
+    means = []
+    for penalty in _PENALTIES:
+        weights, intercepts = _line(rows[~held], wanted[~held], penalty)
+        means.append(np.abs(rows[held] @ weights + intercepts - wanted[held]).mean(axis=0))
+    best: Float = np.array(_PENALTIES)[np.stack(means).argmin(axis=0)]
+    return best
+
+
+def _line(rows: Float, wanted: Float, penalty: float) -> tuple[Float, Float]:
+    """Return weights [columns, T] and intercepts [T] of a ridge regression."""
+    line = Ridge(alpha=penalty, solver="cholesky").fit(rows, wanted if wanted.shape[1] > 1 else wanted[:, 0])
+    return np.reshape(line.coef_, (wanted.shape[1], -1)).T, np.atleast_1d(line.intercept_)
