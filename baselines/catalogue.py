@@ -33,6 +33,11 @@ class Entry(msgspec.Struct, frozen=True):
 BASELINES: tuple[Entry, ...] = (
     Entry("next-state", "what services and edges do after an action; with and without the action known", "next_state"),
     Entry("forecast", "the same without actions, beside AutoETS, AutoARIMA and SeasonalNaive", "forecasting"),
+    Entry(
+        "effect",
+        "what an action changes in the reward, beside the truth of branches; off-policy estimates",
+        "effect_model",
+    ),
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
 )
 """What can be trained and evaluated."""

@@ -1,16 +1,16 @@
 """Futures of one run, with an action or without it, played to be measured.
 
-In: a run, a decision step, what is done there, how many futures. Out: their readings. No future leaves a dataset: it is dropped as soon as
-it was observed. The numbers of the futures lie beyond those that anybody else gives theirs, so that no branch that classified an effect is
-ever one on which a prediction of it is scored.
+In: a run, a decision step, what is done there, how many futures. Out: their readings and rewards. No future leaves a dataset: it is dropped
+as soon as it was observed. The numbers of the futures that classify lie beyond those that anybody else gives theirs, so that no branch that
+classified an effect is ever one on which a prediction of it is scored.
 
-`play_arm` is called in a worker process (`certifying`), and opens an environment of its own there.
+`play_arm` and `play_futures` are called in a worker process (`certifying`, `counterfactuals`), and open an environment of their own there.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -18,11 +18,14 @@ import msgspec
 import numpy as np
 
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_messages
-from otel_control_gym.engine.branches import find_branch_point
+from otel_control_gym.engine.branches import BranchPoint, find_branch_point
 from otel_control_gym.engine.campaigns.effects import Readings
 from otel_control_gym.engine.campaigns.readings import SATISFACTION, observed_readings
 
-__all__ = ("FIRST_NUMBER", "Arm", "play_arm")
+if TYPE_CHECKING:
+    from otel_control_gym.engine.env import Env
+
+__all__ = ("FIRST_NUMBER", "Arm", "Future", "play_arm", "play_futures")
 
 FIRST_NUMBER = 1_000_000  #: of the fresh futures that classify; those that are scored have smaller ones
 
@@ -39,6 +42,17 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     steps: int  #: how long each is lived
     features: tuple[str, ...]
     scratch: Path  #: data directory in which they are played, with a broker
+    first: int = FIRST_NUMBER  #: number of the first of them
+
+
+class Future(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What came of one."""
+
+    number: int  #: futures of one number, of several arms, share their randomness
+    readings: Readings
+    rewards: tuple[float, ...]  #: of each step until it was done
+    status: str  #: of the arm's action when it was last heard of
+    done_reason: str | None
 
 
 def play_arm(arm: Arm) -> list[Readings]:
@@ -46,36 +60,58 @@ def play_arm(arm: Arm) -> list[Readings]:
 
     Raises: BranchError: the run can't be branched there. Whatever an environment raises.
     """
-    return anyio.run(_play_arm, arm)
+    return [future.readings for future in play_futures(arm)]
 
 
-async def _play_arm(arm: Arm) -> list[Readings]:
+def play_futures(arm: Arm) -> list[Future]:
+    """Return what came of each future, by number.
+
+    Raises: BranchError: the run can't be branched there. Whatever an environment raises.
+    """
+    return anyio.run(_play_futures, arm)
+
+
+async def _play_futures(arm: Arm) -> list[Future]:
     from otel_control_gym.engine.assembly import make
 
     point = await anyio.to_thread.run_sync(
         lambda: find_branch_point(read_messages(arm.run / ARCHIVE_NAME), arm.run_id, arm.step)
     )
-    public = point.config.public
-    seconds, reward = public.granularity.control_step_seconds, public.granularity.reward_bucket_seconds
-    found: list[Readings] = []
     async with make(point.config, data_dir=arm.scratch) as env:
-        for number in range(arm.branches):
-            interventions = () if arm.without_faults else None
-            await env.resume(point, randomness="fresh", number=FIRST_NUMBER + number, interventions=interventions)
-            satisfaction: list[float | None] = []
-            done = False
-            while len(satisfaction) < arm.steps and not done:
-                _, _, done, info = await env.step({"type": "noop"} if satisfaction else arm.action)
-                total = info["reward_components"].get(SATISFACTION)
-                whole = total is not None and seconds % reward == 0
-                satisfaction.append(total / (seconds // reward) if whole and total is not None else None)
-            observation = await env.observe(window=len(satisfaction) * seconds)
-            readings = observed_readings(
-                observation, satisfaction, features=arm.features, entry=public.reward.objective.service
-            )
-            found.append(_padded(readings, arm.steps * seconds))
-            await env.discard_episode()
-    return found
+        return [await _play(env, point, arm, arm.first + number) for number in range(arm.branches)]
+
+
+async def _play(env: Env, point: BranchPoint, arm: Arm, number: int) -> Future:
+    public = point.config.public
+    seconds, reward_seconds = public.granularity.control_step_seconds, public.granularity.reward_bucket_seconds
+    interventions = () if arm.without_faults else None
+    await env.resume(point, randomness="fresh", number=number, interventions=interventions)
+    satisfaction: list[float | None] = []
+    rewards: list[float] = []
+    action_id, status, done_reason = "", "", None
+    while len(rewards) < arm.steps and done_reason is None:
+        _, reward, _, info = await env.step({"type": "noop"} if rewards else arm.action)
+        asked = info["action"]
+        if asked is not None and not rewards:
+            action_id, status = asked.action_id, asked.status
+        status = next((record.status for record in info["settled"] if record.action_id == action_id), status)
+        total = info["reward_components"].get(SATISFACTION)
+        whole = total is not None and seconds % reward_seconds == 0
+        satisfaction.append(total / (seconds // reward_seconds) if whole and total is not None else None)
+        rewards.append(reward)
+        done_reason = info["done_reason"]
+    observation = await env.observe(window=len(rewards) * seconds)
+    readings = observed_readings(
+        observation, satisfaction, features=arm.features, entry=public.reward.objective.service
+    )
+    await env.discard_episode()
+    return Future(
+        number=number,
+        readings=_padded(readings, arm.steps * seconds),
+        rewards=tuple(rewards),
+        status=status,
+        done_reason=done_reason,
+    )
 
 
 def _padded(readings: Readings, seconds: int) -> Readings:
