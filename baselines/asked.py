@@ -245,7 +245,7 @@ def _wanted_pods(asked: Asked, pods: Float) -> Float:
             return np.maximum(pods, 1.0)
         case "set_autoscaler":
             least, most = _number(given.get("min_replicas")), _number(given.get("max_replicas"))
-            within: Float = np.fmin(np.fmax(pods, least), most)
+            within: Float = np.clip(pods, least, most)
             return within
     return pods
 

@@ -52,6 +52,7 @@ BASELINES: tuple[Entry, ...] = (
         "what an action changes in the reward, beside the truth of branches; off-policy estimates",
         "effect_model",
     ),
+    Entry("cause", "an action or a fault? On pairs that look alike; and what an action adds to a fault", "cause_model"),
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
 )
 """What can be trained and evaluated."""

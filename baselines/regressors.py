@@ -32,7 +32,14 @@ ModelClass: TypeAlias = Literal["ridge", "boosted"]
 MODEL_CLASSES: tuple[ModelClass, ...] = ("ridge", "boosted")
 _PENALTIES = (3.0, 10.0, 30.0)
 _FAR = 8.0  #: standard deviations beyond which an input is cut: an unseen service mustn't throw a line off
-_TREES = {"max_iter": 80, "learning_rate": 0.1, "max_leaf_nodes": 15, "min_samples_leaf": 8, "l2_regularization": 1.0}
+_TREES = {
+    "max_iter": 50,
+    "learning_rate": 0.15,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 8,
+    "l2_regularization": 1.0,
+    "max_bins": 63,
+}
 _SHARE_OF_COLUMNS = 0.4  #: that a split looks at
 _FEWEST_ROWS = 50
 

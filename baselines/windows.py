@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -81,6 +81,13 @@ class RunWindows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     edges: Float  #: [D, K, E, len(EDGE_TARGETS)]
     rewards: Float  #: [D, K] reward of each of those steps
     components: Float  #: [D, K, len(REWARD_COMPONENTS)]
+    reward_before: Float  #: [D] of the last step before the decision
+    cost_before: Float  #: [D] likewise
+    breached: npt.NDArray[np.bool_]  #: [D] whether the SLO was breached in that step
+    recovery_steps: (
+        Float  #: [D] steps to the first without a breach, it included; where the run ends before, to its end
+    )
+    recovered: npt.NDArray[np.bool_]  #: [D] whether that step came
 
     @property
     def configuration(self) -> str:
@@ -207,7 +214,7 @@ def run_windows(run: Run) -> RunWindows:
         now=[None if one.action_type == "noop" else one for one in asked],
         past=[_recent(asked[:number], one.requested, step) for number, one in enumerate(asked)],
     )
-    rewards, components = grid.rewards(times, steps, step)
+    rewards = grid.rewards(times, steps, step)
     return RunWindows(
         run_id=run.run_id,
         family_id=run.family_id,
@@ -225,8 +232,13 @@ def run_windows(run: Run) -> RunWindows:
         state=state,
         nodes=per_step(_cut(nodes, following, ahead), node_features, NODE_TARGETS, width=width),
         edges=per_step(_cut(edges, following, ahead), edge_features, EDGE_TARGETS, width=width),
-        rewards=rewards,
-        components=components,
+        rewards=rewards.values,
+        components=rewards.components,
+        reward_before=rewards.before,
+        cost_before=rewards.cost_before,
+        breached=rewards.breached,
+        recovery_steps=rewards.recovery_steps,
+        recovered=rewards.recovered,
     )
 
 
@@ -246,6 +258,16 @@ def _cut(cells: Float, starts: Int, length: int) -> Float:
     inside = (wanted >= 0) & (wanted < len(cells))
     cut = cells[np.clip(wanted, 0, max(0, len(cells) - 1))]
     return np.where(inside.reshape(*inside.shape, *[1] * (cells.ndim - 1)), cut, np.nan)
+
+
+class _Rewards(NamedTuple):
+    values: Float  #: [D, K]
+    components: Float  #: [D, K, components]
+    before: Float  #: [D]
+    cost_before: Float  #: [D]
+    breached: npt.NDArray[np.bool_]  #: [D]
+    recovery_steps: Float  #: [D]
+    recovered: npt.NDArray[np.bool_]  #: [D]
 
 
 class _Grid:
@@ -284,23 +306,43 @@ class _Grid:
         cells[bucket[inside]] = rows["value"].to_numpy(zero_copy_only=False).astype(np.float64)[inside]
         return cells
 
-    def rewards(self, times: Int, steps: int, step_seconds: int) -> tuple[Float, Float]:
-        """Return reward and components of the control steps after each decision, [D, steps] and [D, steps, components].
+    def rewards(self, times: Int, steps: int, step_seconds: int) -> _Rewards:
+        """Return what the control steps after each decision earned, and how long a breach went on.
 
-        Buckets count that end in the step; a step of which one has no value is NaN.
+        Of a step, the buckets count that end in it; a step of which one has no value is NaN.
         """
         length = int(self._run.metadata["granularity_config"]["reward_bucket_seconds"]) * SECOND
         rows = self._run.table("rewards", columns=["time", "value", "components"]).to_arrow().to_pylist()
         ends = np.array([_nanoseconds(row["time"]) + length for row in rows], np.int64)
-        values = np.array([_numbers(row) for row in rows], np.float64).reshape(len(rows), 1 + len(REWARD_COMPONENTS))
-        found = np.full((len(times), steps, values.shape[1]), np.nan)
-        for decision, time in enumerate(times):
-            for step in range(steps):
-                start = time + step * step_seconds * SECOND
-                inside = (ends > start) & (ends <= start + step_seconds * SECOND)
-                if inside.any():
-                    found[decision, step] = values[inside].sum(axis=0)
-        return found[..., 0], found[..., 1:]
+        earned = np.array([_numbers(row) for row in rows], np.float64).reshape(len(rows), 1 + len(REWARD_COMPONENTS))
+        step = step_seconds * SECOND
+        before = self._steps(times - step, 1, step, ends, earned)[:, 0]
+        after = self._steps(times, steps, step, ends, earned)
+        breach = 1 + REWARD_COMPONENTS.index("recovery_time")
+        most = max(1, int((ends.max() - times.min()) // step)) if len(times) and len(ends) else 1
+        calm = self._steps(times, most, step, ends, earned)[..., breach]  # NaN beyond the run
+        ended = calm == 0
+        recovered = ended.any(axis=1)
+        first = np.where(recovered, ended.argmax(axis=1) + 1, np.isfinite(calm).sum(axis=1))
+        return _Rewards(
+            values=after[..., 0],
+            components=after[..., 1:],
+            before=before[:, 0],
+            cost_before=before[:, 1 + REWARD_COMPONENTS.index("resource_cost")],
+            breached=before[:, breach] > 0,
+            recovery_steps=first.astype(np.float64),
+            recovered=recovered,
+        )
+
+    @staticmethod
+    def _steps(times: Int, count: int, step: int, ends: Int, earned: Float) -> Float:
+        """Return the sums over the buckets that end in each of the steps after each moment, [D, count, values]."""
+        place = -((times[:, np.newaxis] - ends) // step) - 1  # [D, buckets]: the step that a bucket ends in
+        decision, bucket = np.nonzero((place >= 0) & (place < count))
+        sums, buckets = np.zeros((len(times), count, earned.shape[1])), np.zeros((len(times), count, 1))
+        np.add.at(sums, (decision, place[decision, bucket]), earned[bucket])
+        np.add.at(buckets, (decision, place[decision, bucket]), 1.0)
+        return np.where(buckets > 0, sums, np.nan)
 
     def _buckets(self, times: Any) -> Int:
         found: Int = (times.cast("int64").to_numpy() * 1000 - self.origin) // (self._bucket * SECOND)

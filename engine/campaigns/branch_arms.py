@@ -1,10 +1,11 @@
 """Futures of one run, with an action or without it, played to be measured.
 
-In: a run, a decision step, what is done there, how many futures. Out: their readings and rewards. No future leaves a dataset: it is dropped
-as soon as it was observed. The numbers of the futures that classify lie beyond those that anybody else gives theirs, so that no branch that
-classified an effect is ever one on which a prediction of it is scored.
+In: a run, a decision step, what is done there, how many futures. Out: their readings and rewards. No future leaves a dataset: it is
+dropped as soon as it was observed. The numbers of the futures that classify lie beyond those that anybody else gives theirs, so that no
+branch that classified an effect is ever one on which a prediction of it is scored.
 
-`play_arm` and `play_futures` are called in a worker process (`certifying`, `counterfactuals`), and open an environment of their own there.
+`play_arm` and `play_futures` are called in a worker process (`certifying`, `counterfactuals`), and open an environment of their own
+there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from otel_control_gym.engine.archive import ARCHIVE_NAME, read_messages
 from otel_control_gym.engine.branches import BranchPoint, find_branch_point
 from otel_control_gym.engine.campaigns.effects import Readings
 from otel_control_gym.engine.campaigns.readings import SATISFACTION, observed_readings
+from otel_control_gym.engine.settings import PlannedAction
 
 if TYPE_CHECKING:
     from otel_control_gym.engine.env import Env
@@ -43,6 +45,8 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...]
     scratch: Path  #: data directory in which they are played, with a broker
     first: int = FIRST_NUMBER  #: number of the first of them
+    later: dict[int, dict[str, Any]] = {}  #: what is done at further steps, counted from that one
+    faults: tuple[PlannedAction, ...] = ()  #: planned in the place of the script's; needs `without_faults`
 
 
 class Future(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -84,13 +88,14 @@ async def _play_futures(arm: Arm) -> list[Future]:
 async def _play(env: Env, point: BranchPoint, arm: Arm, number: int) -> Future:
     public = point.config.public
     seconds, reward_seconds = public.granularity.control_step_seconds, public.granularity.reward_bucket_seconds
-    interventions = () if arm.without_faults else None
+    interventions = arm.faults if arm.without_faults else None
     await env.resume(point, randomness="fresh", number=number, interventions=interventions)
     satisfaction: list[float | None] = []
     rewards: list[float] = []
     action_id, status, done_reason = "", "", None
     while len(rewards) < arm.steps and done_reason is None:
-        _, reward, _, info = await env.step({"type": "noop"} if rewards else arm.action)
+        planned = {0: arm.action, **arm.later}
+        _, reward, _, info = await env.step(planned.get(len(rewards), {"type": "noop"}))
         asked = info["action"]
         if asked is not None and not rewards:
             action_id, status = asked.action_id, asked.status

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_control_gym.engine.command_line import campaign_counterfactual, campaign_data
+from otel_control_gym.engine.command_line import campaign_contrast, campaign_counterfactual, campaign_data
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ app = typer.Typer(help="Campaigns: hundreds of labelled runs from one file.", no
 app.command("report")(campaign_data.report)
 app.command("rebuild")(campaign_data.rebuild)
 app.command("counterfactual")(campaign_counterfactual.counterfactual)
+app.command("contrast")(campaign_contrast.contrast)
 
 _Name = Annotated[str, typer.Argument(help="Name of a packaged campaign, or a campaign file.")]
 _Known = Annotated[str, typer.Argument(help="Name of a campaign that was run here.")]
