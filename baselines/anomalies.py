@@ -1,6 +1,6 @@
 """Anomaly detection on a campaign: who notices faults, how late, and how often somebody is woken for nothing.
 
-In: a campaign's directory and the name of a split. Out: `AnomalyReport`, figures per application, per fault type and for both together,
+In: a task. Out: `AnomalyModel`, detectors with their thresholds; then `AnomalyReport`, figures per application, per fault type and for both together,
 each for every detector beside the floors. Interventions are hidden: detectors read public rows, labels are for scoring alone.
 
 - AUC-PR and VUS-PR (`range_precision`) of the application's score; the level of chance is the share of anomalous buckets. In a cell of one
@@ -8,29 +8,52 @@ each for every detector beside the floors. Interventions are hidden: detectors r
 - Alarms (`alarms`) at the threshold that train families fixed: share of faults found, median delay, false events per hour.
 - Point-adjusted F1, with a random score's beside it, for comparison with the literature alone.
 
-Families are drawn for the intervals, by bootstrap; a seeded detector's figure is the mean over five seeds. A cell of fewer than 12 families
+Families are drawn for the intervals, by bootstrap; a seeded detector's figure is the mean over its seeds. A cell of fewer than 12 families
 is marked `too few`: its figures are shown, nothing follows from them.
 
-Upstream: `detector_runs`. Downstream: `ocg baseline evaluate anomaly`.
+Upstream: `detector_runs`. Downstream: `anomaly_tables`, `catalogue` (`anomaly`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.baselines.alarms import AlarmCounts, Detection
-from otel_control_gym.baselines.detector_runs import ALARMS_PER_HOUR, DETECTORS, FLOORS, SEEDS, Scored, score_runs
+from otel_control_gym.baselines.detector_runs import (
+    ALARMS_PER_HOUR,
+    DETECTORS,
+    FLOORS,
+    FittedDetector,
+    Scored,
+    fit_detector,
+    is_seeded,
+    score_runs,
+)
+from otel_control_gym.baselines.entity_series import FEATURES
+from otel_control_gym.baselines.evaluations import Evaluation, Task
 from otel_control_gym.baselines.fault_windows import BucketKind
+from otel_control_gym.baselines.folds import folds_of
 from otel_control_gym.baselines.intervals import LEAST_FAMILIES, Interval, interval_of
-from otel_control_gym.baselines.labelled_runs import LabelledRun, folds_of, labelled_runs
+from otel_control_gym.baselines.labelled_runs import LabelledRun, labelled_runs
 from otel_control_gym.baselines.range_precision import Areas, PrecisionSums, precision_sums
+from otel_control_gym.engine.errors import UsageError
 
-__all__ = ("AnomalyCell", "AnomalyReport", "DetectorScore", "anomaly_report", "evaluate_anomalies")
+__all__ = (
+    "AnomalyCell",
+    "AnomalyModel",
+    "AnomalyReport",
+    "DetectorScore",
+    "evaluate",
+    "features",
+    "interval_if_enough",
+    "report_on",
+    "train",
+    "train_on",
+)
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -77,7 +100,7 @@ class AnomalyReport(msgspec.Struct, frozen=True, kw_only=True):
     campaign: str
     split: str
     runs: int  #: tested
-    train_families: int  #: in the first fold
+    train_families: int  #: in any fold
     test_families: int
     bucket_seconds: int
     longest_buffer_seconds: int
@@ -85,41 +108,79 @@ class AnomalyReport(msgspec.Struct, frozen=True, kw_only=True):
     cells: tuple[AnomalyCell, ...]  #: all, then by application, by fault type, by both
 
 
-def evaluate_anomalies(directory: Path, *, split: str = "iid") -> AnomalyReport:
-    """Return the figures of all detectors on a campaign (`campaign=NAME`).
+class AnomalyModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What `ocg baseline train anomaly` keeps: every detector, of every seed, fitted in every fold."""
 
-    Args:
-        directory: the campaign's.
-        split: of `splits/`, or `crossed`: see `labelled_runs`.
+    fitted: tuple[FittedDetector, ...]
 
-    Raises: UsageError: there is no such campaign or split. DatasetError: a file can't be read.
+
+def train(task: Task) -> AnomalyModel:
+    """Return all detectors, fitted on training families."""
+    return train_on(labelled_runs(task.directory), task)
+
+
+def train_on(runs: Sequence[LabelledRun], task: Task) -> AnomalyModel:
+    """Return all detectors, fitted on the training families among runs that were read already.
+
+    Raises: UsageError: there is no such split, or it leaves nothing to fit.
     """
-    return anomaly_report(labelled_runs(directory), directory, split=split)
+    folds = folds_of(task.directory, task.split, {run.series.family_id for run in runs})
+    for fold in folds:
+        if not any(run.series.family_id in fold.train and run.calm.any() for run in runs):
+            raise UsageError(
+                f"{task.directory}: split {task.split!r} leaves no calm windows to fit detectors on\n  play more of the campaign"
+            )
+    return AnomalyModel(
+        fitted=tuple(
+            fit_detector(name, seed, runs, fold)
+            for name in DETECTORS
+            for seed in (task.seeds if is_seeded(name) else task.seeds[:1])
+            for fold in folds
+        )
+    )
 
 
-def anomaly_report(runs: Sequence[LabelledRun], directory: Path, *, split: str) -> AnomalyReport:
-    """Return the figures on runs that were read already; see `evaluate_anomalies`."""
-    families = [run.series.family_id for run in runs]
-    folds = folds_of(families, directory, split)
-    scored = {
-        name: [score_runs(name, seed, runs, folds) for seed in (SEEDS if make(0).seeded else SEEDS[:1])]
-        for name, make in DETECTORS.items()
-    }
-    tested = sorted(position for fold in folds for position in fold.test)
-    bucket = runs[0].series.bucket_seconds
+def features(model: AnomalyModel) -> Sequence[str]:
+    """Return the names of what the detectors read."""
+    return (*FEATURES, "finding_severity")
+
+
+def evaluate(model: AnomalyModel, task: Task) -> Evaluation:
+    """Return the figures of all detectors as tables, and as `AnomalyReport` in `figures`."""
+    from otel_control_gym.baselines.anomaly_tables import anomaly_tables
+
+    report = report_on(model, labelled_runs(task.directory), task)
+    return Evaluation(
+        baseline="anomaly",
+        campaign=report.campaign,
+        split=report.split,
+        families=report.test_families,
+        tables=anomaly_tables(report),
+        figures=msgspec.to_builtins(report),
+    )
+
+
+def report_on(model: AnomalyModel, runs: Sequence[LabelledRun], task: Task) -> AnomalyReport:
+    """Return the figures on the scored families among runs that were read already."""
+    kept: dict[tuple[str, int], list[FittedDetector]] = {}
+    for one in model.fitted:
+        kept.setdefault((one.name, one.seed), []).append(one)
+    scored: dict[str, list[Scored]] = {}
+    for (name, _), fitted in kept.items():
+        scored.setdefault(name, []).append(score_runs(fitted, runs))
+    tested = [runs[found.position] for found in next(iter(scored.values()))[0].runs]
+    if not tested:
+        raise UsageError(f"{task.directory}: no run is on the test side of split {task.split!r}\n  use --split crossed")
     return AnomalyReport(
-        campaign=directory.name.removeprefix("campaign="),
-        split=split,
+        campaign=task.directory.name.removeprefix("campaign="),
+        split=task.split,
         runs=len(tested),
-        train_families=len({families[position] for position in folds[0].train}),
-        test_families=len({families[position] for position in tested}),
-        bucket_seconds=bucket,
+        train_families=len({family for one in model.fitted for family in one.fold.train}),
+        test_families=len({run.series.family_id for run in tested}),
+        bucket_seconds=runs[0].series.bucket_seconds,
         longest_buffer_seconds=LONGEST_BUFFER_SECONDS,
         alarms_per_hour_on_train=ALARMS_PER_HOUR,
-        cells=tuple(
-            _cell(configuration, fault_type, [runs[position] for position in tested], scored)
-            for configuration, fault_type in _cells([runs[position] for position in tested])
-        ),
+        cells=tuple(_cell(configuration, fault_type, tested, scored) for configuration, fault_type in _cells(tested)),
     )
 
 
@@ -212,9 +273,7 @@ class _Cell:
             ]
         )
 
-    def score(
-        self, name: str, scored: Sequence[Scored], chance: _Curves, random: Sequence[Scored]
-    ) -> DetectorScore:
+    def score(self, name: str, scored: Sequence[Scored], chance: _Curves, random: Sequence[Scored]) -> DetectorScore:
         """Return a detector's figures."""
         curves = chance if name == _CHANCE else self.curves(scored)
         count = len(self.families)
@@ -231,9 +290,9 @@ class _Cell:
             detector=name,
             floor=name in FLOORS,
             seeds=len(scored),
-            auc_pr=_interval(lambda weights: curves.areas(weights).auc_pr, count),
-            vus_pr=_interval(lambda weights: curves.areas(weights).vus_pr, count),
-            vus_pr_over_random=_interval(
+            auc_pr=interval_if_enough(lambda weights: curves.areas(weights).auc_pr, count),
+            vus_pr=interval_if_enough(lambda weights: curves.areas(weights).vus_pr, count),
+            vus_pr_over_random=interval_if_enough(
                 lambda weights: curves.areas(weights).vus_pr - chance.areas(weights).vus_pr, count
             ),
             vus_pr_between_seeds=curves.between_seeds(count),
@@ -275,7 +334,7 @@ class _Cell:
                 found: Float = (weights @ above) / (weights @ below)
             return found
 
-        return _interval(rate, len(self.families))
+        return interval_if_enough(rate, len(self.families))
 
     def _point_adjusted(self, scored: Sequence[Scored]) -> float | None:
         scores = []
@@ -293,7 +352,8 @@ def _in_force(run: LabelledRun, fault_type: str | None) -> Bool:
     for fault in run.truth.faults:
         if fault_type in (None, fault.fault_type):
             label |= (starts + run.series.bucket_seconds > fault.onset) & (starts < fault.end)
-    return label & (run.kinds == BucketKind.FAULT)
+    in_force: Bool = label & (run.kinds == BucketKind.FAULT)
+    return in_force
 
 
 class _Curves:
@@ -317,7 +377,7 @@ class _Curves:
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _interval(statistic: Callable[[Float], Float], families: int) -> Interval:
+def interval_if_enough(statistic: Callable[[Float], Float], families: int) -> Interval:
     """Return a statistic of families with its interval; without one where they are too few for it to mean anything."""
     if families >= LEAST_FAMILIES:
         return interval_of(statistic, families)

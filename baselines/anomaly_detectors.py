@@ -64,10 +64,7 @@ _FEWEST_ROWS = 50  #: that a regression of a feature is fitted to
 
 
 class Detector(Protocol):
-    """Scores runs; `seeded` says whether its scores depend on the seed that it was made with."""
-
-    name: str
-    seeded: bool
+    """Scores runs."""
 
     def fit(self, runs: Sequence[EntitySeries], calm: Sequence[Bool]) -> None:
         """Learn what is usual from runs of the train families; `calm` [T] says of each run's buckets which are."""
@@ -145,8 +142,6 @@ def practical_thresholds() -> tuple[Float, Float]:
 class RobustDeviation:
     """The largest robust deviation among an entity's features."""
 
-    name, seeded = "robust-deviation", False
-
     def fit(self, runs: Sequence[EntitySeries], calm: Sequence[Bool]) -> None:
         """Learn the spreads."""
         self._scale = fit_scale(runs, calm)
@@ -159,8 +154,6 @@ class RobustDeviation:
 class Forest:
     """An isolation forest over what is odd about one service in one bucket: its own deviations, and the largest of its calls'."""
 
-    name, seeded = "isolation-forest", True
-
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
@@ -169,9 +162,7 @@ class Forest:
         from sklearn.ensemble import IsolationForest
 
         self._scale = fit_scale(runs, calm)
-        rows = [
-            self._vectors(run)[quiet].reshape(-1, 2 * len(FEATURES)) for run, quiet in zip(runs, calm, strict=True)
-        ]
+        rows = [self._vectors(run)[quiet].reshape(-1, 2 * len(FEATURES)) for run, quiet in zip(runs, calm, strict=True)]
         state = derive_seed(self._seed, "isolation-forest") % 2**32
         forest = IsolationForest(n_estimators=_TREES, max_samples=_TREE_ROWS, random_state=state)
         self._forest = forest.fit(np.concatenate(rows))
@@ -200,8 +191,6 @@ class Forest:
 
 class ForecastResidual:
     """What a passive forecast, one bucket ahead, misses; one ridge regression per feature over all entities' own lags."""
-
-    name, seeded = "forecast-residual", False
 
     def fit(self, runs: Sequence[EntitySeries], calm: Sequence[Bool]) -> None:
         """Fit the regressions on calm buckets after calm buckets, and measure what they miss there."""
@@ -245,8 +234,6 @@ class ForecastResidual:
 class ThreeSigma:
     """The plain control chart: distance from train's mean in its standard deviations, with nothing of the run's own."""
 
-    name, seeded = "three-sigma", False
-
     def fit(self, runs: Sequence[EntitySeries], calm: Sequence[Bool]) -> None:
         """Learn mean and standard deviation of calm buckets per application, entity and feature."""
         readings: dict[tuple[str, str], list[Float]] = {}
@@ -268,8 +255,6 @@ class ThreeSigma:
 class Findings:
     """The tool's own word: how severe what Coroot had told of a service by the bucket's end is; nothing to fit."""
 
-    name, seeded = "coroot-findings", False
-
     def fit(self, runs: Sequence[EntitySeries], calm: Sequence[Bool]) -> None:
         """Do nothing."""
 
@@ -282,8 +267,6 @@ class Findings:
 
 class Chance:
     """A number between 0 and 1 by chance: what any score must beat."""
-
-    name, seeded = "random", True
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -302,8 +285,6 @@ class Chance:
 
 class Constant:
     """The same number everywhere."""
-
-    name, seeded = "constant", False
 
     def fit(self, runs: Sequence[EntitySeries], calm: Sequence[Bool]) -> None:
         """Do nothing."""
@@ -361,8 +342,8 @@ def _after_calm(quiet: Bool) -> Bool:
     """Return which buckets, from the first that has all lags on, are calm after calm ones [T - lags]."""
     if len(quiet) <= _LAGS:
         return np.zeros(0, bool)
-    after: Bool = np.lib.stride_tricks.sliding_window_view(quiet, _LAGS + 1).all(axis=1)
-    return after
+    windows = np.lib.stride_tricks.sliding_window_view(quiet, _LAGS + 1)
+    return np.asarray(windows.all(axis=1), bool)
 
 
 def _lags(series: Float) -> Float:

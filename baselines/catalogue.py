@@ -54,6 +54,8 @@ BASELINES: tuple[Entry, ...] = (
     ),
     Entry("cause", "an action or a fault? On pairs that look alike; and what an action adds to a fault", "cause_model"),
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
+    Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
+    Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
 )
 """What can be trained and evaluated."""
 

@@ -56,7 +56,9 @@ class EntitySeries(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=Tru
     warmup_buckets: int
     seconds: float  #: the run's length
     services: tuple[str, ...]  #: S, the load generator isn't one
-    edges: tuple[tuple[str, str], ...]  #: source and target; where two protocols run along an edge, it stands here twice
+    edges: tuple[
+        tuple[str, str], ...
+    ]  #: source and target; where two protocols run along an edge, it stands here twice
     values: Float  #: [T, S + E, F], services first; bucket t is [t, t + 1) * bucket_seconds
     suspicions: Float  #: [T, S] what the monitoring tool had told by the bucket's end: 0 nothing, 1 warning, 2 critical
 

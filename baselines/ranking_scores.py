@@ -1,7 +1,7 @@
 """A ranking and the right answers ➜ how good it is: hits among the first k, by chance too, and how far off in the call graph.
 
-AC@k is 1 if a right answer is among the first k; Avg@5 is the mean of AC@1 … AC@5 (as RCAEval has them). Services with the same score stand in
-no order: AC@k is then the probability of a hit if their order is drawn, so a method that says nothing gets exactly what chance gets.
+AC@k is 1 if a right answer is among the first k; Avg@5 is the mean of AC@1 … AC@5 (as RCAEval has them). Services with the same score stand
+in no order: AC@k is then the probability of a hit if their order is drawn, so a method that says nothing gets exactly what chance gets.
 
 Paths: the calls along which a fault should spread are those between services on which it should show. Edge precision and recall compare a
 path with them; a path hits if it ends at a right answer and leaves them nowhere. Hop distance: calls, in any direction, between the service

@@ -85,9 +85,7 @@ def cases_of(
             reason = _hindrance(run, fault)
             if reason is not None:
                 left_out.append(
-                    LeftOut(
-                        run_id=run.series.run_id, fault_type=fault.fault_type, target=fault.target, reason=reason
-                    )
+                    LeftOut(run_id=run.series.run_id, fault_type=fault.fault_type, target=fault.target, reason=reason)
                 )
                 continue
             onset = fault.onset if noticed is None else noticed.get(fault.action_id)

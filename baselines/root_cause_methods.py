@@ -19,7 +19,6 @@ Pure. Upstream: `root_cause_cases`. Downstream: `root_causes`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -38,11 +37,9 @@ _BACKWARD = 0.2  #: of a step to a callee: MonitorRank's rho, between 0 and 1
 _DAMPING = 0.85  #: PageRank's: how often a walk goes on rather than begins anew
 _SYMPTOMS = [FEATURES.index(name) for name in ("error_ratio", "latency_mean_ms")]
 _ERRORS, _RATE = FEATURES.index("error_ratio"), FEATURES.index("request_rate")
-_OWN = [
-    FEATURES.index(name) for name in ("cpu_usage_cores", "memory_usage_bytes", "cpu_throttled_ratio", "restarts")
-]
+_OWN = [FEATURES.index(name) for name in ("cpu_usage_cores", "memory_usage_bytes", "cpu_throttled_ratio", "restarts")]
 _SEVERITY = {"critical": 1.0, "warning": 0.5}
-_LOG_LIMIT = 1e3  #: robust units; beyond it nothing more is said
+_LIMIT = 1e3  #: robust units; beyond it nothing more is said
 
 
 class Ranking(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -66,7 +63,7 @@ def movements(question: Question) -> Float:
     if not len(moved):
         return np.zeros(centre.shape)
     furthest = np.take_along_axis(moved, np.abs(moved).argmax(axis=0)[np.newaxis], axis=0)[0]
-    return np.clip(furthest, -_LOG_LIMIT, _LOG_LIMIT)
+    return np.asarray(np.clip(furthest, -_LIMIT, _LIMIT))
 
 
 def robust_score(question: Question) -> Ranking:
@@ -95,7 +92,8 @@ def random_walk(question: Question) -> Ranking:
 
 def edge_aware(question: Question) -> Ranking:
     """Rank services by what they say of themselves, and by what their callers say that they don't."""
-    moved = np.log1p(np.abs(movements(question))) * np.sign(movements(question))
+    plain = movements(question)
+    moved = np.sign(plain) * np.log1p(np.abs(plain))
     count = len(question.services)
     own, calls = moved[:count], moved[count:]
     symptoms = np.maximum(own[:, _SYMPTOMS], 0.0).max(axis=1)
@@ -106,8 +104,7 @@ def edge_aware(question: Question) -> Ranking:
             caller = question.services.index(source)
             worst_call[caller] = max(worst_call[caller], seen[place])
     resources = np.maximum(own[:, _OWN], 0.0).max(axis=1)
-    unexplained = np.maximum(symptoms - worst_call, 0.0)
-    services = np.maximum(unexplained, 0.0) + resources
+    services = np.maximum(symptoms - worst_call, 0.0) + resources
     edges = np.zeros(len(question.edges))
     blamed = np.zeros(count)
     for place, (source, target) in enumerate(question.edges):
@@ -198,7 +195,7 @@ def _correlation(first: Float, second: Float) -> float:
 
 
 def _error_rise(question: Question) -> Float:
-    def failures(values: Float) -> Any:
+    def failures(values: Float) -> Float:
         return np.nan_to_num(_mean(values[:, :, _ERRORS] * values[:, :, _RATE]))
 
     rise: Float = (failures(question.after) - failures(question.before))[: len(question.services)]
@@ -247,9 +244,9 @@ def _mean(values: Float) -> Float:
     """Return means along the first axis; NaN where nothing is known."""
     known = ~np.isnan(values)
     count = known.sum(axis=0)
-    return np.divide(
-        np.where(known, values, 0.0).sum(axis=0), count, out=np.full(values.shape[1:], np.nan), where=count > 0
-    )
+    total = np.where(known, values, 0.0).sum(axis=0)
+    mean: Float = np.divide(total, count, out=np.full(values.shape[1:], np.nan), where=count > 0)
+    return mean
 
 
 def _median(values: Float) -> Float:
