@@ -56,6 +56,7 @@ BASELINES: tuple[Entry, ...] = (
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
     Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
     Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
+    Entry("streams", "which telemetry streams show faults: all, each alone, all but each", "stream_values"),
 )
 """What can be trained and evaluated."""
 
