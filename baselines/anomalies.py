@@ -16,7 +16,7 @@ Upstream: `detector_runs`. Downstream: `anomaly_tables`, `catalogue` (`anomaly`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -35,9 +35,10 @@ from otel_control_gym.baselines.detector_runs import (
 )
 from otel_control_gym.baselines.entity_series import FEATURES
 from otel_control_gym.baselines.evaluations import Evaluation, Task
+from otel_control_gym.baselines.family_rates import FamilyRates, interval_if_enough
 from otel_control_gym.baselines.fault_windows import BucketKind
 from otel_control_gym.baselines.folds import folds_of
-from otel_control_gym.baselines.intervals import LEAST_FAMILIES, Interval, interval_of
+from otel_control_gym.baselines.intervals import Interval
 from otel_control_gym.baselines.labelled_runs import LabelledRun, labelled_runs
 from otel_control_gym.baselines.range_precision import Areas, PrecisionSums, precision_sums
 from otel_control_gym.engine.errors import UsageError
@@ -49,7 +50,6 @@ __all__ = (
     "DetectorScore",
     "evaluate",
     "features",
-    "interval_if_enough",
     "report_on",
     "train",
     "train_on",
@@ -112,6 +112,7 @@ class AnomalyModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What `ocg baseline train anomaly` keeps: every detector, of every seed, fitted in every fold."""
 
     fitted: tuple[FittedDetector, ...]
+    features: tuple[str, ...]  #: what is read
 
 
 def train(task: Task) -> AnomalyModel:
@@ -136,13 +137,14 @@ def train_on(runs: Sequence[LabelledRun], task: Task) -> AnomalyModel:
             for name in DETECTORS
             for seed in (task.seeds if is_seeded(name) else task.seeds[:1])
             for fold in folds
-        )
+        ),
+        features=(*FEATURES, "finding_severity"),
     )
 
 
 def features(model: AnomalyModel) -> Sequence[str]:
     """Return the names of what the detectors read."""
-    return (*FEATURES, "finding_severity")
+    return model.features
 
 
 def evaluate(model: AnomalyModel, task: Task) -> Evaluation:
@@ -230,6 +232,7 @@ class _Cell:
         self._numbers, self._runs, self._fault_type = numbers, runs, fault_type
         self.families = sorted({run.series.family_id for run in runs})
         places = {family: place for place, family in enumerate(self.families)}
+        self._rates = FamilyRates([run.series.family_id for run in runs])
         self._groups = np.array([places[run.series.family_id] for run in runs], np.int64)
         self._labels, self._counted = [], []
         for run in runs:
@@ -325,16 +328,8 @@ class _Cell:
         return [each for each in run.detections if self._is_meant(each.fault.fault_type)]
 
     def _rate(self, events: Sequence[Sequence[int]], over: Sequence[float]) -> Interval:
-        """Return events, the mean over seeds, per unit of what they are counted over, of whole families."""
-        belongs = (self._groups == np.arange(len(self.families))[:, np.newaxis]).astype(np.float64)
-        above, below = belongs @ np.mean(np.array(events, np.float64), axis=0), belongs @ np.array(over, np.float64)
-
-        def rate(weights: Float) -> Float:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                found: Float = (weights @ above) / (weights @ below)
-            return found
-
-        return interval_if_enough(rate, len(self.families))
+        """Return events, the mean over seeds, per unit of what they are counted over."""
+        return self._rates.rate(np.mean(np.array(events, np.float64), axis=0), over)
 
     def _point_adjusted(self, scored: Sequence[Scored]) -> float | None:
         scores = []
@@ -375,13 +370,3 @@ class _Curves:
         """Return the standard deviation of VUS-PR between seeds; None with one seed."""
         values = [float(each.weighted(np.ones((1, families))).vus_pr[0]) for each in self._by_seed]
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def interval_if_enough(statistic: Callable[[Float], Float], families: int) -> Interval:
-    """Return a statistic of families with its interval; without one where they are too few for it to mean anything."""
-    if families >= LEAST_FAMILIES:
-        return interval_of(statistic, families)
-    value = float(statistic(np.ones((1, families)))[0]) if families else np.nan
-    return Interval(
-        value=value if np.isfinite(value) else None, low=None, high=None, families=families, detectable=None
-    )

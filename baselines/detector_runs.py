@@ -1,7 +1,7 @@
 """Detectors fitted on the train families of every fold, with their thresholds; and what they say of the runs that are scored.
 
-In: labelled runs, folds. Out: `FittedDetector`s, then `Scored` per detector and seed: of each scored run its scores and alarms. A detector is
-fitted on `train`; its thresholds are fixed on `train` and `validation`: for alarms the lowest at which calm windows there bear at most one
+In: labelled runs, folds. Out: `FittedDetector`s, then `Scored` per detector and seed: of each scored run its scores and alarms. A detector
+is fitted on `train`; its thresholds are fixed on `train` and `validation`: for alarms the lowest at which calm windows there bear at most one
 event per hour, for the point-adjusted score the one at which it is best there. Labels of scored runs are used after scoring alone.
 
 Upstream: `anomaly_detectors`, `labelled_runs`, `alarms`. Downstream: `anomalies`, `root_causes` (when was the fault noticed?).

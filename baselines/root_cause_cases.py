@@ -15,7 +15,7 @@ Upstream: `labelled_runs`. Downstream: `root_cause_methods` see the question, `r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -24,8 +24,7 @@ import numpy.typing as npt
 from otel_control_gym.baselines.entity_series import EntitySeries
 from otel_control_gym.baselines.fault_windows import SETTLING_SECONDS, Fault
 from otel_control_gym.baselines.labelled_runs import LabelledRun
-from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.events import Finding, FindingsObserved, Recorded, RunDeclared
+from otel_control_gym.engine.events import Finding
 
 __all__ = ("AFTER_SECONDS", "BEFORE_SECONDS", "LeftOut", "Question", "RootCauseCase", "cases_of")
 
@@ -80,7 +79,6 @@ def cases_of(
     """
     cases, left_out = [], []
     for run in runs:
-        told = None
         for fault in run.truth.faults:
             reason = _hindrance(run, fault)
             if reason is not None:
@@ -89,14 +87,13 @@ def cases_of(
                 )
                 continue
             onset = fault.onset if noticed is None else noticed.get(fault.action_id)
-            told = _told(run.run.events()) if told is None else told
             cases.append(
                 RootCauseCase(
                     run_id=run.series.run_id,
                     family_id=run.series.family_id,
                     configuration=run.series.configuration,
                     fault=fault,
-                    question=None if onset is None else _question(run.series, onset, told),
+                    question=None if onset is None else _question(run.series, onset, run.told),
                     services=run.series.services,
                     edges=run.series.edges,
                     entry=_entry(run.series),
@@ -139,14 +136,3 @@ def _entry(series: EntitySeries) -> str:
     outside = [target for source, target in series.edges if source not in series.services]
     called = {target for _, target in series.edges}
     return next(iter([*outside, *(name for name in series.services if name not in called), *series.services]))
-
-
-def _told(events: Iterable[Recorded]) -> list[tuple[float, Finding]]:
-    """Return what Coroot told, and when, in seconds after the run's start."""
-    origin, told = 0, []
-    for recorded in events:
-        if isinstance(recorded.event, RunDeclared):
-            origin = recorded.event.time
-        elif isinstance(recorded.event, FindingsObserved):
-            told += [((recorded.event.time - origin) / SECOND, finding) for finding in recorded.event.rows]
-    return told

@@ -13,17 +13,16 @@ Upstream: `root_cause_cases`, `root_cause_methods`, `ranking_scores`. Downstream
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from otel_control_gym.baselines.anomalies import interval_if_enough
 from otel_control_gym.baselines.detector_runs import FittedDetector, fit_detector, score_runs
 from otel_control_gym.baselines.entity_series import FEATURES
 from otel_control_gym.baselines.evaluations import Evaluation, Task
+from otel_control_gym.baselines.family_rates import FamilyRates
 from otel_control_gym.baselines.folds import folds_of
 from otel_control_gym.baselines.intervals import Interval
 from otel_control_gym.baselines.labelled_runs import LabelledRun, labelled_runs
@@ -46,7 +45,6 @@ __all__ = (
     "train_on",
 )
 
-Float = npt.NDArray[np.float64]
 TaskName = Literal["onset given", "onset detected"]
 
 _RANKS = (1, 2, 3, 4, 5)
@@ -58,6 +56,7 @@ class RootCauseModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What `ocg baseline train root-cause` keeps: the detector that notices, fitted in every fold."""
 
     fitted: tuple[FittedDetector, ...]
+    features: tuple[str, ...]  #: what is read
 
 
 class CaseScore(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,12 +129,15 @@ def train(task: Task) -> RootCauseModel:
 def train_on(runs: Sequence[LabelledRun], task: Task) -> RootCauseModel:
     """Return the detector, fitted on the training families among runs that were read already."""
     folds = folds_of(task.directory, task.split, {run.series.family_id for run in runs})
-    return RootCauseModel(fitted=tuple(fit_detector(_NOTICED_BY, task.seeds[0], runs, fold) for fold in folds))
+    return RootCauseModel(
+        fitted=tuple(fit_detector(_NOTICED_BY, task.seeds[0], runs, fold) for fold in folds),
+        features=(*FEATURES, "graph", "findings"),
+    )
 
 
 def features(model: RootCauseModel) -> Sequence[str]:
-    """Return the names of what the rankers read; `findings` are Coroot's."""
-    return (*FEATURES, "graph", "findings")
+    """Return the names of what is read; `findings` are Coroot's."""
+    return model.features
 
 
 def evaluate(model: RootCauseModel, task: Task) -> Evaluation:
@@ -247,7 +249,7 @@ def _cell(
         for number, case in enumerate(cases)
         if configuration in (None, case.configuration) and fault_type in (None, case.fault.fault_type)
     ]
-    families = _Families([cases[number].family_id for number in chosen])
+    families = FamilyRates([cases[number].family_id for number in chosen])
     by_chance = [scores[_CHANCE][number] for number in chosen]
     return RootCauseCell(
         configuration=configuration,
@@ -263,7 +265,7 @@ def _cell(
 
 
 def _method_score(
-    method: str, scores: Sequence[CaseScore], by_chance: Sequence[CaseScore], families: _Families
+    method: str, scores: Sequence[CaseScore], by_chance: Sequence[CaseScore], families: FamilyRates
 ) -> MethodScore:
     accuracy, level = [np.array([one.accuracies for one in found]) for found in (scores, by_chance)]
     if not scores:
@@ -271,52 +273,17 @@ def _method_score(
     return MethodScore(
         method=method,
         floor=method in RULES,
-        ac1=families.mean(accuracy[:, 0]),
-        ac3=families.mean(accuracy[:, 2]),
-        ac5=families.mean(accuracy[:, 4]),
-        avg5=families.mean(accuracy.mean(axis=1)),
-        lift1=families.ratio(accuracy[:, 0], level[:, 0]),
-        lift_avg5=families.ratio(accuracy.mean(axis=1), level.mean(axis=1)),
-        over_chance=families.mean(accuracy.mean(axis=1) - level.mean(axis=1)),
-        called_end=families.mean(_known(one.called_end for one in scores)),
-        edge=families.mean(_known(one.edge for one in scores)),
-        edge_precision=families.mean(_known(one.edge_precision for one in scores)),
-        edge_recall=families.mean(_known(one.edge_recall for one in scores)),
-        path_hit=families.mean(_known(one.path_hit for one in scores)),
-        hops=families.mean(_known(one.hops for one in scores)),
+        ac1=families.mean(accuracy[:, 0].tolist()),
+        ac3=families.mean(accuracy[:, 2].tolist()),
+        ac5=families.mean(accuracy[:, 4].tolist()),
+        avg5=families.mean(accuracy.mean(axis=1).tolist()),
+        lift1=families.rate(accuracy[:, 0], level[:, 0]),
+        lift_avg5=families.rate(accuracy.mean(axis=1), level.mean(axis=1)),
+        over_chance=families.mean((accuracy.mean(axis=1) - level.mean(axis=1)).tolist()),
+        called_end=families.mean([one.called_end for one in scores]),
+        edge=families.mean([one.edge for one in scores]),
+        edge_precision=families.mean([one.edge_precision for one in scores]),
+        edge_recall=families.mean([one.edge_recall for one in scores]),
+        path_hit=families.mean([one.path_hit for one in scores]),
+        hops=families.mean([one.hops for one in scores]),
     )
-
-
-def _known(values: Iterable[float | None]) -> Float:
-    return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-class _Families:
-    """Cases of families: means over cases, intervals over families."""
-
-    def __init__(self, families: Sequence[str]) -> None:
-        names = sorted(set(families))
-        self.count = len(names)
-        places = {family: place for place, family in enumerate(names)}
-        self._belongs = np.zeros((self.count, len(families)))
-        for number, family in enumerate(families):
-            self._belongs[places[family], number] = 1.0
-
-    def mean(self, values: Float) -> Interval:
-        """Return the mean over the cases in which a value is known; only their families count."""
-        known = ~np.isnan(values)
-        return self.ratio(np.where(known, values, 0.0), known.astype(np.float64))
-
-    def ratio(self, above: Float, below: Float) -> Interval:
-        """Return the sum of one value over that of another, families drawn for both at once; those with nothing below are left out."""
-        numerators, denominators = self._belongs @ above, self._belongs @ below
-        kept = denominators > 0
-        return interval_if_enough(_ratio(numerators[kept], denominators[kept]), int(kept.sum()))
-
-
-def _ratio(numerators: Float, denominators: Float) -> Callable[[Float], Float]:
-    def ratio(weights: Float) -> Float:
-        found: Float = (weights @ numerators) / (weights @ denominators)
-        return found
-
-    return ratio
