@@ -10,7 +10,8 @@ Blocking. Upstream: `weak_label_scores`, `headline`. Downstream: `report`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ import pyarrow.parquet as pq
 
 from otel_control_gym.baselines.evaluations import Cell, Evaluation, Table
 from otel_control_gym.baselines.intervals import Interval, family_scores, mean_interval
+from otel_control_gym.baselines.labelled_runs import main_runs
 from otel_control_gym.baselines.report_parts import Picture, Section, interval
 from otel_control_gym.baselines.report_plots import Row, forest
 from otel_control_gym.baselines.weak_label_scores import (
     FaultSymptoms,
     SuspectedRun,
     WeakLabelReport,
-    suspected_runs,
+    suspected_run,
     weak_label_report,
     weak_label_tables,
 )
@@ -46,9 +48,13 @@ def labels_section(directory: Path, predictions: Path | None, commands: Sequence
 
     Raises: DatasetError: a file can't be read. UsageError: the campaign has no runs.
     """
-    runs = suspected_runs(directory)
+    opened = main_runs(directory)
+    runs = [suspected_run(run) for run in opened]
+    origins = {run.run_id: datetime.fromisoformat(run.run_start).timestamp() for run in opened}
     report = weak_label_report(directory.name.removeprefix("campaign="), runs)
-    errors = None if predictions is None else _errors(_read(predictions), {run.truth.run_id: run for run in runs})
+    errors = None
+    if predictions is not None:
+        errors = _errors(_read(predictions), {run.truth.run_id: run for run in runs}, origins)
     tables = list(weak_label_tables(report))
     if errors is not None:
         tables.append(_error_table(errors))
@@ -66,9 +72,7 @@ def labels_section(directory: Path, predictions: Path | None, commands: Sequence
         question="Where do labels diverge from symptoms? Weak labels beside truth and model errors",
         answers=tuple(_answers(report)),
         tables=tuple(tables),
-        pictures=(
-            Picture(name="weak_labels", caption=caption, png=forest(rows, axis="share of faults", marks={})),
-        )
+        pictures=(Picture(name="weak_labels", caption=caption, png=forest(rows, axis="share of faults", marks={})),)
         if any(row.found.value is not None for row in rows)
         else (),
         figures={
@@ -104,7 +108,9 @@ def _without_symptoms(whole: FaultSymptoms) -> str:
 
 def _read(predictions: Path) -> pa.Table:
     try:
-        rows = pq.read_table(predictions, filters=[("model", "=", _MODEL), ("method", "=", _METHOD), ("kind", "=", "node")])
+        rows = pq.read_table(
+            predictions, filters=[("model", "=", _MODEL), ("method", "=", _METHOD), ("kind", "=", "node")]
+        )
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(
             f"{predictions} can't be read: {error}\n  `ocg baseline evaluate next-state` writes it anew"
@@ -115,13 +121,15 @@ def _read(predictions: Path) -> pa.Table:
     return rows.filter(known)
 
 
-def _errors(rows: pa.Table, runs: dict[str, SuspectedRun]) -> dict[str, dict[str, Interval]]:
+def _errors(
+    rows: pa.Table, runs: Mapping[str, SuspectedRun], origins: Mapping[str, float]
+) -> dict[str, dict[str, Interval]]:
     """Return {state: {model: scaled error}} of services."""
     names = {name: rows[name].to_pylist() for name in ("run_id", "family_id", "configuration", "entity", "feature")}
     starts = rows["time"].cast(pa.int64()).to_numpy() / 1e6
     state = np.array(
         [
-            _state(runs[run], entity, start - runs[run].origin_s) if run in runs else ""
+            _state(runs[run], entity, start - origins[run]) if run in runs else ""
             for run, entity, start in zip(names["run_id"], names["entity"], starts, strict=True)
         ]
     )
@@ -185,7 +193,9 @@ def streams_section(found: Evaluation | None, commands: Sequence[str]) -> Sectio
         answers=(
             f"With all streams a fault's service is found with an average precision of {everything.shown}; chance is {chance.shown}.",
             "Useful alone (better than chance): " + (", ".join(telling) or "none that can be shown") + ".",
-            "Needed (the rest is worse without it): " + (", ".join(needed) or "none that can be shown: they overlap") + ".",
+            "Needed (the rest is worse without it): "
+            + (", ".join(needed) or "none that can be shown: they overlap")
+            + ".",
         ),
         tables=found.tables,
         pictures=(

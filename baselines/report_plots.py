@@ -16,7 +16,15 @@ from otel_control_gym.baselines.intervals import Interval
 __all__ = ("Row", "forest", "series")
 
 _INK, _LINE = "#1c2430", "#b8c0cc"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d6776")  #: told apart by the colour-blind
+_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#5d6776",
+)  #: told apart by the colour-blind
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +54,7 @@ def forest(rows: Sequence[Row], *, axis: str, marks: Mapping[str, float]) -> byt
         faint = 0.35 if found.too_few else 1.0
         if found.low is not None and found.high is not None:
             axes.plot([found.low, found.high], [place, place], color=colour, alpha=faint, linewidth=2)
-        axes.plot([found.value], [place], "o", color=colour, alpha=faint, markersize=5)
+        axes.plot([found.value or 0.0], [place], "o", color=colour, alpha=faint, markersize=5)
     for name, value in marks.items():
         axes.axvline(value, color=_INK, linewidth=0.8, linestyle="--")
         axes.annotate(

@@ -49,7 +49,7 @@ def headline_section(found: Evaluation | None, commands: Sequence[str]) -> Secti
         for group, one in groups.items()
     ]
     wanting = tuple(commands) if not any(one.cells for one in whole.values()) else ()
-    pictures = ()
+    pictures: tuple[Picture, ...] = ()
     if not wanting:
         marks = {"no difference": 1.0, "no worse": NO_WORSE}
         picture = forest(rows, axis="error with the action known / error without", marks=marks)
@@ -96,7 +96,9 @@ def _on_changed(found: Ratio) -> str:
 def _on_unchanged(found: Ratio) -> str:
     if found.too_few or found.high is None:
         return f"Where it changed nothing: {said(found)}, so nothing is claimed."
-    verdict = "no worse" if found.high <= NO_WORSE else f"not shown to be no worse (the upper bound is above {NO_WORSE})"
+    verdict = (
+        "no worse" if found.high <= NO_WORSE else f"not shown to be no worse (the upper bound is above {NO_WORSE})"
+    )
     return f"Where it changed nothing the ratio is {said(found)} over {found.families} families: {verdict}."
 
 
@@ -108,7 +110,9 @@ def _winning(name: str, levels: Mapping[str, Mapping[str, Ratio]]) -> str:
     ]
     few = [level for level, groups in levels.items() if groups["changed"].too_few]
     said_few = f"; too few families to say: {', '.join(few)}" if few else ""
-    return f"By {name}, the upper bound is below 1 in {len(won)} of {len(levels)} ({', '.join(won) or 'none'}){said_few}."
+    return (
+        f"By {name}, the upper bound is below 1 in {len(won)} of {len(levels)} ({', '.join(won) or 'none'}){said_few}."
+    )
 
 
 def effects_section(
@@ -152,9 +156,13 @@ def effects_section(
         delays = _certified(certified)
         figures["certificates"] = delays
         tables.append(_certificate_table(delays))
-        silent = [one["kind"] for one in delays if one["class"] == "action" and not one["visible"] and not one["masked"]]
+        silent = [
+            one["kind"] for one in delays if one["class"] == "action" and not one["visible"] and not one["masked"]
+        ]
         answers.append(
-            "By effect certificates, these actions changed nothing anywhere: " + (", ".join(silent) or "none of them") + "."
+            "By effect certificates, these actions changed nothing anywhere: "
+            + (", ".join(silent) or "none of them")
+            + "."
         )
     return Section(
         key="effects_of_actions",
@@ -244,7 +252,9 @@ def edges_section(found: Evaluation | None, commands: Sequence[str]) -> Section:
     rows: list[tuple[Cell, ...]] = []
     answers = []
     for group in _COMMON:
-        horizons = sorted(int(key.rpartition("/")[2]) for key in errors if key.startswith(f"after an action/edge/{group}/"))
+        horizons = sorted(
+            int(key.rpartition("/")[2]) for key in errors if key.startswith(f"after an action/edge/{group}/")
+        )
         for horizon in horizons:
             by_kind = {kind: errors[f"after an action/{kind}/{group}/{horizon}"] for kind in ("node", "edge")}
             for model in _SHOWN_MODELS:
@@ -288,7 +298,11 @@ def _harder(group: str, by_kind: Mapping[str, Mapping[str, Any]]) -> str:
     assert edge.low is not None
     assert edge.high is not None
     verdict = (
-        "edges are harder" if edge.low > node.high else "services are harder" if node.low > edge.high else "about as hard"
+        "edges are harder"
+        if edge.low > node.high
+        else "services are harder"
+        if node.low > edge.high
+        else "about as hard"
     )
     return f"{group}, {_HORIZON} steps ahead: error {edge.shown} on edges, {node.shown} on services: {verdict}."
 
@@ -299,13 +313,9 @@ def cause_section(found: Evaluation | None, commands: Sequence[str]) -> Section:
     if found is None:
         return Section(key="action_or_fault", question=question, wanting=tuple(commands))
     accuracies = {name: interval(one) for name, one in found.figures["balanced_accuracy"].items()}
-    answers = [
-        f"{name}: balanced accuracy {one.shown}{_against_chance(one)}." for name, one in accuracies.items()
-    ]
-    rows = [
-        Row(name=name, part=name.rpartition(", ")[2], found=one) for name, one in accuracies.items()
-    ]
-    pictures = ()
+    answers = [f"{name}: balanced accuracy {one.shown}{_against_chance(one)}." for name, one in accuracies.items()]
+    rows = [Row(name=name, part=name.rpartition(", ")[2], found=one) for name, one in accuracies.items()]
+    pictures: tuple[Picture, ...] = ()
     if any(row.found.value is not None for row in rows):
         caption = "Balanced accuracy on families that weren't trained on; one half is chance."
         pictures = (
@@ -324,12 +334,12 @@ def cause_section(found: Evaluation | None, commands: Sequence[str]) -> Section:
 def _against_chance(found: Interval) -> str:
     if found.too_few or found.low is None or found.high is None:
         return ""
-    return ", above chance" if found.low > 0.5 else ", below chance" if found.high < 0.5 else ", not shown to beat chance"
+    return (
+        ", above chance" if found.low > 0.5 else ", below chance" if found.high < 0.5 else ", not shown to beat chance"
+    )
 
 
-def root_cause_section(
-    causes: Evaluation | None, anomalies: Evaluation | None, commands: Sequence[str]
-) -> Section:
+def root_cause_section(causes: Evaluation | None, anomalies: Evaluation | None, commands: Sequence[str]) -> Section:
     """Return how well faults are noticed and placed, with the floors beside."""
     tables = [table for found in (anomalies, causes) if found is not None for table in found.tables]
     return Section(

@@ -68,7 +68,9 @@ class StreamMinutes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     family_id: str
     fault_types: tuple[str, ...]  #: of the run, by onset
     values: Mapping[str, Float]  #: stream -> [R, 2 * columns]
-    faulty: npt.NDArray[np.bool_]  #: [R] a fault was in force all the minute that sits in this service or should show on it
+    faulty: npt.NDArray[
+        np.bool_
+    ]  #: [R] a fault was in force all the minute that sits in this service or should show on it
 
 
 def stream_minutes(run: Run) -> StreamMinutes:
@@ -115,7 +117,7 @@ def _labels(
         inside = (starts >= fault.onset) & (starts + _MINUTE <= fault.end)
         kept[inside] = True
         named = {name for entity in (*fault.affected, *fault.ends) for name in entity.split("->")}
-        faulty[np.ix_(inside, [name in named for name in services])] = True
+        faulty[np.ix_(inside, np.array([name in named for name in services], dtype=bool))] = True
     kept[:first] = False
     return kept, faulty
 

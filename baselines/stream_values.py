@@ -1,9 +1,9 @@
 """Which telemetry streams are worth their bytes: how well a fault is found with all of them, without one, and with one alone.
 
-In: minutes of a campaign's runs, stream by stream. Out: the baseline `streams`, a `StreamReport`. The question that is asked of every minute and service: is a fault
-on this service now? It is answered by boosted trees (scikit-learn's) that were trained on other families. The score is the average
-precision within a family (its own faults among its own minutes and services), averaged over families, with an interval by bootstrap over
-them; differences are paired by family. Chance is the share of faulty minutes.
+In: minutes of a campaign's runs, stream by stream. Out: the baseline `streams`, a `StreamReport`. The question that is asked of every minute
+and service: is a fault on this service now? It is answered by boosted trees (scikit-learn's) that were trained on other families. The score
+is the average precision within a family (its own faults among its own minutes and services), averaged over families, with an interval by
+bootstrap over them; differences are paired by family. Chance is the share of faulty minutes.
 
 A stream is *useful alone* if it beats chance, and *needed* if the rest without it is worse: what two streams both show, neither is needed
 for.
@@ -25,7 +25,7 @@ from sklearn.metrics import average_precision_score
 from otel_control_gym.baselines.evaluations import Evaluation, Table, Task
 from otel_control_gym.baselines.folds import Fold, folds_of
 from otel_control_gym.baselines.intervals import Interval
-from otel_control_gym.baselines.labelled_runs import open_main_runs
+from otel_control_gym.baselines.labelled_runs import main_runs
 from otel_control_gym.baselines.stream_minutes import STREAMS, StreamMinutes, stream_minutes
 from otel_control_gym.baselines.treatment_effects import family_mean
 
@@ -89,7 +89,7 @@ def train(task: Task) -> StreamModel:
 
     Raises: UsageError: there is no such campaign or split. DatasetError: a file can't be read.
     """
-    runs = [stream_minutes(run) for run in open_main_runs(task.directory)]
+    runs = [stream_minutes(run) for run in main_runs(task.directory)]
     return train_on(runs, folds_of(task.directory, task.split, {run.family_id for run in runs}))
 
 
@@ -98,7 +98,7 @@ def evaluate(model: StreamModel, task: Task) -> Evaluation:
 
     Raises: UsageError: there is no such campaign. DatasetError: a file can't be read.
     """
-    report = report_on(model, [stream_minutes(run) for run in open_main_runs(task.directory)])
+    report = report_on(model, [stream_minutes(run) for run in main_runs(task.directory)])
     return Evaluation(
         baseline="streams",
         campaign=task.directory.name.removeprefix("campaign="),
@@ -111,7 +111,9 @@ def evaluate(model: StreamModel, task: Task) -> Evaluation:
 
 def features(model: StreamModel) -> Sequence[str]:  # noqa: ARG001
     """Return the names of what the fullest classifier reads."""
-    return [f"{stream}: {name}{part}" for stream, names in STREAMS.items() for part in ("", ", change") for name in names]
+    return [
+        f"{stream}: {name}{part}" for stream, names in STREAMS.items() for part in ("", ", change") for name in names
+    ]
 
 
 def train_on(runs: Sequence[StreamMinutes], folds: Sequence[Fold]) -> StreamModel:
@@ -119,7 +121,8 @@ def train_on(runs: Sequence[StreamMinutes], folds: Sequence[Fold]) -> StreamMode
     rows = _Rows(runs)
     return StreamModel(
         folds=tuple(
-            (fold, {streams: _fit(rows, streams, fold.train | fold.validation) for streams in CHOICES}) for fold in folds
+            (fold, {streams: _fit(rows, streams, fold.train | fold.validation) for streams in CHOICES})
+            for fold in folds
         )
     )
 
@@ -157,7 +160,15 @@ def stream_tables(report: StreamReport) -> tuple[Table, ...]:
     return (
         Table(
             title=f"Finding the service that a fault is on: {report.families} families",
-            columns=("stream", "columns", "alone", "alone, over chance", "all but it", "loss without it", "smallest loss found"),
+            columns=(
+                "stream",
+                "columns",
+                "alone",
+                "alone, over chance",
+                "all but it",
+                "loss without it",
+                "smallest loss found",
+            ),
             rows=(
                 *(
                     (
@@ -171,7 +182,15 @@ def stream_tables(report: StreamReport) -> tuple[Table, ...]:
                     )
                     for one in report.streams
                 ),
-                ("all of them", sum(one.columns for one in report.streams), report.everything.shown, None, None, None, None),
+                (
+                    "all of them",
+                    sum(one.columns for one in report.streams),
+                    report.everything.shown,
+                    None,
+                    None,
+                    None,
+                    None,
+                ),
                 ("chance", None, report.chance.shown, None, None, None, None),
             ),
             note="average precision within a family, mean over families, 95 % intervals; differences are paired by family",

@@ -17,6 +17,7 @@ from otel_control_gym.engine.command_line import (
     export,
     log,
     rebuild,
+    report,
     run,
     runs,
     schema,
@@ -58,6 +59,7 @@ def _root(
 
 app.command("run")(run.run)
 app.command("rebuild")(rebuild.rebuild)
+app.command("report")(report.report)
 app.command("tail")(tail.tail)
 app.command("runs")(runs.runs)
 app.command("schema")(schema.schema)
