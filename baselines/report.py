@@ -1,8 +1,8 @@
 """What a campaign says about acting ➜ one HTML page that holds everything, Markdown with pictures beside it, and figures for programs.
 
 In: a campaign's directory: its runs, and what `ocg baseline evaluate` and `ocg campaign counterfactual|contrast|certify` left there.
-Out: in the same directory `answers.html`, `answers.md` and `answers_pictures/`. Nothing is trained here; a section whose inputs aren't there says
-which command makes them. The same files give the same bytes.
+Out: in the same directory `answers.html`, `answers.md` and `answers_pictures/`. Nothing is trained here; a section whose inputs aren't
+there says which command makes them. The same files give the same bytes.
 
 Blocking. Upstream: `report_sections`, `report_labels`. What the pages look like is in `templates/`.
 """

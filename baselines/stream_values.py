@@ -1,9 +1,9 @@
 """Which telemetry streams are worth their bytes: how well a fault is found with all of them, without one, and with one alone.
 
-In: minutes of a campaign's runs, stream by stream. Out: the baseline `streams`, a `StreamReport`. The question that is asked of every minute
-and service: is a fault on this service now? It is answered by boosted trees (scikit-learn's) that were trained on other families. The score
-is the average precision within a family (its own faults among its own minutes and services), averaged over families, with an interval by
-bootstrap over them; differences are paired by family. Chance is the share of faulty minutes.
+In: minutes of a campaign's runs, stream by stream. Out: the baseline `streams`, a `StreamReport`. The question that is asked of every
+minute and service: is a fault on this service now? It is answered by boosted trees (scikit-learn's) that were trained on other
+families. The score is the average precision within a family (its own faults among its own minutes and services), averaged over
+families, with an interval by bootstrap over them; differences are paired by family. Chance is the share of faulty minutes.
 
 A stream is *useful alone* if it beats chance, and *needed* if the rest without it is worse: what two streams both show, neither is needed
 for.
