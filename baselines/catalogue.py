@@ -9,6 +9,7 @@ for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -17,9 +18,22 @@ import msgspec
 
 from otel_control_gym.baselines.evaluations import Baseline, Evaluation, Task
 from otel_control_gym.baselines.model_files import ModelMetadata, load_model, metadata_of, save_model
-from otel_control_gym.engine.errors import UsageError, nearest
+from otel_control_gym.engine.errors import DatasetError, UsageError, nearest
 
-__all__ = ("BASELINES", "Entry", "baseline", "evaluate_baseline", "model_directory", "train_baseline")
+__all__ = (
+    "BASELINES",
+    "EVALUATION_FILE",
+    "PREDICTIONS_FILE",
+    "Entry",
+    "baseline",
+    "evaluate_baseline",
+    "kept_evaluation",
+    "model_directory",
+    "train_baseline",
+)
+
+EVALUATION_FILE = "evaluation.json"  #: of a model's directory
+PREDICTIONS_FILE = "predictions.parquet"  #: likewise
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -43,6 +57,7 @@ BASELINES: tuple[Entry, ...] = (
     Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
     Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
     Entry("returns", "what each action would earn: for the model-predictive controller", "returns"),
+    Entry("streams", "which telemetry streams show faults: all, each alone, all but each", "stream_values"),
 )
 """What can be trained and evaluated."""
 
@@ -75,7 +90,7 @@ def train_baseline(name: str, task: Task, *, models: Path | None = None) -> Mode
 
 
 def evaluate_baseline(name: str, task: Task, *, models: Path | None = None) -> Evaluation:
-    """Score a baseline that was trained.
+    """Score a baseline that was trained, and keep the scores, and what it foretold, beside its model.
 
     Raises: UsageError: there is no such baseline, campaign or split, or it wasn't trained. DatasetError: a file can't be read.
     """
@@ -86,4 +101,27 @@ def evaluate_baseline(name: str, task: Task, *, models: Path | None = None) -> E
             f"{name} wasn't trained on split {task.split!r} of {task.directory}\n  `ocg baseline train {name}` does"
         )
     model, _ = load_model(directory, task)
-    return chosen.evaluate(model, task)
+    if task.predictions is None:
+        task = msgspec.structs.replace(task, predictions=directory / PREDICTIONS_FILE)
+    evaluation = chosen.evaluate(model, task)
+    draft = directory / f".{EVALUATION_FILE}"
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1) + b"\n")
+    draft.replace(directory / EVALUATION_FILE)
+    return evaluation
+
+
+def kept_evaluation(name: str, directory: Path, splits: Sequence[str]) -> Evaluation | None:
+    """Return the scores of a campaign's baseline that were kept, of the first of these splits that has any, or None.
+
+    Raises: DatasetError: the file can't be read.
+    """
+    for split in splits:
+        path = directory / "baselines" / name / split / EVALUATION_FILE
+        if path.is_file():
+            try:
+                return msgspec.json.decode(path.read_bytes(), type=Evaluation)
+            except (OSError, msgspec.MsgspecError) as error:
+                raise DatasetError(
+                    f"{path} can't be read: {error}\n  `ocg baseline evaluate {name} --split {split}` writes it anew"
+                ) from error
+    return None

@@ -45,6 +45,10 @@ _FOLDERS = {
 }
 
 
+_DRIVEN = ("Open", "Opened", "Reset", "Observed", "Observe", "Step", "Stepped", "Close", "Closed", "Refusal")
+_ASKED = ("Begin", "Begun", "Decide", "Decided")
+
+
 class Field(NamedTuple):
     """A field as its source spells it."""
 
@@ -62,6 +66,7 @@ def pages() -> dict[str, str]:
         "configuration.md": _configuration(),
         "data-dictionary.md": dictionary,
         "events.md": _events(),
+        "remote-protocol.md": _remote_protocol(),
         "rules.md": _rules(),
         "exports.md": importlib.import_module("otel_control_gym.projections.adapters").reference_page(),
     }
@@ -101,6 +106,30 @@ def _rules() -> str:
         "|---|---|",
         *(f"| `{rule}` | {says} |" for rule, says in rules.items()),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def _remote_protocol() -> str:
+    messages = importlib.import_module("otel_control_gym.engine.remote_messages")
+    lines = [
+        "# The remote protocol",
+        "",
+        f"Generated from `engine/remote_messages.py`. Version {messages.VERSION}, JSON over NATS' request and reply.",
+        "Every message has `version`; a request says what it is in `request`. An answer without what was asked for has `error`.",
+        "Requests with unknown fields are refused, so that a slip of the pen is told; answers may get further fields within a version.",
+        "[How to bring your own policy](../how-to/bring-your-own-policy.md) shows both conversations.",
+    ]
+    for title, names in (
+        ("Driving an environment: `ocg env serve`", (*_DRIVEN, "Problem")),
+        ("Being asked: `ocg evaluate --policy nats:SUBJECT`", _ASKED),
+        ("Arrays as `base64`", ("PackedArray",)),
+    ):
+        lines += ["", f"## {title}"]
+        for name in names:
+            kind = getattr(messages, name)
+            tag = kind.__struct_config__.tag
+            heading = f"`{tag}`" if tag else name
+            lines += ["", f"### {heading}", "", _text(kind), *(["", *_table(_fields(kind))] if _fields(kind) else [])]
     return "\n".join(lines) + "\n"
 
 

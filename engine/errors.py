@@ -20,6 +20,7 @@ __all__ = (
     "LogError",
     "NotExportable",
     "OtelControlGymError",
+    "PolicyError",
     "StandError",
     "StandTaken",
     "UsageError",
@@ -69,6 +70,10 @@ class StandTaken(StandError):
 
 class BranchError(OtelControlGymError):
     """Raised when a run can't be branched at a step: it isn't there, can't be rerun, or came out differently."""
+
+
+class PolicyError(OtelControlGymError):
+    """Raised when a policy in another process gives no decision: it isn't there, is late, or answers what is none."""
 
 
 class BrokerError(OtelControlGymError):

@@ -337,6 +337,7 @@ class Session:
 
         try:
             subscription = await self._client.subscribe(subject, cb=answer)
+            await self._client.flush()  # over another connection, too, the first question finds somebody there
         except (nats.errors.Error, OSError) as error:
             raise Unanswered(str(error)) from error
         self._listeners.append(closed)

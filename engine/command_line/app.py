@@ -13,10 +13,12 @@ from otel_control_gym.engine.command_line import (
     branch,
     campaign,
     config,
+    env,
     evaluate,
     export,
     log,
     rebuild,
+    report,
     run,
     runs,
     schema,
@@ -58,6 +60,7 @@ def _root(
 
 app.command("run")(run.run)
 app.command("rebuild")(rebuild.rebuild)
+app.command("report")(report.report)
 app.command("tail")(tail.tail)
 app.command("runs")(runs.runs)
 app.command("schema")(schema.schema)
@@ -72,6 +75,7 @@ app.command("worker")(worker.worker)
 app.add_typer(baseline.app, name="baseline")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(config.app, name="config")
+app.add_typer(env.app, name="env")
 app.add_typer(log.app, name="log")
 app.add_typer(stand.app, name="stand")
 app.add_typer(twin.app, name="twin")

@@ -24,7 +24,10 @@ WALK = """
 import importlib, pkgutil, otel_control_gym as root
 names = sorted(module.name for module in pkgutil.walk_packages(root.__path__, root.__name__ + "."))
 for name in names:
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        assert "pip install 'otel-control-gym[" in str(error), name
 print("\\n".join(names))
 """
 

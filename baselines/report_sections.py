@@ -1,0 +1,352 @@
+"""Kept scores of baselines ➜ sections of the report: the headline, effects of actions, edges beside nodes, action or fault, root causes.
+
+In: `Evaluation`s, as `ocg baseline evaluate` keeps them; None where one isn't there, and then the section says which command makes it.
+Out: `Section`s. Every sentence is made from the figures, and says "too few" or "can't be told" where they say so.
+
+Pure but for drawing. Upstream: `catalogue.kept_evaluation`. Downstream: `report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from otel_control_gym.baselines.evaluations import Cell, Evaluation, Table
+from otel_control_gym.baselines.headline import Ratio
+from otel_control_gym.baselines.intervals import Interval
+from otel_control_gym.baselines.report_parts import Picture, Section, interval, ratio, said
+from otel_control_gym.baselines.report_plots import Row, forest, series
+
+__all__ = ("cause_section", "edges_section", "effects_section", "headline_section", "root_cause_section")
+
+NO_WORSE = 1.05  #: upper bound of the ratio on unchanged cells up to which knowing the action does no harm
+_HEADLINE = "action_conditioned_over_passive"
+_PARTS = {"feature_group": "group of features", "configuration": "application"}
+_COMMON = ("traffic", "errors", "latency")  #: feature groups that services and edges share
+_SHOWN_MODELS = ("boosted direct, action known", "boosted direct, passive", "persistence")
+_HORIZON = 3  #: control steps, of the picture of edges
+
+
+def headline_section(found: Evaluation | None, commands: Sequence[str]) -> Section:
+    """Return what knowing the action is worth; `commands` make what it needs."""
+    question = "Does acting matter? Error of the model that knows the action over its twin that doesn't"
+    if found is None:
+        return Section(key=_HEADLINE, question=question, wanting=tuple(commands))
+    whole = {group: ratio(one) for group, one in found.figures[_HEADLINE].items()}
+    parts: dict[str, dict[str, dict[str, Ratio]]] = {
+        column: {
+            level: {group: ratio(one) for group, one in groups.items()}
+            for level, groups in found.figures["ratios_by"][column]["randomised"].items()
+        }
+        for column in _PARTS
+    }
+    rows = [
+        Row(name=f"{name}: {group}", part=group, found=_as_interval(one))
+        for name, groups in (
+            ("all", whole),
+            *((level, groups) for levels in parts.values() for level, groups in levels.items()),
+        )
+        for group, one in groups.items()
+    ]
+    wanting = tuple(commands) if not any(one.cells for one in whole.values()) else ()
+    pictures: tuple[Picture, ...] = ()
+    if not wanting:
+        marks = {"no difference": 1.0, "no worse": NO_WORSE}
+        picture = forest(rows, axis="error with the action known / error without", marks=marks)
+        pictures = (
+            Picture(
+                name="headline",
+                caption="Randomised stratum, boosted trees, direct. Left of 1 knowing the action helps; faint: fewer than "
+                "twelve families, no claim. 95 % intervals, bootstrap over families.",
+                png=picture,
+            ),
+        )
+    first, *others = found.tables
+    return Section(
+        key=_HEADLINE,
+        question=question,
+        answers=(
+            _on_changed(whole["changed"]),
+            _on_unchanged(whole["unchanged"]),
+            *(_winning(name, parts[column]) for column, name in _PARTS.items()),
+        ),
+        tables=(first,),
+        details=tuple(others),
+        pictures=pictures,
+        figures={group: found.figures[_HEADLINE][group] for group in whole},
+        wanting=wanting,
+    )
+
+
+def _as_interval(found: Ratio) -> Interval:
+    return Interval(
+        value=found.ratio, low=found.low, high=found.high, families=found.families, detectable=found.detectable
+    )
+
+
+def _on_changed(found: Ratio) -> str:
+    if found.too_few or found.high is None or found.low is None:
+        return f"Where the action changed something: {said(found)}, so nothing is claimed."
+    verdict = (
+        "knowing the action helps" if found.high < 1 else "knowing it hurts" if found.low > 1 else "it can't be told"
+    )
+    return f"Where the action changed something the ratio is {said(found)} over {found.families} families: {verdict}."
+
+
+def _on_unchanged(found: Ratio) -> str:
+    if found.too_few or found.high is None:
+        return f"Where it changed nothing: {said(found)}, so nothing is claimed."
+    verdict = (
+        "no worse" if found.high <= NO_WORSE else f"not shown to be no worse (the upper bound is above {NO_WORSE})"
+    )
+    return f"Where it changed nothing the ratio is {said(found)} over {found.families} families: {verdict}."
+
+
+def _winning(name: str, levels: Mapping[str, Mapping[str, Ratio]]) -> str:
+    won = [
+        level
+        for level, groups in levels.items()
+        if not groups["changed"].too_few and groups["changed"].high is not None and groups["changed"].high < 1
+    ]
+    few = [level for level, groups in levels.items() if groups["changed"].too_few]
+    said_few = f"; too few families to say: {', '.join(few)}" if few else ""
+    return (
+        f"By {name}, the upper bound is below 1 in {len(won)} of {len(levels)} ({', '.join(won) or 'none'}){said_few}."
+    )
+
+
+def effects_section(
+    found: Evaluation | None, certified: Sequence[Mapping[str, Any]], commands: Sequence[str]
+) -> Section:
+    """Return which actions do something measurable, how much and how late.
+
+    Args:
+        found: of the baseline `effect`.
+        certified: `certificates.json`, actions and interventions.
+        commands: make what isn't there.
+    """
+    question = "Which actions have a measurable effect, how large, how late?"
+    answers: list[str] = []
+    tables: list[Table] = []
+    details: tuple[Table, ...] = ()
+    pictures: list[Picture] = []
+    figures: dict[str, Any] = {}
+    if found is not None:
+        averages = found.figures["average_effects"]
+        figures["average_effects"] = averages
+        answers += _measurable(averages)
+        tables.append(found.tables[0])
+        details = found.tables[1:]
+        rows = [
+            Row(
+                name=f"{one['action_type']}, {one['horizon_steps']} steps",
+                part=f"{one['horizon_steps']} steps",
+                found=interval(one["effect"]),
+            )
+            for one in averages
+        ]
+        if rows:
+            caption = (
+                "Mean difference of the summed reward to doing nothing, under the same chance, as branches show it. "
+                "95 % intervals over families; faint: fewer than twelve."
+            )
+            png = forest(rows, axis="effect on the summed reward", marks={"no effect": 0.0})
+            pictures.append(Picture(name="effects", caption=caption, png=png))
+    if certified:
+        delays = _certified(certified)
+        figures["certificates"] = delays
+        tables.append(_certificate_table(delays))
+        silent = [
+            one["kind"] for one in delays if one["class"] == "action" and not one["visible"] and not one["masked"]
+        ]
+        answers.append(
+            "By effect certificates, these actions changed nothing anywhere: "
+            + (", ".join(silent) or "none of them")
+            + "."
+        )
+    return Section(
+        key="effects_of_actions",
+        question=question,
+        answers=tuple(answers),
+        tables=tuple(tables),
+        details=details,
+        pictures=tuple(pictures),
+        figures=figures,
+        wanting=tuple(commands) if found is None or not certified else (),
+    )
+
+
+def _measurable(averages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which types' effects differ from nothing over the longest horizon that was lived."""
+    longest = max((one["horizon_steps"] for one in averages), default=0)
+    better, worse, unclear, few = [], [], [], []
+    for one in averages:
+        effect = interval(one["effect"])
+        if one["horizon_steps"] != longest:
+            continue
+        name = f"{one['action_type']} ({effect.shown})"
+        if effect.too_few:
+            few.append(one["action_type"])
+        elif effect.low is not None and effect.low > 0:
+            better.append(name)
+        elif effect.high is not None and effect.high < 0:
+            worse.append(name)
+        else:
+            unclear.append(name)
+    return [
+        f"Over {longest} control steps, {verdict}: {', '.join(names)}."
+        for verdict, names in (
+            ("on average these raise the reward", better),
+            ("these lower it", worse),
+            ("an average effect isn't shown of", unclear),
+            ("there are too few families to say of", few),
+        )
+        if names
+    ]
+
+
+def _certified(certified: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    import numpy as np
+
+    kinds = sorted({(one["action_class"], one["kind"]) for one in certified})
+    rows = []
+    for action_class, kind in kinds:
+        found = [one["certificate"] for one in certified if (one["action_class"], one["kind"]) == (action_class, kind)]
+        classes = [one["class"] for one in found]
+        delays = [one["delay_s"] for one in found if one.get("delay_s") is not None]
+        rows.append(
+            {
+                "class": action_class,
+                "kind": kind,
+                "certificates": len(found),
+                **{name: classes.count(name) for name in ("visible", "masked", "none")},
+                "off_target": sum(bool(one.get("off_target")) for one in found),
+                "delay_s": None if not delays else [float(one) for one in np.quantile(delays, [0.1, 0.5, 0.9])],
+            }
+        )
+    return rows
+
+
+def _certificate_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    cells: list[tuple[Cell, ...]] = []
+    for one in rows:
+        low, middle, high = one["delay_s"] or (None, None, None)
+        late = None if middle is None else f"{middle:.0f} ({low:.0f} to {high:.0f})"
+        counts = (one[name] for name in ("certificates", "visible", "masked", "none", "off_target"))
+        cells.append((one["class"], one["kind"], *counts, late))
+    return Table(
+        title="Effect certificates, and how late the first change came",
+        columns=("class", "kind", "certificates", "visible", "masked", "none", "off target", "s, median (10 to 90 %)"),
+        rows=tuple(cells),
+        note="visible: users felt it; masked: something else changed; off target: what moved first isn't what was acted on",
+    )
+
+
+def edges_section(found: Evaluation | None, commands: Sequence[str]) -> Section:
+    """Return how hard edges are to foretell beside services, of the features that both have."""
+    question = "How hard are effects on edges to predict, beside those on services?"
+    if found is None:
+        return Section(key="edges_beside_nodes", question=question, wanting=tuple(commands))
+    errors = found.figures["errors"]
+    groups: dict[str, dict[str, Interval]] = {}
+    rows: list[tuple[Cell, ...]] = []
+    answers = []
+    for group in _COMMON:
+        horizons = sorted(
+            int(key.rpartition("/")[2]) for key in errors if key.startswith(f"after an action/edge/{group}/")
+        )
+        for horizon in horizons:
+            by_kind = {kind: errors[f"after an action/{kind}/{group}/{horizon}"] for kind in ("node", "edge")}
+            for model in _SHOWN_MODELS:
+                both = {kind: interval(one[model]) for kind, one in by_kind.items() if model in one}
+                rows.append((group, horizon, model, *(both[kind].shown for kind in both)))
+                if horizon == _HORIZON:
+                    for kind, one in both.items():
+                        groups.setdefault(f"{group}, {kind}", {})[model] = one
+            if horizon == _HORIZON:
+                answers.append(_harder(group, by_kind))
+    picture = Picture(
+        name="edges",
+        caption=f"Scaled absolute error {_HORIZON} control steps after an action: 1 is what persistence has on training "
+        "families, for services and edges alike. 95 % intervals over families.",
+        png=series(groups, axis="scaled error", levels={"persistence, on average": 1.0}),
+    )
+    return Section(
+        key="edges_beside_nodes",
+        question=question,
+        answers=tuple(answers),
+        tables=(
+            Table(
+                title="Scaled error after an action, of features that services and edges both have",
+                columns=("features", "steps", "model", "services", "edges"),
+                rows=tuple(rows),
+                note="each kind is scaled by its own persistence, so the table compares how much better than that a model is",
+            ),
+        ),
+        pictures=(picture,) if groups else (),
+        figures={f"{group}/{model}": one for group, by_model in groups.items() for model, one in by_model.items()},
+    )
+
+
+def _harder(group: str, by_kind: Mapping[str, Mapping[str, Any]]) -> str:
+    model = _SHOWN_MODELS[0]
+    node, edge = (interval(by_kind[kind][model]) for kind in ("node", "edge"))
+    if node.too_few or edge.too_few or None in (node.low, node.high, edge.low, edge.high):
+        return f"{group}: too few families to compare services and edges."
+    assert node.low is not None
+    assert node.high is not None
+    assert edge.low is not None
+    assert edge.high is not None
+    verdict = (
+        "edges are harder"
+        if edge.low > node.high
+        else "services are harder"
+        if node.low > edge.high
+        else "about as hard"
+    )
+    return f"{group}, {_HORIZON} steps ahead: error {edge.shown} on edges, {node.shown} on services: {verdict}."
+
+
+def cause_section(found: Evaluation | None, commands: Sequence[str]) -> Section:
+    """Return whether a simple model tells an action's consequence from an exogenous fault."""
+    question = "Can a simple model tell what an action did from what a fault did?"
+    if found is None:
+        return Section(key="action_or_fault", question=question, wanting=tuple(commands))
+    accuracies = {name: interval(one) for name, one in found.figures["balanced_accuracy"].items()}
+    answers = [f"{name}: balanced accuracy {one.shown}{_against_chance(one)}." for name, one in accuracies.items()]
+    rows = [Row(name=name, part=name.rpartition(", ")[2], found=one) for name, one in accuracies.items()]
+    pictures: tuple[Picture, ...] = ()
+    if any(row.found.value is not None for row in rows):
+        caption = "Balanced accuracy on families that weren't trained on; one half is chance."
+        pictures = (
+            Picture(name="causes", caption=caption, png=forest(rows, axis="balanced accuracy", marks={"chance": 0.5})),
+        )
+    return Section(
+        key="action_or_fault",
+        question=question,
+        answers=tuple(answers),
+        tables=found.tables,
+        pictures=pictures,
+        figures=found.figures,
+    )
+
+
+def _against_chance(found: Interval) -> str:
+    if found.too_few or found.low is None or found.high is None:
+        return ""
+    return (
+        ", above chance" if found.low > 0.5 else ", below chance" if found.high < 0.5 else ", not shown to beat chance"
+    )
+
+
+def root_cause_section(causes: Evaluation | None, anomalies: Evaluation | None, commands: Sequence[str]) -> Section:
+    """Return how well faults are noticed and placed, with the floors beside."""
+    tables = [table for found in (anomalies, causes) if found is not None for table in found.tables]
+    return Section(
+        key="diagnosis",
+        question="How well are faults noticed, and their place named?",
+        tables=tuple(table for table in tables if not table.title.startswith("By ")),
+        details=tuple(table for table in tables if table.title.startswith("By ")),
+        figures={found.baseline: found.figures for found in (anomalies, causes) if found is not None},
+        wanting=tuple(commands) if causes is None or anomalies is None else (),
+    )
