@@ -765,19 +765,10 @@ CERTIFICATES = TableSchema(
     (
         _RUN,
         Column("action_id", "text", "", "row of actions.parquet", "the action that is judged", "key"),
+        Column("sibling_run_id", "text", "", "run without the action", "same seed, `noop` instead", "truth"),
+        Column("method", "id", "", "branches, or pair: this run and its sibling alone", "how it was measured", "truth"),
         Column(
-            "sibling_run_id", "text", "", "run without the action; null: none", "same seed, `noop` instead", "truth"
-        ),
-        Column(
-            "method",
-            "id",
-            "",
-            "branches; pair: this run and its sibling alone; before_after: this run and its own past",
-            "how it was measured",
-            "truth",
-        ),
-        Column(
-            "n_branches", "count", "1", "branches per arm; 0: without", "those that classify are never scored", "truth"
+            "n_branches", "count", "1", "branches per arm; 0: a pair", "those that classify are never scored", "truth"
         ),
         Column("class", "id", "", "none, masked, visible", "by changed cells", "truth"),
         Column("off_target", "flag", "", "the first changed entity isn't the target", "by changed cells", "truth"),

@@ -188,7 +188,8 @@ async def test_writing_goes_on_when_the_server_itself_is_killed(tmp_path: Path) 
 async def test_a_server_that_is_killed_while_it_starts_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_ready, killed = nats_server._wait_ready, []
+    wait_ready = nats_server._wait_ready
+    killed: list[int] = []
 
     async def killing(process: anyio.abc.Process, *others: Any) -> str:
         if not killed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +279,7 @@ async def test_workers_of_one_stand_take_turns_and_no_run_is_given_up_for_it(
     ):
         for name in ("one", "two"):
             worker = Worker(jetstream, connection, data_dir=data_dir, nats=None, name=name)
-            tasks.start_soon(lambda worker=worker: worker.work("small", until_idle=False))
+            tasks.start_soon(partial(worker.work, "small", until_idle=False))
         result = await run_campaign(plan, broker, data_dir=data_dir, nats=None, workers=0)
         tasks.cancel_scope.cancel()
     assert (result.completed, result.failed, result.retried) == (2, 0, 0)
