@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,8 +16,6 @@ FRONT, BACK, USERS = range(3)
 
 
 def columns(asked: Asked | None, *, horizon_s: int = STEP, past: tuple[Asked, ...] = ()) -> dict[str, list[float]]:
-    import msgspec
-
     state = steady_state(small_system(), now=asked)
     state = msgspec.structs.replace(state, past=(past,), time=state.time + 100 * STEP * SECOND)
     found = action_blocks(state, horizon_s)[0]

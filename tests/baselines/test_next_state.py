@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from pathlib import Path
 
 import msgspec
@@ -109,17 +110,9 @@ def test_the_ratio_follows_from_the_file_alone(
     evaluation, again = scored(campaign, model)
     assert again.equals(predictions)
     assert evaluation.figures["action_conditioned_over_passive"] == action_conditioned_over_passive(again)
+    wanted = {"model": "boosted", "method": "direct", "group": "changed"}
     chosen = again.filter(
-        pc.and_(
-            pc.equal(again["model"].cast(pa.string()), "boosted"), pc.equal(again["method"].cast(pa.string()), "direct")
-        )
-    ).filter(
-        pc.equal(again["group"].cast(pa.string()), "changed").filter(
-            pc.and_(
-                pc.equal(again["model"].cast(pa.string()), "boosted"),
-                pc.equal(again["method"].cast(pa.string()), "direct"),
-            )
-        )
+        reduce(pc.and_, (pc.equal(again[name].cast(pa.string()), value) for name, value in wanted.items()))
     )
     errors = [
         np.mean(np.abs(chosen[name].to_numpy() - chosen["y_true"].to_numpy()) / chosen["scale"].to_numpy())
