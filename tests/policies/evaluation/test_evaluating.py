@@ -127,7 +127,6 @@ async def test_what_can_not_be_is_refused_before_anything_is_played(tiny: Path, 
         (("nop",), "did you mean 'noop'"),
         (("noop", "noop"), "given twice"),
         (("nowhere.at_all:make",), "can't be imported"),
-        (("mpc",), "--model"),
         ((), "no policy"),
     ):
         with pytest.raises(UsageError, match=message):
