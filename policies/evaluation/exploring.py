@@ -32,6 +32,7 @@ class Exploration(msgspec.Struct, frozen=True, kw_only=True):
 
     case: Case
     scratch: Path  #: data directory in which futures are lived, with a broker
+    moments: tuple[int, ...] = MOMENTS
 
 
 def explore_case(task: Exploration) -> PairedDecisions:
@@ -54,9 +55,9 @@ async def _explore_case(task: Exploration) -> PairedDecisions:
             await stack.enter_async_context(make(case.config, data_dir=task.scratch)) for _ in ("here", "there")
         ]
         observation = await env.reset(config=case.config)
-        for step in range(max(MOMENTS) + 1):
+        for step in range(max(task.moments) + 1):
             action = NOOP
-            if step in MOMENTS:
+            if step in task.moments:
                 # the end of the last bucket: when the action is requested
                 now = int(2 * observation.time[-1] - observation.time[-2])
                 state = state_of(
