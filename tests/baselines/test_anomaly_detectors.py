@@ -29,6 +29,7 @@ LEARNING: tuple[Callable[[], Detector], ...] = (
     ThreeSigma,
 )
 LATENCY = FEATURES.index("latency_mean_ms")
+JUMPS = np.array([10.0, 0.3, 200.0, 0.5, 5e7, 5e4, 5e4])
 LEVELS = np.array([20.0, 0.0, 40.0, 0.2, 1e8, 1e4, 1e4, 0.0, 0.0, 0.0])
 UNITS = np.array([1.0, 0.0, 4.0, 0.01, 1e6, 500.0, 500.0, 0.0, 0.0, 0.0])
 
@@ -52,9 +53,11 @@ def a_run(number: int, *, level: float = 1.0) -> EntitySeries:
     )
 
 
-def slowed(run: EntitySeries, bucket: int, by_ms: float = 200.0) -> EntitySeries:
+def slowed(run: EntitySeries, bucket: int) -> EntitySeries:
+    """Return a run in which cart is slow, fails, and is busy in one bucket, and its caller sees that."""
     values = run.values.copy()
-    values[bucket, 1, LATENCY] += by_ms
+    values[bucket, 1, : len(JUMPS)] += JUMPS
+    values[bucket, 2, LATENCY] += JUMPS[LATENCY]
     return msgspec.structs.replace(run, values=values)
 
 
