@@ -35,7 +35,7 @@ def test_a_ratio_of_equal_models_is_one_with_no_width() -> None:
     scores = family_scores(families, [("x",)] * 20, ["rate"] * 20, np.stack([values, values, 2 * values]))
     same, double = ratio_interval(scores, 0, 1), ratio_interval(scores, 2, 1)
     assert (same.value, same.low, same.high, same.detectable) == (1.0, 1.0, 1.0, 0.0)
-    assert (double.low, double.high) == (pytest.approx(2.0), pytest.approx(2.0))
+    assert (double.low, double.high) == pytest.approx((2.0, 2.0))
 
 
 def test_the_interval_is_the_textbooks_where_there_is_one() -> None:
