@@ -92,7 +92,7 @@ def score(model: NextStateModel, windows: CampaignWindows, task: Task) -> Evalua
         }
         scores, names = _scores(everything, errors)
         means = {name: mean_interval(scores, number) for number, name in enumerate(names)}
-        best = min(CLASSICAL, key=lambda name: means[name].value if means[name].value is not None else np.inf)
+        best = CLASSICAL[int(np.argmin([_value(means[name]) for name in CLASSICAL]))]
         rows += [_row(steps, windows.step_seconds, name, interval, len(everything)) for name, interval in means.items()]
         figures[str(steps)] = {"errors": means, "best_classical": best, "passive_over_best_classical": {}}
         for model_class in MODEL_CLASSES:
@@ -114,6 +114,10 @@ def score(model: NextStateModel, windows: CampaignWindows, task: Task) -> Evalua
         ),
         figures={"horizons": figures},
     )
+
+
+def _value(interval: Interval) -> float:
+    return np.inf if interval.value is None else interval.value
 
 
 def quiet_window(run: RunWindows) -> int | None:

@@ -154,7 +154,11 @@ def _fit_trees(rows: Float, target: Float, seed: int) -> HistGradientBoostingReg
     trees = HistGradientBoostingRegressor(
         **_TREES, max_features=_SHARE_OF_COLUMNS, early_stopping=False, random_state=seed
     )
-    return trees.fit(rows[known], target[known])
+    learnt = rows[known]
+    learnt[:, ~np.isfinite(learnt).any(axis=0)] = (
+        0.0  # a column of which nothing is known can't be binned; no split is made on it
+    )
+    return trees.fit(learnt, target[known])
 
 
 def _fit_lines(rows: Float, wanted: Float, held: Bool) -> tuple[Float, Float, Float]:

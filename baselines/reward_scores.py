@@ -123,7 +123,8 @@ def _usual(panel: DecisionPanel, learnt: DecisionPanel, horizon: int) -> Float:
     wanted, names = learnt.wanted[horizon], np.array(learnt.configuration)
     everywhere = np.nanmean(wanted, axis=0)
     means = {name: np.nanmean(wanted[names == name], axis=0) for name in sorted(set(learnt.configuration))}
-    return np.stack([means.get(name, everywhere) for name in panel.configuration])
+    usual: Float = np.stack([np.asarray(means.get(name, everywhere)) for name in panel.configuration])
+    return usual
 
 
 def _subset(part: _Judged, name: str) -> Bool:
