@@ -7,12 +7,15 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import average_precision_score
 from sklearn.utils import check_random_state
 
-from otel_control_gym.baselines.anomalies import AnomalyModel, AnomalyReport, report_on
+from otel_control_gym.baselines.anomalies import AnomalyModel, AnomalyReport, report_on, scores_of
 from otel_control_gym.baselines.anomaly_tables import anomaly_tables
 from otel_control_gym.baselines.detector_runs import ALARMS_PER_HOUR, fit_detector, score_runs
+from otel_control_gym.baselines.detector_scores import write_scores
 from otel_control_gym.baselines.entity_series import FEATURES, EntitySeries
 from otel_control_gym.baselines.evaluations import Task
 from otel_control_gym.baselines.fault_windows import Fault, RunTruth
@@ -97,7 +100,7 @@ def trained(runs: Sequence[LabelledRun]) -> AnomalyModel:
 
 @pytest.fixture(scope="module")
 def report(runs: list[LabelledRun]) -> AnomalyReport:
-    return report_on(trained(runs), runs, TASK)
+    return report_on(scores_of(trained(runs), runs), runs, TASK)
 
 
 def test_every_family_is_scored_once_by_what_never_saw_it(runs: list[LabelledRun]) -> None:
@@ -169,3 +172,15 @@ def test_fewer_than_twelve_families_get_a_figure_and_no_interval(report: Anomaly
     row = next(row for row in tables[-1].rows if row[0] == "bank")
     assert "too few" in str(row[4])
     assert "too few" not in str(next(row for row in tables[-1].rows if row[0] == "shop")[4])
+
+
+def test_what_was_scored_is_written_so_that_anybody_can_score_again(runs: list[LabelledRun], tmp_path: Path) -> None:
+    file = tmp_path / "scores.parquet"
+    scored = scores_of(trained(runs), runs)
+    write_scores(file, runs, [each for found in scored.values() for each in found])
+    rows = pq.read_table(file).to_pandas()
+    robust = rows[(rows["detector"] == "robust-deviation") & (rows["kind"] != "warm_up")]
+    report = report_on(scored, runs, TASK)
+    again = average_precision_score(robust["kind"] == "fault", robust["score"])
+    assert again == pytest.approx(report.cells[0].scores[0].auc_pr.value, abs=0.01)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.parquet"]
