@@ -86,6 +86,7 @@ class ScoredRun(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     position: int  #: among the labelled runs
     score: Float  #: of the application [T]
+    threshold: float  #: of alarms
     alarms: AlarmCounts
     point_adjusted: Int  #: true positives, alarmed, anomalous buckets [3]
 
@@ -141,6 +142,7 @@ def _scored(fitted: FittedDetector, run: LabelledRun, position: int) -> ScoredRu
     return ScoredRun(
         position=position,
         score=score,
+        threshold=fitted.threshold,
         alarms=count_alarms(run.series, entity_scores, run.kinds, run.truth.faults, fitted.threshold),
         point_adjusted=point_adjusted_counts(score, run.kinds, np.array([fitted.adjusted_threshold]))[:, 0],
     )

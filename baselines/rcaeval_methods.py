@@ -1,11 +1,11 @@
 """Cases of a campaign ➜ the rankings of RCAEval's own methods, where an interpreter has that package.
 
 In: cases with the onset given. Out: a `Ranking` per case and method. The cases go through the exporter (`ocg export --to rcaeval`), which
-wants 60 samples at the scrape interval before the fault: of short runs it makes fewer cases than there are, and the figures of these methods
-are of those alone. A service is ranked where the first of its columns is.
+wants 60 samples at the scrape interval before the fault: of short runs it makes fewer cases than there are, and the figures of these
+methods are of those alone. A service is ranked where the first of its columns is.
 
-RCAEval (Pham et al., arXiv 2412.17015) wants Python 3.12 and packages of its own. It is looked for in this interpreter, else in the one that
-the environment variable `OCG_RCAEVAL_PYTHON` names (`make rcaeval` makes `.venv-rcaeval/bin/python`); without either there are no such
+RCAEval (Pham et al., arXiv 2412.17015) wants Python 3.12 and packages of its own. It is looked for in this interpreter, else in the one
+that the environment variable `OCG_RCAEVAL_PYTHON` names (`make rcaeval` makes `.venv-rcaeval/bin/python`); without either there are no such
 figures.
 
 Blocking; runs a process. Upstream: `engine.export`. Downstream: `root_causes`.

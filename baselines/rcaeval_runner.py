@@ -1,7 +1,8 @@
 """Run by an interpreter that has RCAEval: rank the root causes of exported cases by some of its methods, and print what they said as JSON.
 
 Arguments: names of methods, joined by commas, then folders of cases. It imports nothing of this package, since that interpreter needn't
-have it. A method that fails says so on standard error and returns the columns in the order of the file: that is no ranking, and is left out.
+have it. A method that fails says so on standard error and returns the columns in the order of the file: that is no ranking, and is left
+out.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -116,8 +117,9 @@ def test_missing_readings_are_no_anomaly() -> None:
 
 
 def test_the_same_seed_gives_the_same_scores_and_another_one_others() -> None:
-    for make in (Forest, Chance):
-        first, again, other = (fitted(lambda seed=seed, make=make: make(seed)).score(a_run(9)) for seed in (1, 1, 2))
+    makers: tuple[Callable[[int], Detector], ...] = (Forest, Chance)
+    for make in makers:
+        first, again, other = (fitted(partial(make, seed)).score(a_run(9)) for seed in (1, 1, 2))
         assert np.array_equal(first, again, equal_nan=True)
         assert not np.array_equal(first, other, equal_nan=True)
 

@@ -64,20 +64,20 @@ def test_a_question_ends_two_minutes_after_the_onset_and_knows_no_label(run: Lab
     late = msgspec.structs.replace(
         run,
         truth=msgspec.structs.replace(
-            run.truth, faults=tuple(msgspec.structs.replace(fault, onset=150.0) for fault in run.truth.faults)
+            run.truth, faults=tuple(msgspec.structs.replace(fault, onset=80.0) for fault in run.truth.faults)
         ),
     )
     ((case,), _) = cases_of([late])
     assert case.question is not None
     width = run.series.bucket_seconds
-    assert len(case.question.after) == 120 // width
-    assert np.array_equal(case.question.before, run.series.values[: 150 // width], equal_nan=True)
+    assert len(case.question.after) == min(120 // width, run.series.buckets - 80 // width)
+    assert np.array_equal(case.question.before, run.series.values[: 80 // width], equal_nan=True)
     other = msgspec.structs.replace(
         late,
         truth=msgspec.structs.replace(
             late.truth,
             faults=tuple(
-                msgspec.structs.replace(fault, target="ad", ends=("frontend",), fault_type="x", end=151.0)
+                msgspec.structs.replace(fault, target="ad", ends=("frontend",), fault_type="x", end=81.0)
                 for fault in late.truth.faults
             ),
         ),
