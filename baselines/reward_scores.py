@@ -1,4 +1,4 @@
-"""Scores of reward models: how far off the reward is, how well calibrated a breach's probability, in which order breaches end, what cost is missed by.
+"""Scores of reward models: how far off the reward is, how well calibrated a breach is, which breach ends first, what cost is missed by.
 
 In: models, a campaign's windows. Out: an `Evaluation`. Every fold's models judge the families that they didn't see. Beside them stand
 *the same again* (the last step's reward, for every step ahead) and *the usual* (the mean over the training families of the application).
