@@ -95,12 +95,22 @@ class Lifecycle:
         attempt = Attempt(request, resolved, record, self._procedure_of(resolved, record.action_id))
         conflict = self._conflict(attempt)
         self._open.append(attempt)
-        if conflict is not None:
+        if self._is_excluded(request, resolved):
+            reason = (
+                f"{resolved.entry.type} is outside the action space of this episode ({self._settings.episode.name})"
+            )
+            await self._reject(attempt, reason, {}, now)
+        elif conflict is not None:
             reason = f"{conflict.entry.type} {conflict.record.action_id} on the same target is still in flight"
             await self._reject(attempt, reason, {}, now)
         elif await self._precheck(attempt, now):
             await self._stage(attempt, "apply", now)
         return record
+
+    def _is_excluded(self, request: Request, resolved: Resolved) -> bool:
+        """Return whether a policy asks for what the episode's rules keep from it; the script and people may do it."""
+        excluded = resolved.entry.type in self._settings.episode.excluded_actions
+        return excluded and not request.truth and request.actor != "human"
 
     def due(self) -> int | None:
         """Return the next moment at which a postcheck, retry or revert wants to run, or None."""

@@ -22,7 +22,7 @@ from otel_control_gym.engine.broker import Broker, open_broker
 from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
-from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
+from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError, nearest
 from otel_control_gym.engine.events import ActionRequested, Actor, EnvironmentRecorded, Event, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
@@ -168,12 +168,22 @@ class Rooms:
 
 
 def checked(config: RunConfig) -> RunConfig:
-    """Return the configuration, after its planned actions and interventions were parsed.
+    """Return the configuration, after its planned actions and interventions were parsed, and the types that are excluded looked up.
 
     Raises: ConfigurationError: one of them isn't in the catalogue, or a parameter is out of bounds.
     """
     from otel_control_gym.actuators import check_target, parse_action
+    from otel_control_gym.actuators.catalogue import ENTRY_BY_TYPE
 
+    for number, kind in enumerate(config.public.episode.excluded_actions):
+        if kind not in ENTRY_BY_TYPE or kind == "noop":
+            raise ConfigurationError(
+                file=f"episode {config.public.episode.name!r}",
+                key=f"excluded_actions[{number}]",
+                found=kind,
+                problem="there is no such action" if kind != "noop" else "a policy must be able to do nothing",
+                remedy=nearest(kind, [name for name in ENTRY_BY_TYPE if name != "noop"]),
+            )
     scenario = config.scenario
     policy = scenario.policy
     planned = [

@@ -34,6 +34,7 @@ Kind = Literal[
     "campaigns",
     "effects",
     "episodes",
+    "evaluations",
     "flags",
     "granularity",
     "metrics",

@@ -325,7 +325,7 @@ class Env:
 
         Raises: BranchError: the episode has no such step, or can't be rerun. UsageError: no episode is in progress.
         """
-        point = await self._branch_point(at)
+        point = await self.branch_point(at)
         async with Env(
             point.config,
             self._rooms.another(point.config),
@@ -369,7 +369,13 @@ class Env:
         ) as other:
             return await play_out(other, actions, parent=self.run_id or "", step=at, steps=steps)
 
-    async def _branch_point(self, at: int | None) -> BranchPoint:
+    async def branch_point(self, at: int | None = None) -> BranchPoint:
+        """Return the point before decision step `at` of the episode in progress (default: where it is now).
+
+        For who lives many futures of one moment: another environment's `resume` begins there, as often as it is called.
+
+        Raises: BranchError: the episode has no such step, or can't be rerun. UsageError: no episode is in progress.
+        """
         episode = self._require_episode()
         reader = PrefixReader(self.run_id or "", episode.decisions if at is None else at)
         async with aclosing(merged_messages(episode.log)) as messages:

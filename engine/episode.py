@@ -256,10 +256,11 @@ class Episode:
         now, start = self._stand.now, self._control_start
         if any(record.revert_failed for record in settled):
             return "reset_required"
-        if rules.emergency is not None and reached_emergency(self.state, rules.emergency, start=start, now=now):
-            return "emergency"
-        if rules.goal is not None and reached_goal(self.state, rules.goal, start=start, now=now):
-            return "goal"
+        if not rules.runs_on:
+            if rules.emergency is not None and reached_emergency(self.state, rules.emergency, start=start, now=now):
+                return "emergency"
+            if rules.goal is not None and reached_goal(self.state, rules.goal, start=start, now=now):
+                return "goal"
         if self.remaining <= 0:
             return "horizon"
         return None

@@ -490,12 +490,14 @@ class Emergency(_Record, frozen=True, kw_only=True):
 
 
 class EpisodeSettings(_Record, frozen=True, kw_only=True):
-    """When an episode is over before its horizon (`configs/episodes/`); null: never for that reason."""
+    """When an episode is over before its horizon (`configs/episodes/`); null: never for that reason. And what a policy may not do."""
 
     name: str
     description: str = ""
     goal: Goal | None = None
     emergency: Emergency | None = Emergency()
+    runs_on: bool = False  #: goal and emergency end nothing: whoever judges the episode looks for them
+    excluded_actions: tuple[str, ...] = ()  #: types that the precheck rejects when a policy asks for them
 
 
 EdgeSource = Literal["service_graph", "span_metrics", "client_spans", "node_agent"]

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from otel_control_gym.policies.controllers import CONTROLLERS, controller, default_menu
 from otel_control_gym.policies.human_like import HumanLikePolicy
-from otel_control_gym.policies.naming import policy_of
+from otel_control_gym.policies.naming import named_policy, policy_of
+from otel_control_gym.policies.oracle import Oracle
+from otel_control_gym.policies.planner import ModelPredictivePolicy, ReturnModel
 from otel_control_gym.policies.playing import Beat, Played, play
 from otel_control_gym.policies.random_draws import RandomPolicy
-from otel_control_gym.policies.scripted import Choice, Policy, ScriptedPolicy
+from otel_control_gym.policies.rules import (
+    ClusterAutoscaler,
+    RestartOnError,
+    RollbackOnBadRollout,
+    ThresholdAutoscaler,
+    Thresholds,
+)
+from otel_control_gym.policies.scripted import Choice, Policy, ScriptedPolicy, WaitingPolicy
 
 __all__ = (
+    "CONTROLLERS",
     "Beat",
     "Choice",
+    "ClusterAutoscaler",
     "HumanLikePolicy",
+    "ModelPredictivePolicy",
+    "Oracle",
     "Played",
     "Policy",
     "RandomPolicy",
+    "RestartOnError",
+    "ReturnModel",
+    "RollbackOnBadRollout",
     "ScriptedPolicy",
+    "ThresholdAutoscaler",
+    "Thresholds",
+    "WaitingPolicy",
+    "controller",
+    "default_menu",
+    "named_policy",
     "play",
     "policy_of",
 )

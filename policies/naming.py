@@ -1,13 +1,15 @@
-"""A run's configuration ➜ the policy that its scenario names."""
+"""A run's configuration ➜ the policy that its scenario names, or that somebody names instead."""
 
 from __future__ import annotations
 
+from otel_control_gym.engine.randomness import derive_seed
 from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.policies.controllers import controller, default_menu
 from otel_control_gym.policies.human_like import HumanLikePolicy
 from otel_control_gym.policies.random_draws import RandomPolicy
-from otel_control_gym.policies.scripted import Policy, ScriptedPolicy
+from otel_control_gym.policies.scripted import Policy, ScriptedPolicy, WaitingPolicy
 
-__all__ = ("policy_of",)
+__all__ = ("named_policy", "policy_of")
 
 
 def policy_of(config: RunConfig) -> Policy:
@@ -27,3 +29,14 @@ def policy_of(config: RunConfig) -> Policy:
             )
         case "noop" | "scripted":
             return ScriptedPolicy(settings.actions, version=settings.name, information=settings.information)
+
+
+def named_policy(name: str, config: RunConfig) -> Policy | WaitingPolicy:
+    """Return a fresh controller (`policies.controllers`) for an episode of this configuration.
+
+    It chooses from the menu of the scenario's policy, or where that has none from `default_menu`.
+
+    Raises: UsageError: there is no such controller.
+    """
+    menu = config.scenario.policy.menu or default_menu(config.public.services)
+    return controller(name)(config.public, menu, derive_seed(config.seed, "policy"))

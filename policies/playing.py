@@ -6,13 +6,14 @@ all came to.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import msgspec
 
 from otel_control_gym.engine.env import Env, Info
 from otel_control_gym.engine.observation import Observation
-from otel_control_gym.policies.scripted import Policy
+from otel_control_gym.policies.scripted import Policy, WaitingPolicy
 
 __all__ = ("Beat", "Played", "play")
 
@@ -39,7 +40,11 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def play(
-    env: Env, policy: Policy, observation: Observation, *, on_step: Callable[[Beat], None] = lambda _: None
+    env: Env,
+    policy: Policy | WaitingPolicy,
+    observation: Observation,
+    *,
+    on_step: Callable[[Beat], None] = lambda _: None,
 ) -> Played:
     """Let the policy act from `observation` (of `Env.reset`) until the episode is done.
 
@@ -50,7 +55,8 @@ async def play(
     control_step = env.config.public.granularity.control_step_seconds
     step, total, done = 0, 0.0, False
     while not done:
-        choice = policy.decide(observation, step, step * control_step)
+        decided = policy.decide(observation, step, step * control_step)
+        choice = await decided if inspect.isawaitable(decided) else decided
         observation, reward, done, info = await env.step(
             choice.action, propensity=choice.propensity, alternatives=choice.alternatives
         )

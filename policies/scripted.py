@@ -14,7 +14,7 @@ import msgspec
 from otel_control_gym.engine.observation import Observation
 from otel_control_gym.engine.settings import PlannedAction
 
-__all__ = ("NOOP", "Choice", "Policy", "ScriptedPolicy")
+__all__ = ("NOOP", "Choice", "Policy", "ScriptedPolicy", "WaitingPolicy")
 
 NOOP: dict[str, Any] = {"type": "noop"}
 
@@ -39,6 +39,17 @@ class Policy(Protocol):
 
     def decide(self, observation: Observation, step: int, seconds: int) -> Choice:
         """Return the choice for control step `step` (from 0), `seconds` after control began."""
+        ...
+
+
+class WaitingPolicy(Protocol):
+    """A policy whose decision takes waiting for: it asks another process, or lives futures."""
+
+    version: str
+    information: Literal["public", "privileged"]
+
+    async def decide(self, observation: Observation, step: int, seconds: int) -> Choice:
+        """Return what `Policy.decide` would."""
         ...
 
 

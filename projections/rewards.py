@@ -4,7 +4,8 @@ In: the public part of a state. Out: one row per reward bucket with all raw comp
 scored anew. `COMPONENTS` is the list of them with unit, range and meaning.
 
 Built against gaming: demand that isn't served fails; cost charges what is requested or used, whichever is more, and a share of the
-limits; churn costs; nothing here looks at the truth stream. A bucket in which a weighted component isn't known has no value: a
+limits, of the other version's pods too, and of one replica at least: what users hardly miss saves nothing by being switched off; churn
+costs; nothing here looks at the truth stream. A bucket in which a weighted component isn't known has no value: a
 gap in the telemetry is no reward and no penalty.
 """
 
@@ -30,6 +31,7 @@ __all__ = ("COMPONENTS", "Component", "RewardRow", "StepReward", "reward_rows", 
 Float = npt.NDArray[np.float64]
 LIMIT_SHARE = 0.1
 """Of what limits exceed the charge by: a limit reserves nothing, but the node must be able to give it."""
+CANARY_SUFFIX = "-canary"  #: of the Deployment that holds a service's other version (`shift_traffic`)
 GIB = 2**30
 
 
@@ -132,11 +134,17 @@ def _cost(state: RunState, buckets: Buckets, seconds: int, used: Mapping[str, Fl
     """Core-hours and GiB-hours: requests as they stood at the scrapes of the bucket, usage as measured in it."""
     cores = np.nan_to_num(used["cpu_usage_cores"])
     memory = np.nan_to_num(used["memory_usage_bytes"]) / GIB
-    node_of = {node.deployment: position for position, node in enumerate(state.graph.nodes)}
+    deployments = _deployments(state)
     reserved = np.zeros((4, *cores.shape))
-    for deployment, rows in _deployments(state).items():
-        if deployment in node_of:
-            reserved[:, :, node_of[deployment]] = _reserved(state, rows, buckets)
+    for position, node in enumerate(state.graph.nodes):
+        names = (node.deployment, f"{node.deployment}{CANARY_SUFFIX}")
+        present = [_reserved(state, deployments[name], buckets) for name in names if name in deployments]
+        if present:
+            reserved[:, :, position] = np.sum(present, axis=0)
+        owed = state.settings.services.services.get(node.id)
+        if node.deployment in deployments and owed is not None and owed.replicas > 0:
+            one = _reserved(state, deployments[node.deployment], buckets, replicas=1)
+            reserved[:, :, position] = np.maximum(reserved[:, :, position], one)
     cpu = _charge(reserved[0], reserved[1], cores)
     ram = _charge(reserved[2] / GIB, reserved[3] / GIB, memory)
     prices = state.settings.reward
@@ -157,22 +165,24 @@ def _deployments(state: RunState) -> dict[str, list[RolloutStatus]]:
     return found
 
 
-def _reserved(state: RunState, rows: Sequence[RolloutStatus], buckets: Buckets) -> Float:
-    """Return requests and limits of CPU and memory, all replicas together, [4, T]: means over the bucket's finest edges.
+def _reserved(
+    state: RunState, rows: Sequence[RolloutStatus], buckets: Buckets, *, replicas: int | None = None
+) -> Float:
+    """Return requests and limits of CPU and memory, [4, T]: of all replicas together, or of so many; means over the bucket's finest edges.
 
     What changes at an edge changes after its scrape, and belongs to the bucket that begins there: a row never shows the next action.
     """
-    amounts = np.array([[0.0] * 4, *(_amounts(row) for row in rows)])
+    amounts = np.array([[0.0] * 4, *(_amounts(row, replicas) for row in rows)])
     times = np.array([row.time for row in rows], np.int64)
     edges = buckets.first * buckets.width + 1 + np.arange(buckets.count * buckets.width)
     at = np.searchsorted(times, state.origin + edges * state.samples.interval, side="left")
     return np.asarray(amounts[at].reshape(buckets.count, buckets.width, 4).mean(axis=1).T)
 
 
-def _amounts(row: RolloutStatus) -> list[float]:
+def _amounts(row: RolloutStatus, replicas: int | None) -> list[float]:
     each = (row.cpu_request_cores, row.cpu_limit_cores, row.memory_request_bytes, row.memory_limit_bytes)
-    present = 0 if row.change == "deleted" else row.replicas_desired
-    return [present * float(amount or 0) for amount in each]
+    desired = 0 if row.change == "deleted" else row.replicas_desired
+    return [(desired if replicas is None else replicas) * float(amount or 0) for amount in each]
 
 
 def _churn(state: RunState, buckets: Buckets, seconds: int, used: Mapping[str, Float]) -> Float:

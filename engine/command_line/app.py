@@ -14,6 +14,7 @@ from otel_control_gym.engine.command_line import (
     campaign,
     config,
     env,
+    evaluate,
     export,
     log,
     rebuild,
@@ -68,6 +69,7 @@ app.command("validate")(validate.validate)
 app.command("export")(export.export)
 app.command("act")(act.act)
 app.command("branch")(branch.branch)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(actions.app, name="actions")
 app.command("worker")(worker.worker)
 app.add_typer(baseline.app, name="baseline")

@@ -11,7 +11,7 @@ from otel_control_gym.engine.command_line.options import NOT_SO, Options, comman
 if TYPE_CHECKING:
     from otel_control_gym.engine.command_line.progress import EpisodeProgress
     from otel_control_gym.engine.env import Env
-    from otel_control_gym.policies import Played, Policy
+    from otel_control_gym.policies import Played, Policy, WaitingPolicy
 
 __all__ = ("play_scenario", "run")
 
@@ -31,6 +31,13 @@ def run(
     episode: Annotated[str | None, typer.Option(help="Replace the episode's end rules: a name or a file.")] = None,
     telemetry: Annotated[str | None, typer.Option(help="Replace the telemetry: a name or a file.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Length of control in seconds.")] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="Let a controller act instead of the scenario's policy: noop, random, threshold, hpa, restart-on-error, "
+            "rollback-on-bad-rollout, or package.module:function."
+        ),
+    ] = None,
 ) -> int:
     """Run an episode and write its dataset."""
     from otel_control_gym.engine.assembly import checked, make
@@ -41,7 +48,7 @@ def run(
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.errors import UsageError
     from otel_control_gym.engine.summary import summarise
-    from otel_control_gym.policies import policy_of
+    from otel_control_gym.policies import named_policy, policy_of
 
     if pace < 0:
         raise UsageError(f"--pace {pace:g}: must be 0 (as fast as it goes) or a positive multiple of real time")
@@ -57,20 +64,20 @@ def run(
             horizon_seconds=horizon,
         )
     )
-    policy = policy_of(config)
+    decider = policy_of(config) if policy is None else named_policy(policy, config)
     env = make(
         config,
         data_dir=options.directory,
         nats=options.nats,
         pace=pace,
-        actor="scripted",
-        policy_version=policy.version,
-        policy_information=policy.information,
+        actor="scripted" if policy is None else "baseline",
+        policy_version=decider.version,
+        policy_information=decider.information,
     )
     began = wall_timer()
     with EpisodeProgress(options.output.side, config.public, lines=options.verbose) as progress:
         try:
-            played = run_interruptibly(play_scenario, env, policy, progress)
+            played = run_interruptibly(play_scenario, env, decider, progress)
         except KeyboardInterrupt:
             _say_what_is_left(options, env)
             raise
@@ -96,7 +103,7 @@ def run(
     return NOT_SO if summary.status != "completed" else 0
 
 
-async def play_scenario(env: Env, policy: Policy, progress: EpisodeProgress) -> Played:
+async def play_scenario(env: Env, policy: Policy | WaitingPolicy, progress: EpisodeProgress) -> Played:
     """Open the environment, play its scenario with a policy, and return what the episode came to."""
     from otel_control_gym.policies import play
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from otel_control_gym.engine.events import Recorded
+from otel_control_gym.engine.events import Recorded, RolloutsObserved, RolloutStatus
 from otel_control_gym.engine.settings import Emergency, Goal
 from otel_control_gym.projections import (
     COMPONENTS,
@@ -146,3 +146,46 @@ def test_a_goal_needs_a_breach_before_and_a_hold_after(scribe: Any, at: Any) -> 
     assert not reached_goal(bad_then_good(scribe, 30, 30), rule, start=at(0), now=at(60))
     assert not reached_goal(bad_then_good(scribe, 0, 90), rule, start=at(0), now=at(90))
     assert not reached_goal(bad_then_good(scribe, 30, 60), rule, start=at(30), now=at(90))
+
+
+def rollout(at: Any, name: str, replicas: int) -> RolloutStatus:
+    return RolloutStatus(
+        time=at(0),
+        change="modified",
+        kind="Deployment",
+        service="cart",
+        name=name,
+        uid=name,
+        owner_uid="",
+        generation=1,
+        observed_generation=1,
+        revision="1",
+        replicas_desired=replicas,
+        replicas_updated=replicas,
+        replicas_ready=replicas,
+        replicas_available=replicas,
+        cpu_request_cores=0.5,
+        cpu_limit_cores=0.5,
+    )
+
+
+def cost_of(scribe: Any, at: Any, *rows: RolloutStatus) -> float:
+    log = scribe()
+    log.workload(every_five_seconds(10, 10, 0, until=60))
+    log.flush(5)
+    log.add(RolloutsObserved(time=at(5), rows=rows))
+    log.flush(60)
+    return reward_rows(fold(log.entries))[1].components["resource_cost"]
+
+
+def test_a_service_that_is_switched_off_costs_what_one_replica_costs(scribe: Any, at: Any) -> None:
+    one = cost_of(scribe, at, rollout(at, "cart", 1))
+    assert one == pytest.approx(0.5 * 30 / 3600)
+    assert cost_of(scribe, at, rollout(at, "cart", 0)) == one
+    assert cost_of(scribe, at, rollout(at, "cart", 2)) == pytest.approx(2 * one)
+
+
+def test_pods_of_the_other_version_cost_what_they_cost(scribe: Any, at: Any) -> None:
+    one = cost_of(scribe, at, rollout(at, "cart", 1))
+    assert cost_of(scribe, at, rollout(at, "cart", 1), rollout(at, "cart-canary", 1)) == pytest.approx(2 * one)
+    assert cost_of(scribe, at, rollout(at, "cart", 0), rollout(at, "cart-canary", 1)) == pytest.approx(one)
