@@ -2,7 +2,8 @@
 
 In: settings, the names of policies, how many seeds. Out: an `EpisodeResult` of every policy in every case, and in `evaluation=NAME/` of
 the data directory the file of each. A file is named by a digest of all that the result depends on (configuration, contender, libraries,
-commit), so another version's is never taken for ours; policies of somebody else are played anew each time, because their code isn't known here.
+commit), so another version's is never taken for ours; policies of somebody else are played anew each time, because their code isn't
+known here.
 
 The calibrated autoscaler is calibrated here, on the training seeds, if it takes part and hasn't been: `evaluation=NAME/calibration.json`.
 Episodes are played under a scratch directory that is dropped; `ocg run` plays one with a dataset.
