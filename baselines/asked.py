@@ -257,7 +257,8 @@ def _disturbed(asked: Asked, before: Before) -> Float:
             return np.ones_like(before.ready)
         case "delete_pod":
             count = np.nan_to_num(_number(asked.parameters.get("count")), nan=1.0)
-            return np.minimum(1.0, count / np.maximum(before.ready, 1.0))
+            share: Float = np.minimum(1.0, count / np.maximum(before.ready, 1.0))
+            return share
     return np.zeros_like(before.ready)
 
 

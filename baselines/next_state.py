@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from otel_control_gym.baselines.channels import shown
+from otel_control_gym.baselines.channels import seen, shown
 from otel_control_gym.baselines.evaluations import Evaluation, Task
 from otel_control_gym.baselines.folds import Fold, folds_of
 from otel_control_gym.baselines.panels import KINDS, TARGETS, Kind, Panel, action_names, panels_of
@@ -202,8 +202,6 @@ def identities(panel: Panel, rows: Bool) -> tuple[str, ...]:
 
 def changes(panel: Panel, horizon: int) -> Float:
     """Return what is to be foretold, [R, T]: the change against the last step, as models see it."""
-    from otel_control_gym.baselines.channels import seen
-
     return seen(panel.following[horizon], TARGETS[panel.kind]) - panel.current
 
 

@@ -56,7 +56,7 @@ class Encoding(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         numbers = np.clip(np.nan_to_num((inputs - self.centre) / self.spread), -_FAR, _FAR)
         codes = self._codes(identity)
         parts = [numbers, np.eye(len(self.names) + 1)[codes][:, : len(self.names)]]
-        return np.concatenate([*parts, *([] if actions is None else [actions])], axis=1)
+        return np.concatenate([*parts, *([] if actions is None else [np.nan_to_num(actions)])], axis=1)
 
     def for_trees(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
         """Return the inputs as they are, the name's number, and the action."""
@@ -154,7 +154,11 @@ def _fit_trees(rows: Float, target: Float, seed: int) -> HistGradientBoostingReg
     trees = HistGradientBoostingRegressor(
         **_TREES, max_features=_SHARE_OF_COLUMNS, early_stopping=False, random_state=seed
     )
-    return trees.fit(rows[known], target[known])
+    learnt = rows[known]
+    learnt[:, ~np.isfinite(learnt).any(axis=0)] = (
+        0.0  # a column of which nothing is known can't be binned; no split is made on it
+    )
+    return trees.fit(learnt, target[known])
 
 
 def _fit_lines(rows: Float, wanted: Float, held: Bool) -> tuple[Float, Float, Float]:

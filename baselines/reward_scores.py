@@ -1,4 +1,4 @@
-"""Scores of reward models: how far off the reward is, how well calibrated a breach's probability, in which order breaches end, what cost is missed by.
+"""Scores of reward models: how far off the reward is, how well calibrated a breach is, which breach ends first, what cost is missed by.
 
 In: models, a campaign's windows. Out: an `Evaluation`. Every fold's models judge the families that they didn't see. Beside them stand
 *the same again* (the last step's reward, for every step ahead) and *the usual* (the mean over the training families of the application).
@@ -123,7 +123,8 @@ def _usual(panel: DecisionPanel, learnt: DecisionPanel, horizon: int) -> Float:
     wanted, names = learnt.wanted[horizon], np.array(learnt.configuration)
     everywhere = np.nanmean(wanted, axis=0)
     means = {name: np.nanmean(wanted[names == name], axis=0) for name in sorted(set(learnt.configuration))}
-    return np.stack([means.get(name, everywhere) for name in panel.configuration])
+    usual: Float = np.stack([np.asarray(means.get(name, everywhere)) for name in panel.configuration])
+    return usual
 
 
 def _subset(part: _Judged, name: str) -> Bool:

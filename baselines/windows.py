@@ -66,6 +66,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     action_type: str
     requested: int  #: ns
     randomised: bool  #: drawn by chance, with a known probability
+    policy: str  #: name and version
 
 
 class RunWindows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -226,6 +227,7 @@ def run_windows(run: Run) -> RunWindows:
                 action_type=row["action_type"],
                 requested=one.requested,
                 randomised=row["propensity"] is not None and row["propensity"] < 1.0,
+                policy=row["policy_version"] or "",
             )
             for row, one in zip(decided, asked, strict=True)
         ),
