@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -101,7 +102,7 @@ def factorial_effects(branches: Iterable[FactorialBranch]) -> list[FactorialEffe
 
 def matched_pairs(cells: Iterable[MatchedCell]) -> list[Pairs]:
     """Return the pairs of each comparison."""
-    causes: dict[tuple[str, str, int, str, str], Cause] = {}
+    causes: dict[tuple[str, str, int, Literal["action", "fault"], str], Cause] = {}
     for cell in cells:
         key = (cell.comparison, cell.run_id, cell.number, cell.cause, cell.strength)
         if key not in causes:

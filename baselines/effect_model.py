@@ -39,7 +39,7 @@ Float = npt.NDArray[np.float64]
 
 MODELS: tuple[str, ...] = ("ridge", "boosted")
 _PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
-_GROUPS = 4  #: of training families, for choosing the penalty
+_GROUPS = 4  #: of training families, at most, for choosing the penalty
 _TREES = {"max_iter": 60, "max_leaf_nodes": 6, "min_samples_leaf": 6, "l2_regularization": 1.0}
 _OF_ACTION = (*OWN_COLUMNS, "asked:load_ratio", "asked:pods_ratio x fullness", "asked:disturbed x only_pod")
 _OF_TARGET = (
@@ -122,10 +122,10 @@ def _fit(fold: Fold, decisions: Sequence[BranchedDecision], rows: Sequence[Float
         (decision, columns) for decision, columns in zip(decisions, rows, strict=True) if decision.family_id in families
     ]
     names = sorted({decision.family_id for decision, _ in learnt})
-    if len(names) < _GROUPS:
+    if len(names) < 2:
         raise UsageError(
             f"{len(names)} training families have branches: too few for a model of effects\n"
-            f"  play more (`ocg campaign counterfactual`), at least {_GROUPS}, or use split `crossed`"
+            f"  play more (`ocg campaign counterfactual`), in at least 2, or use split `crossed`"
         )
     inputs = np.concatenate([columns[1:] for _, columns in learnt])
     groups = [decision.family_id for decision, columns in learnt for _ in columns[1:]]
@@ -137,7 +137,7 @@ def _fit(fold: Fold, decisions: Sequence[BranchedDecision], rows: Sequence[Float
             Ridge(fit_intercept=False),
             {"alpha": _PENALTIES},
             scoring="neg_mean_squared_error",
-            cv=GroupKFold(_GROUPS),
+            cv=GroupKFold(min(_GROUPS, len(names))),
         ).fit(inputs[known], wanted[known], groups=np.array(groups)[known])
         estimators[_Key("ridge", steps)] = (fitted.best_estimator_,)
         estimators[_Key("boosted", steps)] = tuple(

@@ -20,6 +20,7 @@ import pyarrow as pa
 from otel_control_gym.baselines.branched_decisions import BranchedDecision, branched_decisions
 from otel_control_gym.baselines.counterfactual_tables import HORIZONS, read_branches, write_table
 from otel_control_gym.baselines.decision_states import decision_states
+from otel_control_gym.baselines.effect_adapters import trained_models
 from otel_control_gym.baselines.effect_model import MODELS, EffectBaseline, foretell
 from otel_control_gym.baselines.effect_scores import EffectScores, best_constant, constant_choice, regret, score_effects
 from otel_control_gym.baselines.evaluations import Evaluation, Table, Task
@@ -49,7 +50,7 @@ def score(model: EffectBaseline, task: Task) -> Evaluation:
     """
     decisions = branched_decisions(read_branches(task.directory))
     averages = average_effects(decisions)
-    scored = _scored(model, task.directory, decisions)
+    scored = _scored(model, task, decisions)
     scores = {
         (name, steps): score_effects(scored.decisions, scored.foretold[name], horizon_steps=steps)
         for steps in HORIZONS
@@ -76,20 +77,28 @@ def score(model: EffectBaseline, task: Task) -> Evaluation:
     )
 
 
-def _scored(model: EffectBaseline, directory: Path, decisions: Sequence[BranchedDecision]) -> _Scored:
+def _scored(model: EffectBaseline, task: Task, decisions: Sequence[BranchedDecision]) -> _Scored:
+    others = trained_models(task)
     chosen: list[BranchedDecision] = []
-    foretold: dict[str, list[Float]] = {name: [] for name in MODELS}
+    foretold: dict[str, list[Float]] = {name: [] for name in (*MODELS, *others)}
     constants: list[tuple[str, ...]] = []
     for fold in model.folds:
         mine = [decision for decision in decisions if decision.family_id in fold.fold.scored]
         learnt = [decision for decision in decisions if decision.family_id in fold.fold.train | fold.fold.validation]
         best = tuple(best_constant(learnt, position) for position in range(len(HORIZONS)))
-        states = decision_states(directory, mine)
+        states = decision_states(task.directory, mine)
         chosen += mine
         constants += [best] * len(mine)
         for name in MODELS:
             foretold[name] += foretell(fold, states, name)
-    return _Scored(decisions=chosen, foretold=foretold, constants=constants)
+        for name, foretells in others.items():
+            foretold[name] += [
+                found
+                for decision, state in zip(mine, states, strict=True)
+                if (found := foretells(decision.family_id, state)) is not None
+            ]
+    whole = {name: found for name, found in foretold.items() if len(found) == len(chosen)}
+    return _Scored(decisions=chosen, foretold=whole, constants=constants)
 
 
 def _floors(scored: _Scored, at: int) -> dict[str, Interval]:
@@ -166,7 +175,7 @@ def _scores_table(scores: Mapping[tuple[str, int], EffectScores]) -> Table:
             )
             for (name, steps), found in scores.items()
         ),
-        note="error, noise: root mean square, reward; order and sign by chance: 0 and 0.5",
+        note="error, noise: root mean square, reward; order and sign by chance: 0 and 0.5; other baselines: as far as trained",
     )
 
 

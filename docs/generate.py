@@ -63,6 +63,7 @@ def pages() -> dict[str, str]:
     dictionary = importlib.import_module("otel_control_gym.projections.dictionary").data_dictionary()
     return {
         "actions.md": importlib.import_module("otel_control_gym.actuators.descriptions").reference_page(),
+        "branches.md": _branches(),
         "configuration.md": _configuration(),
         "data-dictionary.md": dictionary,
         "events.md": _events(),
@@ -130,6 +131,35 @@ def _remote_protocol() -> str:
             tag = kind.__struct_config__.tag
             heading = f"`{tag}`" if tag else name
             lines += ["", f"### {heading}", "", _text(kind), *(["", *_table(_fields(kind))] if _fields(kind) else [])]
+    return "\n".join(lines) + "\n"
+
+
+_BRANCHES: tuple[tuple[str, str, str], ...] = (
+    ("counterfactual_tables", "COUNTERFACTUALS_FILE", "COUNTERFACTUALS_SCHEMA"),
+    ("counterfactual_tables", "CELLS_FILE", "CELLS_SCHEMA"),
+    ("effect_cells", "EFFECT_CELLS_FILE", "EFFECT_CELLS_SCHEMA"),
+    ("contrast_tables", "FACTORIAL_FILE", "FACTORIAL_SCHEMA"),
+    ("contrast_tables", "MATCHED_FILE", "MATCHED_SCHEMA"),
+)
+"""Module of `baselines`, and its names for a file and the file's columns."""
+
+
+def _branches() -> str:
+    lines = [
+        "# Tables of branches",
+        "",
+        "Generated from the schemas. `ocg campaign counterfactual` and `ocg campaign contrast` write these Parquet files into a",
+        "campaign's directory, beside its runs; unit and meaning of a column are in the file, too. All of it is truth. How they come",
+        "about and what they are for: [what an action did](../how-to/what-an-action-did.md).",
+    ]
+    for module, file, schema in _BRANCHES:
+        found = importlib.import_module(f"otel_control_gym.baselines.{module}")
+        lines += ["", f"## {getattr(found, file)}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        for field in getattr(found, schema):
+            unit, meaning = (field.metadata[key].decode() for key in (b"unit", b"description"))
+            null = ", may be null" if field.nullable else ""
+            kind = str(field.type).partition("<values=")[2].partition(",")[0] or str(field.type)
+            lines.append(f"| `{field.name}` | {kind}{null} | {unit} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 

@@ -121,19 +121,19 @@ async def play_counterfactuals(
     directory = campaign_directory(data_dir, campaign)
     there = await anyio.to_thread.run_sync(_extents, directory)
     todo = [point for point in points if not _is_played(point, there, branches)]
-    limiter = anyio.CapacityLimiter(workers)
+    processes, under_way = anyio.CapacityLimiter(workers), anyio.CapacityLimiter(workers)
     with tempfile.TemporaryDirectory(prefix="ocg-counterfactual-") as scratch:
 
         async def play(point: DecisionPoint) -> None:
-            futures = await _play(point, settings, branches, Path(scratch), limiter)
-            on_played(await anyio.to_thread.run_sync(_keep, point, futures, settings, directory), len(todo))
+            async with under_way:  # a few decisions at a time, so that an interruption loses little
+                futures = await _play(point, settings, branches, Path(scratch), processes)
+                played = await anyio.to_thread.run_sync(_keep, point, futures, settings, directory)
+            on_played(played, len(todo))
 
         if todo:
-            async with configured_broker(Path(scratch), None):
-                for first in range(0, len(todo), workers):  # a few at a time, so that an interruption loses little
-                    async with anyio.create_task_group() as tasks:
-                        for point in todo[first : first + workers]:
-                            tasks.start_soon(play, point)
+            async with configured_broker(Path(scratch), None), anyio.create_task_group() as tasks:
+                for point in todo:
+                    tasks.start_soon(play, point)
     await anyio.to_thread.run_sync(_merge, directory)
     return directory / COUNTERFACTUALS_FILE
 
