@@ -128,10 +128,9 @@ def threshold_for(scores: Sequence[Float], kinds: Sequence[Int], bucket_hours: f
         return np.inf
     hours = len(known) * bucket_hours
     places = np.unique(np.geomspace(1, len(known), _CANDIDATES).astype(np.int64) - 1)
-    ranked = -np.sort(-known)
-    best = float(ranked[0])
-    for place in places:
-        threshold = float(ranked[place])
+    candidates = np.unique(-np.sort(-known)[places])[::-1].tolist()
+    best = float(candidates[0])
+    for threshold in candidates:
         events = sum(
             int(quiet[event_starts((score > threshold) & (kind != BucketKind.WARM_UP))].sum())
             for score, kind, quiet in zip(scores, kinds, calm, strict=True)

@@ -1,7 +1,7 @@
 """Anomaly detection on a campaign: who notices faults, how late, and how often somebody is woken for nothing.
 
-In: a task. Out: `AnomalyModel`, detectors with their thresholds; then `AnomalyReport`, figures per application, per fault type and for both together,
-each for every detector beside the floors. Interventions are hidden: detectors read public rows, labels are for scoring alone.
+In: a task. Out: `AnomalyModel`, detectors with their thresholds; then `AnomalyReport`, figures per application, per fault type and for both
+together, each for every detector beside the floors. Interventions are hidden: detectors read public rows, labels are for scoring alone.
 
 - AUC-PR and VUS-PR (`range_precision`) of the application's score; the level of chance is the share of anomalous buckets. In a cell of one
   fault type, buckets of other faults are left out.
@@ -33,6 +33,7 @@ from otel_control_gym.baselines.detector_runs import (
     is_seeded,
     score_runs,
 )
+from otel_control_gym.baselines.detector_scores import write_scores
 from otel_control_gym.baselines.entity_series import FEATURES
 from otel_control_gym.baselines.evaluations import Evaluation, Task
 from otel_control_gym.baselines.family_rates import FamilyRates, interval_if_enough
@@ -51,6 +52,7 @@ __all__ = (
     "evaluate",
     "features",
     "report_on",
+    "scores_of",
     "train",
     "train_on",
 )
@@ -100,7 +102,6 @@ class AnomalyReport(msgspec.Struct, frozen=True, kw_only=True):
     campaign: str
     split: str
     runs: int  #: tested
-    train_families: int  #: in any fold
     test_families: int
     bucket_seconds: int
     longest_buffer_seconds: int
@@ -151,7 +152,11 @@ def evaluate(model: AnomalyModel, task: Task) -> Evaluation:
     """Return the figures of all detectors as tables, and as `AnomalyReport` in `figures`."""
     from otel_control_gym.baselines.anomaly_tables import anomaly_tables
 
-    report = report_on(model, labelled_runs(task.directory), task)
+    runs = labelled_runs(task.directory)
+    scored = scores_of(model, runs)
+    report = report_on(scored, runs, task)
+    if task.predictions is not None:
+        write_scores(task.predictions, runs, [each for found in scored.values() for each in found])
     return Evaluation(
         baseline="anomaly",
         campaign=report.campaign,
@@ -162,14 +167,22 @@ def evaluate(model: AnomalyModel, task: Task) -> Evaluation:
     )
 
 
-def report_on(model: AnomalyModel, runs: Sequence[LabelledRun], task: Task) -> AnomalyReport:
-    """Return the figures on the scored families among runs that were read already."""
+def scores_of(model: AnomalyModel, runs: Sequence[LabelledRun]) -> dict[str, list[Scored]]:
+    """Return what every detector says of the runs that its folds score, by name, one for each seed."""
     kept: dict[tuple[str, int], list[FittedDetector]] = {}
     for one in model.fitted:
         kept.setdefault((one.name, one.seed), []).append(one)
     scored: dict[str, list[Scored]] = {}
     for (name, _), fitted in kept.items():
         scored.setdefault(name, []).append(score_runs(fitted, runs))
+    return scored
+
+
+def report_on(scored: dict[str, list[Scored]], runs: Sequence[LabelledRun], task: Task) -> AnomalyReport:
+    """Return the figures of what detectors said of runs that were read already; `random` must be among them.
+
+    Raises: UsageError: no run was scored.
+    """
     tested = [runs[found.position] for found in next(iter(scored.values()))[0].runs]
     if not tested:
         raise UsageError(f"{task.directory}: no run is on the test side of split {task.split!r}\n  use --split crossed")
@@ -177,7 +190,6 @@ def report_on(model: AnomalyModel, runs: Sequence[LabelledRun], task: Task) -> A
         campaign=task.directory.name.removeprefix("campaign="),
         split=task.split,
         runs=len(tested),
-        train_families=len({family for one in model.fitted for family in one.fold.train}),
         test_families=len({run.series.family_id for run in tested}),
         bucket_seconds=runs[0].series.bucket_seconds,
         longest_buffer_seconds=LONGEST_BUFFER_SECONDS,

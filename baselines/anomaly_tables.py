@@ -103,8 +103,7 @@ def _alarms(cell: AnomalyCell, report: AnomalyReport) -> Table:
             "calm time alarmed",
         ),
         rows=tuple(rows),
-        note=f"thresholds: at most {report.alarms_per_hour_on_train:g} event an hour in calm windows of "
-        f"{report.train_families} train families",
+        note=f"thresholds: at most {report.alarms_per_hour_on_train:g} event an hour in calm windows of train families",
     )
 
 

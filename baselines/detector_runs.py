@@ -1,8 +1,8 @@
 """Detectors fitted on the train families of every fold, with their thresholds; and what they say of the runs that are scored.
 
 In: labelled runs, folds. Out: `FittedDetector`s, then `Scored` per detector and seed: of each scored run its scores and alarms. A detector
-is fitted on `train`; its thresholds are fixed on `train` and `validation`: for alarms the lowest at which calm windows there bear at most one
-event per hour, for the point-adjusted score the one at which it is best there. Labels of scored runs are used after scoring alone.
+is fitted on `train`; its thresholds are fixed on `train` and `validation`: for alarms the lowest at which calm windows there bear at most
+one event per hour, for the point-adjusted score the one at which it is best there. Labels of scored runs are used after scoring alone.
 
 Upstream: `anomaly_detectors`, `labelled_runs`, `alarms`. Downstream: `anomalies`, `root_causes` (when was the fault noticed?).
 """
@@ -86,6 +86,7 @@ class ScoredRun(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     position: int  #: among the labelled runs
     score: Float  #: of the application [T]
+    threshold: float  #: of alarms
     alarms: AlarmCounts
     point_adjusted: Int  #: true positives, alarmed, anomalous buckets [3]
 
@@ -141,6 +142,7 @@ def _scored(fitted: FittedDetector, run: LabelledRun, position: int) -> ScoredRu
     return ScoredRun(
         position=position,
         score=score,
+        threshold=fitted.threshold,
         alarms=count_alarms(run.series, entity_scores, run.kinds, run.truth.faults, fitted.threshold),
         point_adjusted=point_adjusted_counts(score, run.kinds, np.array([fitted.adjusted_threshold]))[:, 0],
     )

@@ -8,7 +8,7 @@ Upstream: `entity_series`, `fault_windows`. Downstream: `detector_runs`, `anomal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -18,16 +18,21 @@ import numpy.typing as npt
 
 from otel_control_gym.baselines.entity_series import EntitySeries, read_entity_series
 from otel_control_gym.baselines.fault_windows import BucketKind, RunTruth, bucket_kinds, read_truth
+from otel_control_gym.engine.archive import ARCHIVE_NAME
+from otel_control_gym.engine.archive_reader import read_messages
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import UsageError
-from otel_control_gym.engine.events import Finding, FindingsObserved, Recorded, RunDeclared
+from otel_control_gym.engine.events import Finding, FindingsObserved
 from otel_control_gym.engine.run_collections import open_runs
+from otel_control_gym.engine.run_log import recorded
 from otel_control_gym.engine.runs import Run
 
 __all__ = ("LabelledRun", "labelled_runs", "main_runs")
 
 Bool = npt.NDArray[np.bool_]
 Int = npt.NDArray[np.int64]
+
+_DECODED = (FindingsObserved.__struct_config__.tag,)
 
 
 class LabelledRun(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
@@ -45,7 +50,7 @@ class LabelledRun(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True
     @cached_property
     def told(self) -> list[tuple[float, Finding]]:
         """What Coroot told, and when, in seconds after the run's start; its log is read at the first access."""
-        return _told(msgspec.structs.replace(self.run, truth=False).events())
+        return _told(self.run)
 
     @property
     def calm(self) -> Bool:
@@ -72,12 +77,12 @@ def main_runs(directory: Path) -> list[Run]:
     return runs
 
 
-def _told(events: Iterable[Recorded]) -> list[tuple[float, Finding]]:
-    """Return what Coroot told, and when, in seconds after the run's start."""
-    origin, told = 0, []
-    for recorded in events:
-        if isinstance(recorded.event, RunDeclared):
-            origin = recorded.event.time
-        elif isinstance(recorded.event, FindingsObserved):
-            told += [((recorded.event.time - origin) / SECOND, finding) for finding in recorded.event.rows]
+def _told(run: Run) -> list[tuple[float, Finding]]:
+    origin = datetime.fromisoformat(run.run_start).timestamp()
+    told = []
+    for message, truth in read_messages(run.path / ARCHIVE_NAME):
+        if not truth and message.tag in _DECODED:  # all else stays packed: it is nearly the whole log
+            event = recorded(message, truth=False).event
+            if isinstance(event, FindingsObserved):
+                told += [(event.time / SECOND - origin, finding) for finding in event.rows]
     return told

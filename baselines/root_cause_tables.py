@@ -26,6 +26,7 @@ def _whole(task: RootCauseTask, report: RootCauseReport) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
             score.method,
+            score.faults,
             shown_interval(score.ac1),
             shown_interval(score.ac3),
             shown_interval(score.ac5),
@@ -39,7 +40,7 @@ def _whole(task: RootCauseTask, report: RootCauseReport) -> Table:
     return Table(
         title=f"Root causes, {task.task}: {cell.faults} faults of {cell.families} families, {cell.noticed:.0%} asked about, "
         f"{len(task.left_out)} left out",
-        columns=("method", "AC@1", "AC@3", "AC@5", "Avg@5", "lift of AC@1", "lift of Avg@5", "detectable"),
+        columns=("method", "faults", "AC@1", "AC@3", "AC@5", "Avg@5", "lift of AC@1", "lift of Avg@5", "detectable"),
         rows=tuple(rows),
         note=f"asked {report.asked_after_seconds} s after the onset; of a call either end is right; detectable: the smallest difference "
         "of Avg@5 to chance that four of five such sets would show",

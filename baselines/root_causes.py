@@ -8,12 +8,15 @@ Interventions are hidden in both.
 Every figure is a mean over faults, with an interval by bootstrap over families. Lift is AC over the level of chance on the same faults; a
 fault on a call has two right answers (`root_cause_cases`), and its level is higher.
 
+Methods of RCAEval stand beside ours, with the onset given, where an interpreter has that package (`rcaeval_methods`).
+
 Upstream: `root_cause_cases`, `root_cause_methods`, `ranking_scores`. Downstream: `root_cause_tables`, `catalogue` (`root-cause`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -27,8 +30,10 @@ from otel_control_gym.baselines.folds import folds_of
 from otel_control_gym.baselines.intervals import Interval
 from otel_control_gym.baselines.labelled_runs import LabelledRun, labelled_runs
 from otel_control_gym.baselines.ranking_scores import accuracy_at, hop_distance, path_score, spreading_edges
+from otel_control_gym.baselines.rcaeval_methods import rcaeval_interpreter, rcaeval_rankings
 from otel_control_gym.baselines.root_cause_cases import AFTER_SECONDS, LeftOut, RootCauseCase, cases_of
 from otel_control_gym.baselines.root_cause_methods import METHODS, RULES, Ranking
+from otel_control_gym.engine.errors import UsageError
 
 __all__ = (
     "CaseScore",
@@ -76,6 +81,7 @@ class MethodScore(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     floor: bool
+    faults: int  #: that it was asked about: RCAEval's methods only those that its format can hold
     ac1: Interval
     ac3: Interval
     ac5: Interval
@@ -141,9 +147,16 @@ def features(model: RootCauseModel) -> Sequence[str]:
 
 
 def evaluate(model: RootCauseModel, task: Task) -> Evaluation:
-    """Return the figures of all methods as tables, and as `RootCauseReport` in `figures`."""
+    """Return the figures of all methods as tables, and as `RootCauseReport` in `figures`.
+
+    Raises: UsageError: predictions are asked for: rankings aren't kept.
+    """
     from otel_control_gym.baselines.root_cause_tables import root_cause_tables
 
+    if task.predictions is not None:
+        raise UsageError(
+            "root-cause writes no predictions: its rankings follow from the runs alone\n  leave --predictions out"
+        )
     report = report_on(model, labelled_runs(task.directory), task)
     return Evaluation(
         baseline="root-cause",
@@ -166,11 +179,12 @@ def report_on(model: RootCauseModel, runs: Sequence[LabelledRun], task: Task) ->
     bucket = runs[0].series.bucket_seconds
     began = {fault: None if closed is None else closed - bucket for fault, closed in noticed.items()}
     tested = [runs[found.position] for found in scored.runs]
+    interpreter = rcaeval_interpreter()
     return RootCauseReport(
         campaign=task.directory.name.removeprefix("campaign="),
         split=task.split,
         asked_after_seconds=AFTER_SECONDS,
-        tasks=(_task("onset given", runs, None), _task("onset detected", tested, began)),
+        tasks=(_task("onset given", runs, None, interpreter), _task("onset detected", tested, began, None)),
     )
 
 
@@ -213,12 +227,24 @@ def score_case(case: RootCauseCase, ranking: Ranking | None) -> CaseScore:
 # --- parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _task(name: TaskName, runs: Sequence[LabelledRun], noticed: Mapping[str, float | None] | None) -> RootCauseTask:
+def _task(
+    name: TaskName,
+    runs: Sequence[LabelledRun],
+    noticed: Mapping[str, float | None] | None,
+    interpreter: Path | None,
+) -> RootCauseTask:
     cases, left_out = cases_of(runs, noticed)
-    scores = {
+    scores: dict[str, list[CaseScore | None]] = {
         method: [score_case(case, None if case.question is None else rank(case.question)) for case in cases]
         for method, rank in METHODS.items()
     }
+    if interpreter is not None:
+        for method, answers in rcaeval_rankings(interpreter, [run.run for run in runs], cases).items():
+            ranked = [answers.get(case.fault.action_id) for case in cases]
+            scores[f"rcaeval-{method}"] = [
+                None if ranking is None else score_case(case, ranking)
+                for case, ranking in zip(cases, ranked, strict=True)
+            ]
     return RootCauseTask(
         task=name,
         families=len({case.family_id for case in cases}),
@@ -242,37 +268,45 @@ def _cell(
     configuration: str | None,
     fault_type: str | None,
     cases: Sequence[RootCauseCase],
-    scores: Mapping[str, Sequence[CaseScore]],
+    scores: Mapping[str, Sequence[CaseScore | None]],
 ) -> RootCauseCell:
     chosen = [
         number
         for number, case in enumerate(cases)
         if configuration in (None, case.configuration) and fault_type in (None, case.fault.fault_type)
     ]
-    families = FamilyRates([cases[number].family_id for number in chosen])
+    names = [cases[number].family_id for number in chosen]
     by_chance = [scores[_CHANCE][number] for number in chosen]
     return RootCauseCell(
         configuration=configuration,
         fault_type=fault_type,
-        families=families.count,
+        families=len(set(names)),
         faults=len(chosen),
         noticed=float(np.mean([cases[number].question is not None for number in chosen])) if chosen else 0.0,
         scores=tuple(
-            _method_score(method, [found[number] for number in chosen], by_chance, families)
+            _method_score(method, [found[number] for number in chosen], by_chance, names)
             for method, found in scores.items()
         ),
     )
 
 
 def _method_score(
-    method: str, scores: Sequence[CaseScore], by_chance: Sequence[CaseScore], families: FamilyRates
+    method: str,
+    answered: Sequence[CaseScore | None],
+    by_chance: Sequence[CaseScore | None],
+    names: Sequence[str],
 ) -> MethodScore:
-    accuracy, level = [np.array([one.accuracies for one in found]) for found in (scores, by_chance)]
-    if not scores:
-        accuracy = level = np.zeros((0, len(_RANKS)))
+    """Return the figures of a method over the cases that it was asked about; those of chance are of the same."""
+    asked = [number for number, one in enumerate(answered) if one is not None]
+    scores = [one for one in answered if one is not None]
+    levels = [one for number in asked if (one := by_chance[number]) is not None]
+    families = FamilyRates([names[number] for number in asked])
+    accuracy = np.array([one.accuracies for one in scores]).reshape(-1, len(_RANKS))
+    level = np.array([one.accuracies for one in levels]).reshape(-1, len(_RANKS))
     return MethodScore(
         method=method,
         floor=method in RULES,
+        faults=len(scores),
         ac1=families.mean(accuracy[:, 0].tolist()),
         ac3=families.mean(accuracy[:, 2].tolist()),
         ac5=families.mean(accuracy[:, 4].tolist()),

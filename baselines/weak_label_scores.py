@@ -3,9 +3,9 @@
 In: a campaign's directory. Out: `WeakLabelReport`, for the report's page on where labels diverge from symptoms.
 
 A *suspicion* is a service's stretch of buckets in `weak_labels.parquet`. It is right if a fault that should show on that service is in
-force while it begins, or was until two minutes before. A fault is *found* if such a suspicion begins in that time; *named* if one of them is of a
-service in which the fault sits. Weak labels stand where Coroot says that trouble began, also if it said so later: delays here are those of
-the label, not of the alarm (`anomalies` has that).
+force while it begins, or was until two minutes before. A fault is *found* if such a suspicion begins in that time; *named* if one of them
+is of a service in which the fault sits. Weak labels stand where Coroot says that trouble began, also if it said so later: delays here are
+those of the label, not of the alarm (`anomalies` has that).
 
 Faults without symptoms: what effect certificates call `masked` or `none`, where the campaign was certified. Symptoms without faults:
 suspicions that begin within two minutes of an action, without a fault, by the action's type; and those in calm windows.
