@@ -15,7 +15,7 @@ import msgspec
 from otel_control_gym.baselines.windows import read_split
 from otel_control_gym.engine.randomness import derive_seed, draw_bits
 
-__all__ = ("CROSSED", "Fold", "folds_of")
+__all__ = ("CROSSED", "Fold", "crossed_folds", "folds_of")
 
 CROSSED = "crossed"  #: name of the split that scores every family
 _PARTS = 4
@@ -37,7 +37,7 @@ def folds_of(directory: Path, split: str, families: Collection[str]) -> tuple[Fo
     Raises: UsageError: there is no such split. DatasetError: its file can't be read.
     """
     if split == CROSSED:
-        return tuple(_crossed(number, sorted(families)) for number in range(_PARTS))
+        return crossed_folds(families)
     sides, _ = read_split(directory, split)
     known = {family: sides[family] for family in sorted(families) if family in sides}
     return (
@@ -48,6 +48,11 @@ def folds_of(directory: Path, split: str, families: Collection[str]) -> tuple[Fo
             scored=frozenset(family for family, side in known.items() if side == "test"),
         ),
     )
+
+
+def crossed_folds(families: Collection[str]) -> tuple[Fold, ...]:
+    """Return folds in which every family is scored once, by what was trained on the others."""
+    return tuple(_crossed(number, sorted(families)) for number in range(_PARTS))
 
 
 def _crossed(number: int, families: list[str]) -> Fold:

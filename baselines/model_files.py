@@ -24,7 +24,7 @@ from otel_control_gym.engine.errors import DatasetError, UsageError
 from otel_control_gym.engine.run_collections import open_runs
 from otel_control_gym.projections import CONTRACT_VERSION
 
-__all__ = ("ModelMetadata", "campaign_digest", "load_model", "metadata_of", "save_model")
+__all__ = ("ModelMetadata", "campaign_digest", "load_model", "metadata_of", "model_metadata", "save_model")
 
 _MODEL, _METADATA = "model.joblib", "metadata.json"
 _LIBRARIES = ("joblib", "numpy", "scikit-learn", "scipy")
@@ -50,13 +50,35 @@ def metadata_of(name: str, task: Task, *, features: Sequence[str]) -> ModelMetad
     """Return what is kept about a model that was trained by a task."""
     path = task.directory / "splits" / f"{task.split}.json"
     split = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
-    return ModelMetadata(
-        baseline=name,
+    return model_metadata(
+        name,
         campaign=task.directory.name.removeprefix("campaign="),
         campaign_digest=campaign_digest(task.directory),
         split=task.split,
         split_digest=split.get("digest", ""),
         seeds=task.seeds,
+        features=features,
+    )
+
+
+def model_metadata(
+    name: str,
+    *,
+    campaign: str,
+    campaign_digest: str,
+    split: str,
+    split_digest: str,
+    seeds: Sequence[int],
+    features: Sequence[str],
+) -> ModelMetadata:
+    """Return what is kept about a model, with the versions of what made it; for the arguments see `ModelMetadata`."""
+    return ModelMetadata(
+        baseline=name,
+        campaign=campaign,
+        campaign_digest=campaign_digest,
+        split=split,
+        split_digest=split_digest,
+        seeds=tuple(seeds),
         features=tuple(features),
         contract_version=CONTRACT_VERSION,
         gym_version=version("otel-control-gym"),

@@ -27,13 +27,24 @@ from scipy import stats
 
 from otel_control_gym.baselines.asked import ACTION_COLUMNS, ACTION_TYPES, Asked
 from otel_control_gym.baselines.evaluations import Evaluation, Table, Task
-from otel_control_gym.baselines.folds import CROSSED, folds_of
+from otel_control_gym.baselines.folds import crossed_folds, folds_of
 from otel_control_gym.baselines.regressors import Regressor, fit_regressor
 from otel_control_gym.baselines.rows import action_blocks, node_rows
 from otel_control_gym.baselines.states import State, with_actions
 from otel_control_gym.baselines.windows import RunWindows, load_windows
 
-__all__ = ("STEPS", "ReturnModel", "evaluate", "features", "foretold_gains", "foretold_return", "train")
+__all__ = (
+    "STEPS",
+    "PairedDecisions",
+    "ReturnModel",
+    "evaluate",
+    "features",
+    "foretold_gains",
+    "foretold_return",
+    "paired_decisions",
+    "train",
+    "train_on_pairs",
+)
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -131,14 +142,14 @@ def train(task: Task) -> ReturnModel:
     decisions = _decisions(windows.of(learnt))
     decisions = decisions.where(np.isfinite(decisions.earned))
     foretold = np.full(len(decisions.earned), np.nan)
-    for part in folds_of(task.directory, CROSSED, learnt):
+    for part in crossed_folds(sorted(learnt)):
         held = decisions.of(part.scored)
         model = _fit_passive(decisions.where(~held), task.seeds)
         foretold[held] = _passive(model, decisions.where(held))
     acted = decisions.where(decisions.acted)
     gained = acted.earned - foretold[decisions.acted]
     unseen = np.full(len(gained), np.nan)
-    for part in folds_of(task.directory, CROSSED, learnt):
+    for part in crossed_folds(sorted(learnt)):
         held = acted.of(part.scored)
         if held.any() and not held.all():
             unseen[held] = _gain(_fit_gain(acted.where(~held), gained[~held], task.seeds), acted.where(held))
@@ -146,6 +157,64 @@ def train(task: Task) -> ReturnModel:
         step_seconds=windows.step_seconds,
         passive=_fit_passive(decisions, task.seeds),
         gain=_fit_gain(acted, gained, task.seeds),
+        trust=_slope(unseen, gained),
+    )
+
+
+class PairedDecisions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Decisions of one family at which several actions were lived under the same randomness; `noop` is the first of each."""
+
+    seen: _Decisions  #: [R] all actions of all decisions; `earned` is known
+    of_noop: Float  #: [R] what `noop` earned at the same decision
+
+
+def paired_decisions(
+    family: str,
+    states: Sequence[State],
+    weighed: Sequence[Sequence[Asked | None]],
+    earned: Sequence[Sequence[float]],
+) -> PairedDecisions:
+    """Return what was seen and earned at decisions of a family.
+
+    Args:
+        family: whose.
+        states: of the decisions, each of one (D = 1).
+        weighed: what was asked for in each future; None first.
+        earned: over `STEPS` control steps, in the same order.
+    """
+    several = [_seen(with_actions(state, asked)) for state, asked in zip(states, weighed, strict=True)]
+    joined = _joined(several)
+    return PairedDecisions(
+        seen=_Decisions(
+            family=(family,) * len(joined.kind),
+            application=joined.application,
+            kind=joined.kind,
+            entry=joined.entry,
+            target=joined.target,
+            asked=joined.asked,
+            earned=np.concatenate([np.asarray(values, np.float64) for values in earned]),
+        ),
+        of_noop=np.concatenate([np.full(len(values), values[0]) for values in earned]),
+    )
+
+
+def train_on_pairs(pairs: Sequence[PairedDecisions], *, step_seconds: int, seeds: Sequence[int]) -> ReturnModel:
+    """Return models of decisions whose alternatives were lived: gains are differences to `noop` at the same moment.
+
+    How far they can be trusted is found by leaving a quarter of the families out at a time.
+    """
+    seen, of_noop = _joined([one.seen for one in pairs]), np.concatenate([one.of_noop for one in pairs])
+    acted = seen.where(seen.acted)
+    gained = acted.earned - of_noop[seen.acted]
+    unseen = np.full(len(gained), np.nan)
+    for part in crossed_folds(sorted(set(seen.family))):
+        held = acted.of(part.scored)
+        if held.any() and not held.all():
+            unseen[held] = _gain(_fit_gain(acted.where(~held), gained[~held], seeds), acted.where(held))
+    return ReturnModel(
+        step_seconds=step_seconds,
+        passive=_fit_passive(seen, seeds),
+        gain=_fit_gain(acted, gained, seeds),
         trust=_slope(unseen, gained),
     )
 
@@ -211,7 +280,10 @@ def features(model: ReturnModel) -> Sequence[str]:  # noqa: ARG001
 
 
 def _decisions(runs: Sequence[RunWindows]) -> _Decisions:
-    found = [_seen(run.state, run) for run in runs]
+    return _joined([_seen(run.state, run) for run in runs])
+
+
+def _joined(found: Sequence[_Decisions]) -> _Decisions:
     return _Decisions(
         family=tuple(family for one in found for family in one.family),
         application=tuple(name for one in found for name in one.application),

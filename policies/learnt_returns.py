@@ -98,4 +98,4 @@ def load_return_model(directory: Path, settings: RunSettings) -> LearntReturns:
 
 
 def _together(model: ReturnModel, state: State, actions: Sequence[Asked | None]) -> Float:
-    return foretold_return(model, state)[0] + foretold_gains(model, state, actions)
+    return np.asarray(foretold_return(model, state)[0] + foretold_gains(model, state, actions))

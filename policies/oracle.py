@@ -13,12 +13,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from otel_control_gym.engine.branches import BranchPoint
 from otel_control_gym.engine.env import Env
 from otel_control_gym.engine.observation import Observation
 from otel_control_gym.policies.scripted import NOOP, Choice
 
-__all__ = ("Oracle",)
+__all__ = ("Lived", "Oracle", "lived")
+
+
+class Lived(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a future."""
+
+    earned: float  #: sum of the rewards
+    missed: bool  #: the objective was missed in one of its steps
 
 
 class Oracle:
@@ -61,23 +70,28 @@ class Oracle:
         if step < self._first or (step - self._first) % self._every or left < self._look_ahead:
             return Choice(action=NOOP)
         point = await self._env.branch_point()
-        best, earned, missed = NOOP, *await self._lived(point, NOOP)
-        if not missed:
+        nothing = await lived(self._futures, point, NOOP, self._look_ahead)
+        if not nothing.missed:
             return Choice(action=NOOP)
+        best, earned = NOOP, nothing.earned
         for action in self._menu:
-            more, _ = await self._lived(point, action)
-            if more > earned:
-                best, earned = action, more
+            future = await lived(self._futures, point, action, self._look_ahead)
+            if future.earned > earned:
+                best, earned = action, future.earned
         return Choice(action=best)
 
-    async def _lived(self, point: BranchPoint, action: dict[str, Any]) -> tuple[float, bool]:
-        """Return what a future earns that begins with an action, and whether it misses the objective."""
-        await self._futures.resume(point)
-        total, missed = 0.0, False
-        for number in range(self._look_ahead):
-            _, reward, done, info = await self._futures.step(action if number == 0 else NOOP)
-            total, missed = total + reward, missed or info["reward_components"]["recovery_time"] > 0
-            if done:
-                break
-        await self._futures.discard_episode()
-        return total, missed
+
+async def lived(futures: Env, point: BranchPoint, action: dict[str, Any], steps: int) -> Lived:
+    """Return what a future brings that begins with an action at a point and does nothing after it; no trace of it is left.
+
+    Raises: BranchError: the past can't be lived again. What `Env.step` raises.
+    """
+    await futures.resume(point)
+    earned, missed = 0.0, False
+    for number in range(steps):
+        _, reward, done, info = await futures.step(action if number == 0 else NOOP)
+        earned, missed = earned + reward, missed or info["reward_components"]["recovery_time"] > 0
+        if done:
+            break
+    await futures.discard_episode()
+    return Lived(earned=earned, missed=missed)

@@ -24,6 +24,7 @@ _DEFAULT = (
     "calibrated-hpa",
     "restart-on-error",
     "rollback-on-bad-rollout",
+    "mpc",
     "oracle",
 )
 
@@ -35,7 +36,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="A controller: noop, random, threshold, hpa, calibrated-hpa, restart-on-error, rollback-on-bad-rollout, mpc, oracle, "
-            "package.module:function, or nats:SUBJECT for another process. Again for each. [default: all but mpc]"
+            "package.module:function, or nats:SUBJECT for another process. Again for each. [default: all of these]"
         ),
     ] = None,
     scenarios: Annotated[str, typer.Option(help="Name of a packaged evaluation, or an evaluation file.")] = "default",
@@ -43,7 +44,12 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(help="Processes that play. [default: as many as there are processors]")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Directory of the trained model that mpc plans with.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of a trained model that mpc plans with. [default: one learnt from futures of training seeds]"
+        ),
+    ] = None,
 ) -> None:
     """Let controllers play the same scenarios from the same seeds, and compare what they earned."""
     import os

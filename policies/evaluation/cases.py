@@ -123,12 +123,13 @@ def _check_menu(settings: EvaluationSettings, config: RunConfig) -> None:
         try:
             check_target(parse_action(dict(action)), config.public.services)
         except InvalidAction as error:
+            what, _, remedy = str(error).partition("\n  ")
             raise ConfigurationError(
                 file=f"evaluation {settings.name!r}",
                 key=f"{key}.{error.key}",
                 found=error.found,
-                problem=f"can't be in scenario {config.scenario.name!r}: {str(error).partition(chr(10))[0].rpartition(': ')[2]}",
-                remedy="name what every application of the evaluation has",
+                problem=f"can't be in scenario {config.scenario.name!r}: {what.rpartition(': ')[2]}",
+                remedy=remedy,
             ) from error
         if action["type"] in config.public.episode.excluded_actions:
             raise ConfigurationError(

@@ -267,7 +267,7 @@ def _pairs(table: _Table) -> tuple[Pair, ...]:
 
 def _sign_flip(differences: Float) -> float:
     """Return the two-sided p-value of a mean of paired differences, each of which could as well have had the other sign."""
-    if not np.any(differences):
+    if differences.size < 2 or not np.any(differences):
         return 1.0
     found = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=_FLIPS, vectorized=True, rng=_SEED

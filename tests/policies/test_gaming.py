@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 import otel_control_gym as ocg
 from otel_control_gym.engine.env import Env
@@ -34,7 +35,7 @@ GAMES: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def env(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Env]:
     config = ocg.resolve("small-core", episode="evaluation", seed=1, horizon_seconds=30 * STEPS)
     async with ocg.make(config, data_dir=tmp_path_factory.mktemp("gaming")) as env:
@@ -52,6 +53,7 @@ async def earned(env: Env, decide: Callable[[int], dict[str, Any]]) -> tuple[flo
     return total, unsafe
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_whoever_games_the_reward_earns_less_than_who_does_nothing(env: Env) -> None:
     nothing, _ = await earned(env, lambda _: NOOP)
     games = {name: await earned(env, decide) for name, decide in GAMES.items()}
@@ -59,6 +61,7 @@ async def test_whoever_games_the_reward_earns_less_than_who_does_nothing(env: En
     assert games["shed-load"][1] == STEPS, "each attempt at the load is rejected, and counts as unsafe"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_policy_that_injects_a_fault_is_rejected_too(env: Env) -> None:
     await env.reset()
     _, _, _, info = await env.step({"type": "pod_kill", "target": "cart", "duration_seconds": 30})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -85,6 +86,30 @@ def test_the_oracle_finds_the_way_out_and_earns_at_least_what_nothing_earns(play
     assert not by_policy["noop"].judgement.recovered
 
 
+def test_what_was_worth_it_in_futures_of_training_seeds_is_what_the_model_foretells(
+    tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from otel_control_gym.baselines.returns import train_on_pairs
+    from otel_control_gym.policies.evaluation.cases import training_cases
+    from otel_control_gym.policies.evaluation.exploring import Exploration, explore_case
+
+    (case,) = training_cases(load_evaluation(tiny), 1)
+    pairs = explore_case(Exploration(case=case, scratch=tmp_path_factory.mktemp("futures"), moments=(2,)))
+    assert pairs.seen.kind == ("", "rollback_config", "restart")
+    gains = pairs.seen.earned - pairs.of_noop
+    assert gains[1] > 0.5 > gains[2]
+    families = [
+        msgspec.structs.replace(pairs, seen=msgspec.structs.replace(pairs.seen, family=(f"family-{number}",) * 3))
+        for number in range(60)
+    ]
+    model = train_on_pairs(families, step_seconds=30, seeds=(0,))
+    assert model.trust > 0.5
+    foretold = model.gain.predict(
+        np.concatenate([pairs.seen.entry, pairs.seen.target], axis=1), pairs.seen.asked, pairs.seen.application
+    )
+    assert foretold[1, 0] > foretold[2, 0] + 0.5
+
+
 def test_the_rule_for_rollouts_sees_a_bad_one_by_public_figures(played: Any) -> None:
     rule = next(result for result in played[0] if result.policy == "rollback-on-bad-rollout")
     assert [(deed[1]["type"], deed[1]["target"]) for deed in rule.deeds] == [("rollback_config", "checkout")]
@@ -127,7 +152,6 @@ async def test_what_can_not_be_is_refused_before_anything_is_played(tiny: Path, 
         (("nop",), "did you mean 'noop'"),
         (("noop", "noop"), "given twice"),
         (("nowhere.at_all:make",), "can't be imported"),
-        (("mpc",), "--model"),
         ((), "no policy"),
     ):
         with pytest.raises(UsageError, match=message):
