@@ -56,8 +56,8 @@ BASELINES: tuple[Entry, ...] = (
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
     Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
     Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
-    Entry("returns", "what each action would earn: for the model-predictive controller", "returns"),
     Entry("streams", "which telemetry streams show faults: all, each alone, all but each", "stream_values"),
+    Entry("returns", "what each action would earn: for the model-predictive controller", "returns"),
 )
 """What can be trained and evaluated."""
 

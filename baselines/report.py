@@ -17,12 +17,14 @@ from typing import Any
 
 import msgspec
 
+from otel_control_gym.baselines.branched_decisions import branched_decisions
 from otel_control_gym.baselines.catalogue import (
     PREDICTIONS_FILE,
     evaluate_baseline,
     kept_evaluation,
     train_baseline,
 )
+from otel_control_gym.baselines.counterfactual_tables import COUNTERFACTUALS_FILE, read_branches
 from otel_control_gym.baselines.evaluations import Cell, Evaluation, Task
 from otel_control_gym.baselines.report_labels import labels_section, streams_section
 from otel_control_gym.baselines.report_parts import Section
@@ -33,6 +35,7 @@ from otel_control_gym.baselines.report_sections import (
     headline_section,
     root_cause_section,
 )
+from otel_control_gym.baselines.treatment_effects import AverageEffect, average_effects
 from otel_control_gym.engine.errors import DatasetError, OtelControlGymError, UsageError
 
 __all__ = ("SPLITS", "AnswerFiles", "answers", "prepare", "write_answers")
@@ -89,6 +92,7 @@ def answers(directory: Path, *, splits: Sequence[str] = SPLITS) -> list[Section]
             [f"ocg campaign counterfactual {campaign}", *commands["next-state"]],
         ),
         effects_section(
+            _average_effects(directory),
             found["effect"],
             _certificates(directory),
             [*commands["effect"], f"ocg campaign certify {campaign}"],
@@ -156,6 +160,13 @@ def _predictions(directory: Path, found: Evaluation | None) -> Path | None:
         return None
     path = directory / "baselines" / "next-state" / found.split / PREDICTIONS_FILE
     return path if path.is_file() else None
+
+
+def _average_effects(directory: Path) -> list[AverageEffect]:
+    """Return what branches show of actions, whether a model of it was trained or not."""
+    if not (directory / COUNTERFACTUALS_FILE).is_file():
+        return []
+    return average_effects(branched_decisions(read_branches(directory)))
 
 
 def _certificates(directory: Path) -> list[dict[str, Any]]:

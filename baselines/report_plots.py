@@ -118,7 +118,7 @@ def _finish(axes: Any, names: Sequence[str], label: str) -> None:
             Line2D([], [], color=_COLOURS[place % len(_COLOURS)], marker="o", label=name)
             for place, name in enumerate(names)
         ]
-        axes.legend(handles=handles, fontsize=8, frameon=False, loc="best")
+        axes.figure.legend(handles=handles, fontsize=8, frameon=False, loc="outside upper right", ncols=len(handles))
 
 
 def _png(figure: Any) -> bytes:

@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from otel_control_gym.baselines.evaluations import Cell, Evaluation, Table
 from otel_control_gym.baselines.headline import Ratio
 from otel_control_gym.baselines.intervals import Interval
 from otel_control_gym.baselines.report_parts import Picture, Section, interval, ratio, said
 from otel_control_gym.baselines.report_plots import Row, forest, series
+from otel_control_gym.baselines.treatment_effects import AverageEffect
 
 __all__ = ("cause_section", "edges_section", "effects_section", "headline_section", "root_cause_section")
 
@@ -116,42 +119,42 @@ def _winning(name: str, levels: Mapping[str, Mapping[str, Ratio]]) -> str:
 
 
 def effects_section(
-    found: Evaluation | None, certified: Sequence[Mapping[str, Any]], commands: Sequence[str]
+    averages: Sequence[AverageEffect],
+    found: Evaluation | None,
+    certified: Sequence[Mapping[str, Any]],
+    commands: Sequence[str],
 ) -> Section:
     """Return which actions do something measurable, how much and how late.
 
     Args:
-        found: of the baseline `effect`.
+        averages: as branches show them; none where there are no branches.
+        found: of the baseline `effect`: how right models are about them.
         certified: `certificates.json`, actions and interventions.
         commands: make what isn't there.
     """
     question = "Which actions have a measurable effect, how large, how late?"
     answers: list[str] = []
     tables: list[Table] = []
-    details: tuple[Table, ...] = ()
     pictures: list[Picture] = []
     figures: dict[str, Any] = {}
-    if found is not None:
-        averages = found.figures["average_effects"]
-        figures["average_effects"] = averages
+    if averages:
+        figures["average_effects"] = msgspec.to_builtins(averages)
         answers += _measurable(averages)
-        tables.append(found.tables[0])
-        details = found.tables[1:]
+        tables.append(_averages_table(averages))
         rows = [
             Row(
-                name=f"{one['action_type']}, {one['horizon_steps']} steps",
-                part=f"{one['horizon_steps']} steps",
-                found=interval(one["effect"]),
+                name=f"{one.action_type}, {one.horizon_steps} steps",
+                part=f"{one.horizon_steps} steps",
+                found=one.effect,
             )
             for one in averages
         ]
-        if rows:
-            caption = (
-                "Mean difference of the summed reward to doing nothing, under the same chance, as branches show it. "
-                "95 % intervals over families; faint: fewer than twelve."
-            )
-            png = forest(rows, axis="effect on the summed reward", marks={"no effect": 0.0})
-            pictures.append(Picture(name="effects", caption=caption, png=png))
+        caption = (
+            "Mean difference of the summed reward to doing nothing, under the same chance, as branches show it. "
+            "95 % intervals over families; faint: fewer than twelve."
+        )
+        png = forest(rows, axis="effect on the summed reward", marks={"no effect": 0.0})
+        pictures.append(Picture(name="effects", caption=caption, png=png))
     if certified:
         delays = _certified(certified)
         figures["certificates"] = delays
@@ -169,27 +172,26 @@ def effects_section(
         question=question,
         answers=tuple(answers),
         tables=tuple(tables),
-        details=details,
+        details=() if found is None else found.tables,
         pictures=tuple(pictures),
         figures=figures,
-        wanting=tuple(commands) if found is None or not certified else (),
+        wanting=tuple(commands) if not averages or found is None or not certified else (),
     )
 
 
-def _measurable(averages: Sequence[Mapping[str, Any]]) -> list[str]:
+def _measurable(averages: Sequence[AverageEffect]) -> list[str]:
     """Return which types' effects differ from nothing over the longest horizon that was lived."""
-    longest = max((one["horizon_steps"] for one in averages), default=0)
+    longest = max(one.horizon_steps for one in averages)
     better, worse, unclear, few = [], [], [], []
     for one in averages:
-        effect = interval(one["effect"])
-        if one["horizon_steps"] != longest:
+        if one.horizon_steps != longest:
             continue
-        name = f"{one['action_type']} ({effect.shown})"
-        if effect.too_few:
-            few.append(one["action_type"])
-        elif effect.low is not None and effect.low > 0:
+        name = f"{one.action_type} ({one.effect.shown})"
+        if one.effect.too_few:
+            few.append(one.action_type)
+        elif one.effect.low is not None and one.effect.low > 0:
             better.append(name)
-        elif effect.high is not None and effect.high < 0:
+        elif one.effect.high is not None and one.effect.high < 0:
             worse.append(name)
         else:
             unclear.append(name)
@@ -203,6 +205,33 @@ def _measurable(averages: Sequence[Mapping[str, Any]]) -> list[str]:
         )
         if names
     ]
+
+
+def _averages_table(averages: Sequence[AverageEffect]) -> Table:
+    return Table(
+        title="Average effect on the summed reward, against doing nothing",
+        columns=(
+            "action",
+            "steps",
+            "decisions",
+            "families",
+            "effect (95 %)",
+            "share that did harm",
+            "smallest detectable",
+        ),
+        rows=tuple(
+            (
+                one.action_type,
+                one.horizon_steps,
+                one.decisions,
+                one.effect.families,
+                one.effect.shown,
+                one.harmed,
+                one.effect.detectable,
+            )
+            for one in averages
+        ),
+    )
 
 
 def _certified(certified: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

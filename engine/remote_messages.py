@@ -126,7 +126,7 @@ class Opened(_Answer, frozen=True, kw_only=True):
 class Observed(_Answer, frozen=True, kw_only=True):
     """What a policy may see: the fields of `Observation`, without the masks, which null and NaN say."""
 
-    observation: dict[str, Any]  #: times [T] in ns, `nodes` [T, N, F], `edges` [T, E, G], their names, and the rest
+    observation: dict[str, Any]  #: times [T] in ns, `nodes` [T, N, F], `edges` [T, E, G], names, and the rest
     run_id: str  #: of the episode
 
 
@@ -230,7 +230,7 @@ def observation_message(observation: Observation, arrays: Arrays) -> dict[str, A
     fields = msgspec.structs.asdict(observation)
     for mask in ("node_mask", "edge_mask"):
         del fields[mask]
-    for name in ("nodes", "edges"):
+    for name in ("nodes", "edges", "offered_rate"):
         fields[name] = _sent(fields[name], arrays)
     fields["time"] = fields["time"].tolist()
     return fields

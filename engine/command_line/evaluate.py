@@ -35,8 +35,8 @@ def evaluate(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="A controller: noop, random, threshold, hpa, calibrated-hpa, restart-on-error, rollback-on-bad-rollout, mpc, oracle, or "
-            "package.module:function. Again for each. [default: all of these]"
+            help="A controller: noop, random, threshold, hpa, calibrated-hpa, restart-on-error, rollback-on-bad-rollout, mpc, oracle, "
+            "package.module:function, or nats:SUBJECT for another process. Again for each. [default: all of these]"
         ),
     ] = None,
     scenarios: Annotated[str, typer.Option(help="Name of a packaged evaluation, or an evaluation file.")] = "default",
@@ -85,6 +85,7 @@ def evaluate(
             seeds=seeds,
             workers=(os.cpu_count() or 1) if workers is None else workers,
             model=model,
+            nats=options.nats,
             on_episode=tell,
         )
     )

@@ -43,17 +43,15 @@ Flat = npt.NDArray[np.float32]
 
 
 def flat(observation: Observation) -> Flat:
-    """Return an observation as one row: nodes [T, N, F], edges [T, E, G], then their masks in the same order; 0 where unknown.
+    """Return an observation as one row: nodes [T, N, F], edges [T, E, G], offered rate [T], then a mask for each of these; 0 where unknown.
 
     The units are the observation's own, so numbers of bytes stand beside ratios: learners want them scaled (`NormalizeObservation`).
     """
-    parts = (
-        np.where(observation.node_mask, observation.nodes, 0.0),
-        np.where(observation.edge_mask, observation.edges, 0.0),
-        observation.node_mask,
-        observation.edge_mask,
+    numbers = np.concatenate(
+        [part.ravel() for part in (observation.nodes, observation.edges, observation.offered_rate)]
     )
-    row = np.concatenate([part.ravel() for part in parts])
+    known = np.isfinite(numbers)
+    row = np.concatenate([np.where(known, numbers, 0.0), known])
     clipped: Flat = np.clip(row, -_LARGEST, _LARGEST).astype(np.float32)
     return clipped
 
@@ -87,7 +85,7 @@ class TwinEnv(gymnasium.Env[Flat, npt.NDArray[np.int64]]):
         self._closed = False
         times = public.granularity.observation_window_seconds // public.granularity.observation_bucket_seconds
         services = public.services
-        numbers = times * (len(services.services) * len(NODE_NUMBERS) + len(services.edges) * len(EDGE_NUMBERS))
+        numbers = times * (len(services.services) * len(NODE_NUMBERS) + len(services.edges) * len(EDGE_NUMBERS) + 1)
         lowest = np.concatenate([np.full(numbers, -_LARGEST, np.float32), np.zeros(numbers, np.float32)])
         highest = np.concatenate([np.full(numbers, _LARGEST, np.float32), np.ones(numbers, np.float32)])
         self.observation_space = gymnasium.spaces.Box(lowest, highest, dtype=np.float32)

@@ -7,7 +7,8 @@ environment, `mpc` a model that was trained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from otel_control_gym.policies.evaluation.cases import Case
 from otel_control_gym.policies.evaluation.settings import Search
 from otel_control_gym.policies.oracle import Oracle
 from otel_control_gym.policies.planner import ModelPredictivePolicy
+from otel_control_gym.policies.remote import policy_subject, remote_policy
 from otel_control_gym.policies.rules import ClusterAutoscaler
 from otel_control_gym.policies.scripted import Policy, WaitingPolicy
 
@@ -28,9 +30,12 @@ __all__ = (
     "MODEL_PREDICTIVE",
     "NAMES",
     "ORACLE",
+    "AskedThrough",
     "AutoscalerChoice",
     "Contender",
     "check_names",
+    "is_foreign",
+    "opened_policy",
     "policy_for",
 )
 
@@ -45,6 +50,13 @@ class AutoscalerChoice(msgspec.Struct, frozen=True, kw_only=True):
     min_replicas: int
 
 
+class AskedThrough(msgspec.Struct, frozen=True, kw_only=True):
+    """The NATS server over which policies in other processes are asked."""
+
+    data_dir: Path  #: its embedded broker, unless
+    nats: str | None = None  #: this is the URL of another
+
+
 class Contender(msgspec.Struct, frozen=True, kw_only=True):
     """A policy by name, and what it needs besides; complete, so that another process can make it."""
 
@@ -52,6 +64,12 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
     autoscaler: AutoscalerChoice | None = None
     model: Path | None = None
     search: Search = Search()
+    asked_through: AskedThrough | None = None  #: of one in another process
+
+
+def is_foreign(name: str) -> bool:
+    """Return whether a policy is somebody else's, whose code isn't known here: `package.module:function`, or `nats:SUBJECT`."""
+    return policy_subject(name) is not None or is_entry_point(name)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -62,12 +80,34 @@ def check_names(names: Sequence[str]) -> None:
     if not names:
         raise UsageError(f"no policy is given\n  name at least one: {', '.join(NAMES)}")
     for name in names:
-        if name not in NAMES and not is_entry_point(name):
-            raise UsageError(f"no policy is called {name!r}\n  {nearest(name, NAMES)}; or package.module:function")
-        if is_entry_point(name):
+        if name not in NAMES and not is_foreign(name):
+            raise UsageError(
+                f"no policy is called {name!r}\n  {nearest(name, NAMES)}; or package.module:function, or nats:SUBJECT"
+            )
+        if policy_subject(name) is None and is_entry_point(name):
             controller(name)
     if len(set(names)) != len(names):
         raise UsageError(f"a policy is given twice: {', '.join(names)}\n  name each once")
+
+
+@asynccontextmanager
+async def opened_policy(
+    contender: Contender, case: Case, env: Env, futures: Env | None
+) -> AsyncIterator[Policy | WaitingPolicy]:
+    """Yield a fresh policy for an episode, wherever it lives.
+
+    Raises: PolicyError: one in another process isn't there. What `policy_for` raises.
+    """
+    subject = policy_subject(contender.name)
+    if subject is None:
+        yield policy_for(contender, case, env, futures)
+        return
+    place = contender.asked_through
+    assert place is not None, "whoever evaluates says where policies are asked"
+    async with remote_policy(
+        subject, case.config.public, data_dir=place.data_dir, nats=place.nats, menu=case.menu
+    ) as policy:
+        yield policy
 
 
 def policy_for(contender: Contender, case: Case, env: Env, futures: Env | None) -> Policy | WaitingPolicy:

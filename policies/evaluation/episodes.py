@@ -16,7 +16,7 @@ import msgspec
 
 from otel_control_gym.engine.env import Env
 from otel_control_gym.policies.evaluation.cases import Case
-from otel_control_gym.policies.evaluation.contenders import ORACLE, Contender, policy_for
+from otel_control_gym.policies.evaluation.contenders import ORACLE, Contender, is_foreign, opened_policy
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult, LivedStep, judge
 from otel_control_gym.policies.playing import Beat, play
 
@@ -76,10 +76,10 @@ async def _played(task: CaseTask, contender: Contender, env: Env, futures: Env |
         )
         steps.append(lived)
 
-    policy = policy_for(contender, case, env, futures)
-    env.decided_by("baseline", policy.version, policy.information)
-    observation = await env.reset(config=case.config)
-    played = await play(env, policy, observation, on_step=note)
+    async with opened_policy(contender, case, env, futures) as policy:
+        env.decided_by("external" if is_foreign(contender.name) else "baseline", policy.version, policy.information)
+        observation = await env.reset(config=case.config)
+        played = await play(env, policy, observation, on_step=note)
     await env.discard_episode()
     return EpisodeResult(
         evaluation=task.evaluation,

@@ -17,7 +17,14 @@ import anyio.to_thread
 from otel_control_gym.engine.assembly import configured_broker
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.policies.evaluation.cases import cases_of
-from otel_control_gym.policies.evaluation.contenders import CALIBRATED, MODEL_PREDICTIVE, Contender, check_names
+from otel_control_gym.policies.evaluation.contenders import (
+    CALIBRATED,
+    MODEL_PREDICTIVE,
+    AskedThrough,
+    Contender,
+    check_names,
+    is_foreign,
+)
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult
 from otel_control_gym.policies.evaluation.running import Place, Told, play_cases
 from otel_control_gym.policies.evaluation.settings import EvaluationSettings
@@ -36,17 +43,19 @@ async def evaluate(
     seeds: int = DEFAULT_SEEDS,
     workers: int = 1,
     model: Path | None = None,
+    nats: str | None = None,
     on_episode: Told = lambda _result, _done, _total: None,
 ) -> list[EpisodeResult]:
     """Let policies play the same cases; return all results, by scenario, seed and policy.
 
     Args:
         settings: from `load_evaluation`.
-        policies: names (`contenders.NAMES`), or entry points `package.module:function`.
+        policies: names (`contenders.NAMES`), entry points `package.module:function`, or `nats:SUBJECT` for other processes.
         data_dir: where results are kept.
         seeds: of each scenario: 1, 2, …
         workers: processes that play.
         model: directory of the model that `mpc` plans with; None: one that is trained on the training cases.
+        nats: URL of the server on which policies in other processes are asked, instead of the embedded one of `data_dir`.
         on_episode: is told of each result, how many there are of this kind so far, and how many there are to be.
 
     Raises: UsageError: a name, a number or the model isn't right. Whatever an environment or a policy raises.
@@ -67,6 +76,7 @@ async def evaluate(
                     autoscaler=choice if name == CALIBRATED else None,
                     model=model if name == MODEL_PREDICTIVE else None,
                     search=settings.search,
+                    asked_through=AskedThrough(data_dir=data_dir, nats=nats) if is_foreign(name) else None,
                 )
                 for name in policies
             ]

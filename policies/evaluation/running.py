@@ -2,7 +2,7 @@
 
 In: cases, contenders, a directory for results, a data directory with a broker in which episodes are played and dropped. Out: an
 `EpisodeResult` of every contender in every case. A result's file is named by a digest of all that it depends on (configuration, contender,
-libraries, sources), so another version's is never taken for ours; entry points are played anew each time: their code isn't known here.
+libraries, sources), so another version's is never taken for ours; somebody else's policy is played anew each time: its code isn't known.
 
 Upstream: `cases`, `contenders`. Downstream: `evaluating`, `tuning`.
 """
@@ -21,9 +21,8 @@ import anyio.to_thread
 import msgspec
 
 from otel_control_gym.engine.provenance import lock_digest
-from otel_control_gym.policies.controllers import is_entry_point
 from otel_control_gym.policies.evaluation.cases import Case
-from otel_control_gym.policies.evaluation.contenders import Contender
+from otel_control_gym.policies.evaluation.contenders import Contender, is_foreign
 from otel_control_gym.policies.evaluation.episodes import CaseTask, kept_result, play_case
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult
 
@@ -76,7 +75,7 @@ async def play_cases(
     async def play(case: Case) -> None:
         files = [place.directory / "episodes" / f"{episode_digest(case, contender)}.json" for contender in contenders]
         kept = [
-            None if is_entry_point(contender.name) else await anyio.to_thread.run_sync(kept_result, file)
+            None if is_foreign(contender.name) else await anyio.to_thread.run_sync(kept_result, file)
             for contender, file in zip(contenders, files, strict=True)
         ]
         tell([result for result in kept if result], [number for number, result in enumerate(kept) if result])

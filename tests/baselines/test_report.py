@@ -23,6 +23,7 @@ from otel_control_gym.baselines.report_sections import (
     effects_section,
     headline_section,
 )
+from otel_control_gym.baselines.treatment_effects import AverageEffect
 from otel_control_gym.engine.rebuild import rebuild
 
 TABLE = Table(title="A table", columns=("model", "error"), rows=(("a|b", 1.0), ("<i>", None)), note="a note")
@@ -113,7 +114,7 @@ def test_edges_are_harder_only_if_the_intervals_are_apart(edge: float, verdict: 
 
 def test_effects_are_sorted_by_what_their_intervals_say() -> None:
     averages = [
-        {"action_type": name, "horizon_steps": 10, "decisions": 30, "effect": effect, "harmed": 0.5}
+        AverageEffect(action_type=name, horizon_steps=10, decisions=30, effect=effect, harmed=0.5)
         for name, effect in (
             ("scale", spread(0.5, 0.1)),
             ("restart", spread(-0.5, 0.1)),
@@ -129,7 +130,7 @@ def test_effects_are_sorted_by_what_their_intervals_say() -> None:
         }
         for name, delay in (("visible", 20.0), ("none", None))
     ]
-    section = effects_section(kept("effect", {"average_effects": averages}), certified, ["make it"])
+    section = effects_section(averages, kept("effect", {}), certified, ["make it"])
     assert "raise the reward: scale (0.500 (0.400 to 0.600))" in text(section)
     assert "lower it: restart" in text(section)
     assert "isn't shown of: set_resources" in text(section)

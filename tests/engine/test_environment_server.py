@@ -115,6 +115,7 @@ async def test_a_driver_sees_and_earns_what_a_caller_in_the_process_does(
         closed = await driver.ask("close")
     assert np.array_equal(numbers(told["nodes"]), first.nodes, equal_nan=True)
     assert np.array_equal(numbers(stepped["observation"]["edges"]), second.edges, equal_nan=True)
+    assert np.array_equal(numbers(stepped["observation"]["offered_rate"]), second.offered_rate, equal_nan=True)
     assert np.array_equal(numbers(looked["nodes"]), narrow.nodes, equal_nan=True)
     assert (stepped["reward"], stepped["done"], stepped["info"]["action"]["status"]) == (reward, done, "applied")
     assert not ocg.validate(closed["run_dir"])

@@ -17,6 +17,8 @@ from nats.aio.msg import Msg
 import otel_control_gym as ocg
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.policies.evaluation.cases import Case
+from otel_control_gym.policies.evaluation.contenders import AskedThrough, Contender, check_names, opened_policy
 from otel_control_gym.policies.remote import policy_subject, remote_policy
 
 SUBJECT = "policies.mine"
@@ -83,6 +85,16 @@ async def test_it_is_told_what_is_public_and_asked_at_every_step(client: Client,
     rows = ocg.open_run(env.run_dir).table("actions").to_arrow().to_pylist()
     assert [row["action_type"] for row in rows] == ["noop", "scale"]
     assert {row["propensity"] for row in rows} == {0.5}
+
+
+async def test_it_takes_part_in_an_evaluation_by_its_subject(client: Client, tmp_path: Path) -> None:
+    await answering(client, lambda _: {"version": 1, "policy_version": "mine-4", "information": "privileged"})
+    name = f"nats:{SUBJECT}"
+    check_names([name, "noop"])
+    case = Case(scenario="surge", family_id="surge/1", config=short(), menu=())
+    contender = Contender(name=name, asked_through=AskedThrough(data_dir=tmp_path))
+    async with opened_policy(contender, case, ocg.make(short(), data_dir=tmp_path), None) as policy:
+        assert (policy.version, policy.information) == ("mine-4", "privileged")
 
 
 async def test_a_policy_that_dies_ends_the_episode_in_order(client: Client, tmp_path: Path) -> None:
