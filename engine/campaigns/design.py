@@ -2,10 +2,11 @@
 
 In: settings, and the applications and workloads that they name. Out: a `CampaignPlan`. Pure: the same file gives the same runs.
 
-How a run is drawn. Run i of a stratum takes the levels of its factors by turns (type, configuration, workload, strength, length), each with
-a stride of its own, so that every stretch of a stratum covers all levels and their pairs; target and moments are drawn under the key (seed,
-stratum, i). So no run depends on how many there are. Where a run has a fault and an action, pairs that were seldom are taken first: within
-every kind of fault all kinds of action are about equally common, or a model could read one off the other.
+How a run is drawn. Run i of a stratum takes the levels of its factors by turns: the type is i modulo their number, and whenever all types
+had their turn, each type moves on to the next configuration, workload and strength; long runs go round likewise. So every type meets every
+level as soon as it has as many runs, and none can be told by it. Target, duration and moments are drawn under the key (seed, stratum, i),
+so no run depends on how many there are. Where a run has a fault and an action, pairs that were seldom are taken first: within every kind
+of fault all kinds of action are about equally common, or a model could read one off the other.
 
 Times. Faults begin in the first third of control, actions one to two minutes after them, and what is longest to be foretold (300 s) fits in
 behind. `recovery_phase` decides whether the fault ends early or lasts to the end. Runs are shuffled, so that their order says nothing.
@@ -158,15 +159,12 @@ class _Planner:
         settings = self._settings
         draws = Draws(settings.seed, f"{stratum}/{number}")
         kinds = max(1, len(self._faults if stratum in _OF_FAULTS else self._actions))
-        turn = number // kinds
+        turn, kind = divmod(number, kinds)
         first = STRATA.index(stratum)
-        configuration = self._configurations[(first + number + turn) % len(self._configurations)]
-        workload = self._workloads[(first + number + 2 * turn + number // 3) % len(self._workloads)]
-        offset = draw_uniform(derive_seed(settings.seed, f"long/{stratum}"))
-        share = settings.length.long_share
-        length: Literal["short", "long"] = (
-            "long" if int((number + 1) * share + offset) > int(number * share + offset) else "short"
-        )
+        round_ = first + kind + turn
+        configuration = self._configurations[round_ % len(self._configurations)]
+        workload = self._workloads[(first + 2 * kind + turn) % len(self._workloads)]
+        length = self._length(stratum, number)
         low, high = settings.length.long_seconds
         control = settings.length.short_seconds if length == "short" else draws.between("length", low, high, self._step)
         latest = max(self._step, min(control // 3, control - FORESIGHT_SECONDS - 120))
@@ -183,9 +181,20 @@ class _Planner:
             length=length,
             control=control,
             step=self._step,
-            word=settings.intensities[(first + number + turn) % len(settings.intensities)],
+            word=settings.intensities[round_ % len(settings.intensities)],
             onset=onset,
         )
+
+    def _length(self, stratum: Stratum, number: int) -> Literal["short", "long"]:
+        """Return how long a run is: one of each block is long, at a place that moves on from block to block, so that no kind owns it."""
+        share = self._settings.length.long_share
+        if share <= 0:
+            return "short"
+        size = max(1, round(1 / share))
+        block, place = divmod(number, size)
+        position = block * size + (place + block) % size
+        offset = draw_uniform(derive_seed(self._settings.seed, f"long/{stratum}"))
+        return "long" if int((position + 1) * share + offset) > int(position * share + offset) else "short"
 
     def _scenario(
         self, name: str, parts: _Parts, interventions: Sequence[PlannedAction], policy: PolicySettings
@@ -306,11 +315,8 @@ class _Planner:
         )
 
     def _duration(self, parts: _Parts) -> str:
-        return (
-            ("transient", "medium")[parts.number % 2]
-            if parts.length == "short"
-            else ("medium", "slow_burn")[parts.number % 2]
-        )
+        words = ("transient", "medium") if parts.length == "short" else ("medium", "slow_burn")
+        return parts.draws.choice("duration", words)
 
     def _action(self, parts: _Parts, kind: str, purpose: str) -> tuple[str, Action]:
         """Return an action of a kind, or of the next kind that there is in this application."""

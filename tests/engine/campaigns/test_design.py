@@ -324,3 +324,21 @@ def test_what_is_done_is_undone_in_two_of_three_runs_of_two_actions() -> None:
     )
     assert sum(undone.values()) >= 8
     assert len(undone) == 2
+
+
+@pytest.mark.parametrize(
+    ("stratum", "kind", "kinds"), [("single_fault", "fault_type", 10), ("single_action", "action_type", 9)]
+)
+def test_no_kind_owns_a_level_of_another_factor(stratum: str, kind: str, kinds: int) -> None:
+    rounds = 20
+    settings = msgspec.structs.replace(campaign(**{stratum: kinds * rounds}), workloads=("a", "b", "c", "d", "e"))
+    runs = of(plan(settings), stratum)
+    for factor, levels in (("configuration", 4), ("workload", 5), ("length", 2)):
+        met = Counter((getattr(run.factors, kind), getattr(run.factors, factor)) for run in runs)
+        assert len(met) == kinds * levels, f"{factor}: {met}"
+        usual = Counter(getattr(run.factors, factor) for run in runs)
+        for (_, level), count in met.items():
+            expected = rounds * usual[level] / len(runs)
+            assert expected / 3 <= count <= 3 * expected, f"{factor}: {met}"
+    lengths = Counter(run.factors.length for run in runs)
+    assert lengths["long"] == len(runs) // 5
