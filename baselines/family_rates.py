@@ -6,10 +6,12 @@ Upstream: `intervals`. Downstream: `anomalies`, `root_causes`, `weak_label_score
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import DegenerateDataWarning
 
 from otel_control_gym.baselines.intervals import LEAST_FAMILIES, Interval, interval_of
 
@@ -50,7 +52,11 @@ class FamilyRates:
 def interval_if_enough(statistic: Callable[[Float], Float], families: int) -> Interval:
     """Return a statistic of families (see `interval_of`) with its interval; without one where they are too few to mean anything."""
     if families >= LEAST_FAMILIES:
-        return interval_of(statistic, families)
+        with (
+            warnings.catch_warnings()
+        ):  # a draw without any fault has no value; `interval_of` leaves it out, scipy mentions it
+            warnings.simplefilter("ignore", DegenerateDataWarning)
+            return interval_of(statistic, families)
     value = float(statistic(np.ones((1, families)))[0]) if families else np.nan
     return Interval(
         value=value if np.isfinite(value) else None, low=None, high=None, families=families, detectable=None

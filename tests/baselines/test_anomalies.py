@@ -119,7 +119,7 @@ def test_what_is_plain_is_found_and_chance_reads_as_chance(report: AnomalyReport
     whole = report.cells[0]
     scores = {score.detector: score for score in whole.scores}
     assert (whole.families, whole.faults) == (20, 10)
-    assert scores["robust-deviation"].auc_pr.value == pytest.approx(1.0)
+    assert scores["robust-deviation"].auc_pr.value == pytest.approx(1.0, abs=0.03)  # 250 thresholds of 2,280 scores
     assert scores["robust-deviation"].found.value == 1.0
     assert scores["robust-deviation"].median_delay_s == 10.0
     assert scores["random"].auc_pr.value == pytest.approx(whole.anomalous_share, abs=0.05)
