@@ -322,7 +322,7 @@ class Session:
     ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """Answer requests on a subject, one after the other; yields a wait for the end of the connection.
 
-        Raises: Unanswered: the connection broke.
+        Raises: Unanswered: the connection broke. Refused: the server has no JetStream any more.
         """
 
         async def answer(message: Msg) -> None:
@@ -337,9 +337,11 @@ class Session:
 
         try:
             subscription = await self._client.subscribe(subject, cb=answer)
-            await self._client.flush()  # over another connection, too, the first question finds somebody there
         except (nats.errors.Error, OSError) as error:
             raise Unanswered(str(error)) from error
+        # An answer means that the server knows of the subscription: over another connection, too, the first question finds somebody
+        # there. The client's `flush` doesn't say so, because its ping overtakes what the client hasn't written yet.
+        await self.call("INFO", {})
         self._listeners.append(closed)
         try:
             yield wait
