@@ -45,8 +45,8 @@ Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 PRIMARY: tuple[ModelClass, str] = ("boosted", "direct")
-"""The pair of twins that the headline is about; the others stand beside it. It was chosen on runs of an earlier `mvp`, so a headline on that
-campaign isn't quite fresh."""
+"""The pair of twins that the headline is about; the others stand beside it. It was chosen on runs of an earlier `mvp`, so a headline on
+that campaign isn't quite fresh."""
 _STRATA: Mapping[str, tuple[str, ...] | None] = {"randomised": ("randomised",), "all": None}
 
 
