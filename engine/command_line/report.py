@@ -26,6 +26,7 @@ def report(
 ) -> None:
     """Write what a campaign says about acting, HTML and Markdown, into its directory."""
     from otel_control_gym.baselines.report import SPLITS, prepare, write_answers
+    from otel_control_gym.baselines.report_parts import ratio, said
     from otel_control_gym.engine.campaigns.running import campaign_directory
 
     directory = campaign_directory(options.directory, campaign)
@@ -40,9 +41,6 @@ def report(
     console = options.output.console
     console.print(f"report: {written.html}", markup=False, soft_wrap=True)
     for group, found in written.action_conditioned_over_passive.items():
-        if found["ratio"] is not None:
-            console.print(
-                f"  {group}: error with the action known / without {found['ratio']:.3f} ({found['low']} to {found['high']})"
-            )
+        console.print(f"  {group}: error with the action known / without: {said(ratio(found))}", markup=False)
     for key, commands in written.wanting.items():
         console.print(f"  {key.replace('_', ' ')} lacks something: {commands[0]} ...", markup=False, soft_wrap=True)
