@@ -66,11 +66,11 @@ def certificates(data_dir: Path) -> list[dict[str, Any]]:
 async def test_a_run_without_a_sibling_is_certified_by_its_own_past_and_comes_to_the_same_class(
     played: Path, tmp_path: Path
 ) -> None:
-    (paired,) = await certify(played, "certified", branches=0)
-    alone = tmp_path / "data"
-    (treated,) = [run for run in ocg.find_runs(played) if has_assigned(run.path, "certificates")]
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    shutil.copytree(played / "campaign=certified", both / "campaign=certified")
+    (paired,) = await certify(both, "certified", branches=0)
+    (treated,) = [run for run in ocg.find_runs(played) if run.run_id == paired.run_id]
     shutil.copytree(treated.path, alone / treated.path.relative_to(played))
-    (alone / "campaign=certified" / "service_config=small-core" / treated.path.name / "certificates.parquet").unlink()
     too_early = msgspec.structs.replace(_subjects(alone, "certified", None, 300)[0], step=1)
     settings, _ = load("effects", "default", EffectSettings)
     with pytest.raises(UsageError, match="30 s of control before its action are too few"):
@@ -80,10 +80,7 @@ async def test_a_run_without_a_sibling_is_certified_by_its_own_past_and_comes_to
     found = effect.certificate
     assert (found.method, found.n_branches) == ("before_after", 0)
     assert found.effect_class == paired.certificate.effect_class == "visible"
-    assert (found.first_feature, found.first_entity) == (
-        paired.certificate.first_feature,
-        paired.certificate.first_entity,
-    )
+    assert found.first_feature == paired.certificate.first_feature  # where first, windows of 30 s can't tell as finely
     assert found.effect is not None
     assert found.effect_low is not None
     assert found.effect_high is not None
