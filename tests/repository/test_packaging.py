@@ -156,6 +156,7 @@ def test_the_wheel_holds_the_sources_the_data_and_nothing_else(wheel: Path) -> N
             ("deploy", "Dockerfile*"),
             ("engine/campaigns/templates", "*.j2"),
             ("policies/evaluation/templates", "*.j2"),
+            ("baselines/templates", "*.j2"),
         )
         for path in (ROOT / place).glob(pattern)
     }
