@@ -37,6 +37,7 @@ from otel_control_gym.baselines.report_sections import (
 )
 from otel_control_gym.baselines.treatment_effects import AverageEffect, average_effects
 from otel_control_gym.engine.errors import DatasetError, OtelControlGymError, UsageError
+from otel_control_gym.engine.pages import rendered
 
 __all__ = ("SPLITS", "AnswerFiles", "answers", "prepare", "write_answers")
 
@@ -195,18 +196,12 @@ def _write_pictures(folder: Path, sections: Sequence[Section]) -> None:
 
 
 def _render(template: str, campaign: str, sections: Sequence[Section]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader(__package__ or "", "templates"),
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return rendered(
+        __package__ or "",
+        template,
+        {"campaign": campaign, "sections": sections, "pictures": _PICTURES},
+        filters={"cell": _cell, "markdown_cell": _markdown_cell},
     )
-    environment.filters |= {"cell": _cell, "markdown_cell": _markdown_cell}
-    return environment.get_template(template).render(campaign=campaign, sections=sections, pictures=_PICTURES)
 
 
 def _cell(value: Cell) -> str:

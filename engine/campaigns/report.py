@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from otel_control_gym.engine.campaigns.facts import COVERAGE_WANTED, STATUSES, C
 from otel_control_gym.engine.campaigns.plans import PlannedRun
 from otel_control_gym.engine.campaigns.run_facts import RunFacts
 from otel_control_gym.engine.errors import DatasetError
+from otel_control_gym.engine.pages import rendered
 
 __all__ = ("Example", "ReportFiles", "write_report")
 
@@ -121,17 +122,7 @@ def _affected(run: PlannedRun, services: Sequence[str], entry: str) -> str:
 
 
 def _render(template: str, facts: CampaignFacts, examples: Sequence[Example]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader(__package__ or "", "templates"),
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "size": _size,
         "share": _share,
         "hours": _hours,
@@ -140,21 +131,22 @@ def _render(template: str, facts: CampaignFacts, examples: Sequence[Example]) ->
         "words": _words,
     }
     book = facts.certificates or CertificateBook(certificates=(), kinds=())
-    return environment.get_template(template).render(
-        facts=facts,
-        settings=facts.plan.settings,
-        examples=examples,
-        statuses=STATUSES,
-        coverage_wanted=COVERAGE_WANTED,
-        certificates=[certificate_cells(effect) for effect in book.certificates],
-        certificates_page=as_markdown(book),
-        certificates_legend=LEGEND,
-        certified=[kind_cells(kind) for kind in book.kinds],
-        weaknesses=[(kind.is_weak, found) for kind in book.kinds if (found := weakness(kind))],
-        shown=_SHOWN,
-        zip=zip,
-        total_rows=sum(file.rows or 0 for file in facts.files),
-    )
+    values = {
+        "facts": facts,
+        "settings": facts.plan.settings,
+        "examples": examples,
+        "statuses": STATUSES,
+        "coverage_wanted": COVERAGE_WANTED,
+        "certificates": [certificate_cells(effect) for effect in book.certificates],
+        "certificates_page": as_markdown(book),
+        "certificates_legend": LEGEND,
+        "certified": [kind_cells(kind) for kind in book.kinds],
+        "weaknesses": [(kind.is_weak, found) for kind in book.kinds if (found := weakness(kind))],
+        "shown": _SHOWN,
+        "zip": zip,
+        "total_rows": sum(file.rows or 0 for file in facts.files),
+    }
+    return rendered(__package__ or "", template, values, filters=filters)
 
 
 def _size(count: float) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from otel_control_gym.engine.errors import DatasetError
+from otel_control_gym.engine.pages import rendered
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult
 from otel_control_gym.policies.evaluation.scores import Interval, Scores
 from otel_control_gym.policies.evaluation.settings import EvaluationSettings
@@ -136,28 +137,18 @@ def _whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _page(settings: EvaluationSettings, results: Sequence[EpisodeResult], scores: Scores) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("otel_control_gym.policies.evaluation"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown
-    )
-    environment.filters["shown"] = shown
     by_scenario = {
         situation.name: [row for row in scores.scenarios if row.scenario == situation.name]
         for situation in settings.scenarios
     }
-    return environment.get_template("evaluation.md.j2").render(
-        settings=settings,
-        scores=scores,
-        by_scenario={name: rows for name, rows in by_scenario.items() if rows},
-        seeds=len({result.seed for result in results}),
-        families=len({result.family_id for result in results}),
-    )
+    values = {
+        "settings": settings,
+        "scores": scores,
+        "by_scenario": {name: rows for name, rows in by_scenario.items() if rows},
+        "seeds": len({result.seed for result in results}),
+        "families": len({result.family_id for result in results}),
+    }
+    return rendered("otel_control_gym.policies.evaluation", "evaluation.md.j2", values, filters={"shown": shown})
 
 
 def _plot(settings: EvaluationSettings, scores: Scores, path: Path) -> None:
