@@ -99,12 +99,6 @@ class KeyState(msgspec.Struct, kw_only=True):
     failures: int = 0  #: of them since the run was last given up
     latest: Started | Completed | Failed | None = None
 
-    @property
-    def superseded(self) -> tuple[str, ...]:
-        """Run ids of the attempts that aren't the completed one; all of them, as long as there is none."""
-        kept = None if self.completed is None else self.completed.run_id
-        return tuple(run_id for run_id in (*self.earlier, self.run_id) if run_id not in (None, kept))
-
 
 class CampaignState(msgspec.Struct, kw_only=True):
     """The fold of a campaign's events."""

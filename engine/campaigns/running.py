@@ -183,15 +183,17 @@ async def _put_in_order(plan: CampaignPlan, connection: LogConnection, data_dir:
 def drop_second_runs(directory: Path, state: CampaignState) -> list[str]:
     """Remove the datasets of runs that came second and whose workers died before they could, and return their ids; blocking.
 
-    A key may be played twice at once where the broker forgot who has it. Aborted runs stay.
+    A key may be played twice at once where the broker forgot who has it. What lies on the disk decides, and not what the record knows of
+    attempts: a worker may be killed at any moment, also before it could say what it began. Aborted runs and branches stay.
     """
+    kept = {key: found.completed.run_id for key, found in state.keys.items() if found.completed is not None}
     dropped = []
-    for found in state.keys.values():
-        for run_id in found.superseded if found.completed is not None else ():
-            for path in directory.glob(f"service_config=*/run_{run_id}"):
-                if (path / "metadata.json").exists() and open_run(path).status != "aborted":
-                    shutil.rmtree(path)
-                    dropped.append(run_id)
+    for file in sorted(directory.glob("service_config=*/run_*/metadata.json")):
+        run = open_run(file.parent, truth=True)
+        second = kept.get(run.metadata["scenario_id"], run.run_id) != run.run_id
+        if second and run.status != "aborted" and run.metadata["parent_run_id"] is None:
+            shutil.rmtree(run.path)
+            dropped.append(run.run_id)
     return dropped
 
 

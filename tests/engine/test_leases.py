@@ -14,7 +14,7 @@ from otel_control_gym.engine.jetstream import JetStream
 from otel_control_gym.engine.leases import leased
 from otel_control_gym.stands.twin.stand import TwinStand
 
-SECONDS = 0.9
+SECONDS = 3.0  #: short, and yet longer than a busy machine keeps a renewal waiting (half of it)
 
 
 class LastingStand(TwinStand):

@@ -174,6 +174,9 @@ async def test_a_campaign_that_is_called_off_stops_and_can_be_taken_up_again(tmp
 
 
 METADATA: dict[str, Any] = {
+    "status": "completed",
+    "scenario_id": "baseline-0000",
+    "parent_run_id": None,
     "done_reason": "horizon",
     "stand": "twin",
     "run_start": "2026-01-05T00:00:00.000000Z",
@@ -228,7 +231,7 @@ def test_what_was_stored_twice_because_its_answer_was_lost_counts_once() -> None
     )
     assert twice == once
     assert (once.retried, once.keys["baseline-0000"].failures) == (1, 1)
-    assert once.keys["baseline-0000"].superseded == ("a",)
+    assert (once.keys["baseline-0000"].earlier, once.keys["baseline-0000"].run_id) == (["a"], "b")
 
 
 def test_a_run_that_is_declared_anew_after_it_was_given_up_has_all_its_attempts_again() -> None:
@@ -240,22 +243,22 @@ def test_a_run_that_is_declared_anew_after_it_was_given_up_has_all_its_attempts_
 
 
 def test_a_run_that_came_second_is_dropped_and_nothing_else_is(tmp_path: Path) -> None:
-    """As a worker leaves it that was killed between the dataset of its run and the record's answer that it came second."""
+    """As workers leave it that are killed between the dataset of a run and the record's answer that it came second."""
     directory = tmp_path / "campaign=small"
-    for run_id, status in {
-        "first": "completed",
-        "second": "completed",
-        "dead": "aborted",
-        "branch": "completed",
+    for run_id, changes in {
+        "first": {},
+        "second": {},
+        "dead": {"status": "aborted"},
+        "branch": {"parent_run_id": "first"},
+        "mine": {"scenario_id": "fault"},  # played by hand into the campaign's directory
     }.items():
         run = directory / "service_config=small-core" / f"run_{run_id}"
         run.mkdir(parents=True)
-        (run / "metadata.json").write_text(json.dumps(METADATA | {"run_id": run_id, "status": status}))
-    state = state_of(started("dead"), started("first", 2), started("second", 3), completed("first"))
-    assert drop_second_runs(directory, state) == ["second"]
-    assert {path.name for path in directory.glob("*/*")} == {"run_first", "run_dead", "run_branch"}
-    undecided = state_of(started("first"), started("branch", 2))
-    assert drop_second_runs(directory, undecided) == []
+        (run / "metadata.json").write_text(json.dumps(METADATA | {"run_id": run_id} | changes))
+    begun = (started("dead"), started("first", 2))  # who began the second didn't come to say so
+    assert drop_second_runs(directory, state_of(*begun)) == []  # which is the one isn't settled yet
+    assert drop_second_runs(directory, state_of(*begun, completed("first"))) == ["second"]
+    assert {path.name for path in directory.glob("*/*")} == {"run_first", "run_dead", "run_branch", "run_mine"}
 
 
 class SharedStand(TwinStand):
