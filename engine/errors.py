@@ -73,7 +73,7 @@ class BranchError(OtelControlGymError):
 
 
 class PolicyError(OtelControlGymError):
-    """Raised when a policy in another process gives no decision: it isn't there, is late, or answers what is none."""
+    """Raised when somebody else's policy gives no decision: it failed, isn't there, is late, or answers what is none."""
 
 
 class BrokerError(OtelControlGymError):

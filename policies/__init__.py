@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otel_control_gym.policies.controllers import CONTROLLERS, controller, default_menu
 from otel_control_gym.policies.human_like import HumanLikePolicy
-from otel_control_gym.policies.naming import named_policy, policy_of
+from otel_control_gym.policies.naming import is_foreign, opened_policy, policy_of
 from otel_control_gym.policies.oracle import Oracle
 from otel_control_gym.policies.planner import ModelPredictivePolicy, ReturnModel
 from otel_control_gym.policies.playing import Beat, Played, play
@@ -39,7 +39,8 @@ __all__ = (
     "WaitingPolicy",
     "controller",
     "default_menu",
-    "named_policy",
+    "is_foreign",
+    "opened_policy",
     "play",
     "policy_of",
 )

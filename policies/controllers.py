@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from otel_control_gym.engine.errors import UsageError, nearest
 from otel_control_gym.engine.settings import RunSettings, ServiceConfiguration
+from otel_control_gym.policies.foreign import made_by
 from otel_control_gym.policies.random_draws import RandomPolicy
 from otel_control_gym.policies.rules import (
     ClusterAutoscaler,
@@ -62,8 +63,7 @@ def controller(name: str) -> Controller:
         raise UsageError(
             f"policy {name!r} is no function\n  it must take (settings, menu, seed) and return an object with `decide`"
         )
-    made: Controller = found
-    return made
+    return made_by(name, found)
 
 
 def is_entry_point(name: str) -> bool:

@@ -9,8 +9,11 @@ import typer
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from otel_control_gym.engine.command_line.progress import EpisodeProgress
     from otel_control_gym.engine.env import Env
+    from otel_control_gym.engine.events import Actor
     from otel_control_gym.policies import Played, Policy, WaitingPolicy
 
 __all__ = ("play_scenario", "run")
@@ -35,7 +38,7 @@ def run(
         str | None,
         typer.Option(
             help="Let a controller act instead of the scenario's policy: noop, random, threshold, hpa, restart-on-error, "
-            "rollback-on-bad-rollout, or package.module:function."
+            "rollback-on-bad-rollout, package.module:function, or nats:SUBJECT for another process."
         ),
     ] = None,
 ) -> int:
@@ -48,7 +51,8 @@ def run(
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.errors import UsageError
     from otel_control_gym.engine.summary import summarise
-    from otel_control_gym.policies import named_policy, policy_of
+    from otel_control_gym.policies import controller, is_foreign, opened_policy
+    from otel_control_gym.policies.remote import policy_subject
 
     if pace < 0:
         raise UsageError(f"--pace {pace:g}: must be 0 (as fast as it goes) or a positive multiple of real time")
@@ -64,20 +68,15 @@ def run(
             horizon_seconds=horizon,
         )
     )
-    decider = policy_of(config) if policy is None else named_policy(policy, config)
-    env = make(
-        config,
-        data_dir=options.directory,
-        nats=options.nats,
-        pace=pace,
-        actor="scripted" if policy is None else "baseline",
-        policy_version=decider.version,
-        policy_information=decider.information,
-    )
+    if policy is not None and policy_subject(policy) is None:
+        controller(policy)  # before anything is started: it may not exist
+    actor: Actor = "scripted" if policy is None else "external" if is_foreign(policy) else "baseline"
+    env = make(config, data_dir=options.directory, nats=options.nats, pace=pace)
+    decider = opened_policy(policy, config, data_dir=options.directory, nats=options.nats)
     began = wall_timer()
     with EpisodeProgress(options.output.side, config.public, lines=options.verbose) as progress:
         try:
-            played = run_interruptibly(play_scenario, env, decider, progress)
+            played = run_interruptibly(play_scenario, env, decider, actor, progress)
         except KeyboardInterrupt:
             _say_what_is_left(options, env)
             raise
@@ -103,12 +102,18 @@ def run(
     return NOT_SO if summary.status != "completed" else 0
 
 
-async def play_scenario(env: Env, policy: Policy | WaitingPolicy, progress: EpisodeProgress) -> Played:
-    """Open the environment, play its scenario with a policy, and return what the episode came to."""
+async def play_scenario(
+    env: Env,
+    decider: AbstractAsyncContextManager[Policy | WaitingPolicy],
+    actor: Actor,
+    progress: EpisodeProgress,
+) -> Played:
+    """Open the environment and then the policy, which may be asked over its broker; play, and return what the episode came to."""
     from otel_control_gym.policies import play
 
     progress.phase("starting")
-    async with env:
+    async with env, decider as policy:
+        env.decided_by(actor, policy.version, policy.information)
         progress.phase("warm-up")
         observation = await env.reset()
         progress.phase("control")

@@ -19,6 +19,7 @@ from otel_control_gym.engine.randomness import derive_seed
 from otel_control_gym.policies.controllers import CONTROLLERS, controller, is_entry_point, scaled_by
 from otel_control_gym.policies.evaluation.cases import Case
 from otel_control_gym.policies.evaluation.settings import Search
+from otel_control_gym.policies.naming import is_foreign
 from otel_control_gym.policies.oracle import Oracle
 from otel_control_gym.policies.planner import ModelPredictivePolicy
 from otel_control_gym.policies.remote import policy_subject, remote_policy
@@ -34,7 +35,6 @@ __all__ = (
     "AutoscalerChoice",
     "Contender",
     "check_names",
-    "is_foreign",
     "opened_policy",
     "policy_for",
 )
@@ -65,11 +65,6 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
     model: Path | None = None
     search: Search = Search()
     asked_through: AskedThrough | None = None  #: of one in another process
-
-
-def is_foreign(name: str) -> bool:
-    """Return whether a policy is somebody else's, whose code isn't known here: `package.module:function`, or `nats:SUBJECT`."""
-    return policy_subject(name) is not None or is_entry_point(name)
 
 
 def check_names(names: Sequence[str]) -> None:

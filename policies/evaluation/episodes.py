@@ -16,8 +16,9 @@ import msgspec
 
 from otel_control_gym.engine.env import Env
 from otel_control_gym.policies.evaluation.cases import Case
-from otel_control_gym.policies.evaluation.contenders import ORACLE, Contender, is_foreign, opened_policy
+from otel_control_gym.policies.evaluation.contenders import ORACLE, Contender, opened_policy
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult, LivedStep, judge
+from otel_control_gym.policies.naming import is_foreign
 from otel_control_gym.policies.playing import Beat, play
 
 __all__ = ("CaseTask", "kept_result", "play_case")

@@ -23,12 +23,12 @@ from otel_control_gym.policies.evaluation.contenders import (
     AskedThrough,
     Contender,
     check_names,
-    is_foreign,
 )
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult
 from otel_control_gym.policies.evaluation.running import Place, Told, play_cases
 from otel_control_gym.policies.evaluation.settings import EvaluationSettings
 from otel_control_gym.policies.evaluation.tuning import calibrated, trained
+from otel_control_gym.policies.naming import is_foreign
 
 __all__ = ("DEFAULT_SEEDS", "evaluate", "evaluation_directory")
 

@@ -22,9 +22,10 @@ import msgspec
 
 from otel_control_gym.engine.provenance import lock_digest
 from otel_control_gym.policies.evaluation.cases import Case
-from otel_control_gym.policies.evaluation.contenders import Contender, is_foreign
+from otel_control_gym.policies.evaluation.contenders import Contender
 from otel_control_gym.policies.evaluation.episodes import CaseTask, kept_result, play_case
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult
+from otel_control_gym.policies.naming import is_foreign
 
 __all__ = ("Place", "Told", "digest_of", "episode_digest", "play_cases", "world_digest")
 
