@@ -19,9 +19,10 @@ __all__ = ("LEAST_REACH", "LEAST_REACH_OF", "Candidates", "helps", "place_of")
 Action = dict[str, Any]
 
 LEAST_REACH = 0.05  #: calls per user request: 25 in a bucket of 10 s at 50 requests a second
-LEAST_REACH_OF = {"cpu_pressure": 0.2, "packet_loss": 0.2}
+LEAST_REACH_OF = {"cpu_pressure": 0.2, "packet_loss": 0.2, "set_resources": 0.2}
 """What only delays a call takes more of them until users feel it, which they do from 10 ms a request on, in the mean. `visible` CPU
-pressure costs a call about 58 ms, packet loss 67 ms (docs/effect-certificates.md): that takes 0.17 and 0.15 calls per user request."""
+pressure costs a call about 58 ms, packet loss 67 ms: that takes 0.17 and 0.15 calls per user request. A quarter of the CPU limit was felt
+in one application of four from 0.05 calls on, in all four from 0.2 on (docs/effect-certificates.md)."""
 
 _FLAG_SERVICE = "flagd"  #: its answers are remembered by who asks; a way to it that is disturbed disturbs nobody
 _STRESS_AND_NETWORK = ("cpu_pressure", "memory_pressure", "network_delay", "packet_loss", "network_partition")
@@ -129,7 +130,8 @@ class Candidates:
         }
         if kind in makers:
             return makers[kind](kind)
-        return [self._maker(kind, name) for name in self._services]
+        least = LEAST_REACH_OF.get(kind, LEAST_REACH)
+        return [self._maker(kind, name) for name in self._services if self._reach.services[name] >= least]
 
     def remedy(self, kind: str, place: str, word: str) -> Action | None:
         """Return the action of a type as one would take it against a fault that sits in `place`; None where it can't be taken there."""

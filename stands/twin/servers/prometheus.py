@@ -34,6 +34,8 @@ _LOOKBACK = 300 * SECOND
 _MS = 1_000_000  #: nanoseconds
 _MAX_POINTS = 11_000
 _STATUS = {"bad_data": 400, "execution": 422, "unavailable": 503}
+_BY_FORM = ("/api/v1/query", "/api/v1/query_range", "/api/v1/series", "/api/v1/labels")  #: may be asked by POST, too
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -58,23 +60,24 @@ class PrometheusServer:
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        application = web.Application(middlewares=[_errors], client_max_size=16 * 2**20)
-        router = application.router
-        for path, handler in (
-            ("/api/v1/query", self._query),
-            ("/api/v1/query_range", self._query_range),
-            ("/api/v1/series", self._series),
-            ("/api/v1/labels", self._labels),
-        ):
-            router.add_get(path, handler)
-            router.add_post(path, handler)
-        router.add_get("/api/v1/label/{name}/values", self._label_values)
-        router.add_get("/api/v1/metadata", self._metadata)
-        router.add_get("/api/v1/targets", self._targets)
-        router.add_get("/api/v1/status/buildinfo", self._build_information)
-        router.add_get("/metrics", self._metrics)
-        router.add_get("/-/ready", self._ready)
-        router.add_get("/-/healthy", self._healthy)
+        application = web.Application(client_max_size=16 * 2**20)
+        handlers: dict[str, Handler] = {
+            "/api/v1/query": self._query,
+            "/api/v1/query_range": self._query_range,
+            "/api/v1/series": self._series,
+            "/api/v1/labels": self._labels,
+            "/api/v1/label/{name}/values": self._label_values,
+            "/api/v1/metadata": self._metadata,
+            "/api/v1/targets": self._targets,
+            "/api/v1/status/buildinfo": self._build_information,
+            "/metrics": self._metrics,
+            "/-/ready": self._ready,
+            "/-/healthy": self._healthy,
+        }
+        for path, handler in handlers.items():
+            application.router.add_get(path, _telling(handler))
+            if path in _BY_FORM:
+                application.router.add_post(path, _telling(handler))
         return application
 
     async def _query(self, request: web.Request) -> web.Response:
@@ -225,13 +228,20 @@ class PrometheusServer:
         return nanoseconds
 
 
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except _ApiError as error:
-        document = {"status": "error", "errorType": error.kind, "error": error.message}
-        return json_response(document, status=_STATUS[error.kind])
+def _telling(handler: Handler) -> Handler:
+    """Return a handler that tells errors in Prometheus' envelope.
+
+    A middleware would do it, too, but aiohttp remembers for ever which handlers each was put around, and with them the whole stand.
+    """
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except _ApiError as error:
+            document = {"status": "error", "errorType": error.kind, "error": error.message}
+            return json_response(document, status=_STATUS[error.kind])
+
+    return answer
 
 
 async def _parameters(request: web.Request) -> MultiMapping[str]:
