@@ -6,6 +6,7 @@ In: an action's struct. Out: `Entry`, with its parameters as JSON Schema. The en
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -61,13 +62,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Return the parameters, in the order of the struct."""
-        schema = msgspec.json.schema(self.action)["$defs"][self.action.__name__]
-        required = schema.get("required", ())
-        return tuple(
-            Parameter(name=name, schema=rule, required=name in required)
-            for name, rule in schema["properties"].items()
-            if name != "type"
-        )
+        return _parameters(self.action)
 
     @property
     def timed(self) -> bool:
@@ -83,3 +78,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def persistent(self) -> bool:
         """Return whether the action can be told to follow its workload into new pods."""
         return "persistence" in self.action.__struct_fields__
+
+
+@cache
+def _parameters(action: type[BaseAction]) -> tuple[Parameter, ...]:
+    schema = msgspec.json.schema(action)["$defs"][action.__name__]
+    required = schema.get("required", ())
+    return tuple(
+        Parameter(name=name, schema=rule, required=name in required)
+        for name, rule in schema["properties"].items()
+        if name != "type"
+    )

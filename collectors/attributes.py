@@ -13,7 +13,15 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-__all__ = ("FLAG_SERVICES", "SAMPLING", "attributes", "is_flag", "sent_probability", "speaks_of_flags")
+__all__ = (
+    "FLAG_SERVICES",
+    "SAMPLING",
+    "attributes",
+    "is_flag",
+    "sent_probability",
+    "speaks_of_flags",
+    "take_probability",
+)
 
 FLAG_SERVICES = ("flagd", "flagd-ui")
 SAMPLING = (
@@ -57,6 +65,16 @@ def speaks_of_flags(text: str, names: tuple[str, ...]) -> bool:
     """Return whether a text speaks of feature flags, or names one of the application's."""
     lowered = text.lower()
     return any(word in lowered for word in _FLAG_WORDS) or any(name.lower() in lowered for name in names)
+
+
+def take_probability(items: Any) -> float | None:
+    """Take the sampling probability out of a list of KeyValue, and return it, if it comes last, as a collector adds it; else None.
+
+    It is what differs most between spans that say the same.
+    """
+    if not items or items[-1].key != SAMPLING:
+        return None
+    return sent_probability({SAMPLING: text(items.pop().value)})
 
 
 def sent_probability(found: Mapping[str, str]) -> float | None:

@@ -62,6 +62,7 @@ class _Answer(msgspec.Struct, rename="camel"):
 
 
 _decoder = msgspec.json.Decoder(_Answer)
+_number_decoder = msgspec.json.Decoder(list[float])
 
 
 def parse_values(parts: Sequence[bytes | memoryview]) -> tuple[Ints, Floats, Ints]:
@@ -72,9 +73,17 @@ def parse_values(parts: Sequence[bytes | memoryview]) -> tuple[Ints, Floats, Int
     lines = [bytes(part) for part in parts]
     counts = np.fromiter((line.count(b"[") - 1 for line in lines), np.int64, len(lines))
     text = b",".join(line for line in lines if len(line) > 2).translate(None, _CLUTTER)
-    numbers = np.array(text.split(b","), dtype=np.float64) if text else np.empty(0)
+    numbers = _numbers(text)
     times = np.rint(numbers[0::2] * 1000.0).astype(np.int64) * _MILLISECOND
     return times, np.ascontiguousarray(numbers[1::2]), counts
+
+
+def _numbers(text: bytes) -> Floats:
+    """Return numbers with commas in between; JSON has no word for some that Prometheus writes (`NaN`, `+Inf`), but is read faster."""
+    try:
+        return np.array(_number_decoder.decode(b"[" + text + b"]"), np.float64)
+    except msgspec.DecodeError:
+        return np.array(text.split(b","), np.float64)
 
 
 class PrometheusCollector:

@@ -1,6 +1,6 @@
 """OTLP spans ➜ rows, and what of them a policy mustn't see.
 
-In: a decoded ResourceSpans and the application's configuration. Out: `Span` rows in two lots, public and truth. Pure.
+In: a decoded ResourceSpans, which is used up, and the application's configuration. Out: `Span` rows in two lots, public and truth.
 
 - **Peers.** Spans name the other end in many ways, and some wrongly: Go's gRPC client writes the resolved IP into `server.address`.
   So the RPC service decides first, then a host name, never an address.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -28,6 +29,7 @@ from otel_control_gym.collectors.attributes import (
     is_flag,
     sent_probability,
     speaks_of_flags,
+    take_probability,
 )
 from otel_control_gym.engine.events import Span
 from otel_control_gym.engine.settings import ServiceConfiguration
@@ -38,7 +40,10 @@ _Kind: TypeAlias = Literal["server", "client", "internal", "producer", "consumer
 _KINDS: tuple[_Kind, ...] = (
     "internal", "internal", "server", "client", "producer", "consumer",
 )  # fmt: skip
-_STATUSES: tuple[Literal["unset", "ok", "error"], ...] = ("unset", "ok", "error")
+_Status: TypeAlias = Literal["unset", "ok", "error"]
+_STATUSES: tuple[_Status, ...] = ("unset", "ok", "error")
+_OWN = ("trace_id", "span_id", "parent_span_id", "start_time_unix_nano", "end_time_unix_nano")
+_KINDS_OF_SPANS = 1 << 12  #: that are remembered
 _HOSTS = ("server.address", "net.peer.name", "peer.service", "http.host")
 _DATABASES = {"postgresql": "sql", "mysql": "sql", "redis": "resp", "valkey": "resp"}
 _HASH_BYTES = 8
@@ -118,6 +123,50 @@ def span_rows(resource_spans: Any, directory: Directory, ratio: float = 1.0) -> 
 
 
 def _span_row(span: Any, service: str, pod: str, directory: Directory, ratio: float) -> tuple[Span, dict[str, str]]:
+    """Return a span's row, and what it says of flags; the span is taken apart for it."""
+    probability = take_probability(span.attributes)
+    identity = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    for name in _OWN:
+        span.ClearField(name)
+    shared = _shared(span.SerializeToString(), service, pod, directory)
+    row = Span(
+        time=end,
+        duration_ns=end - start,
+        trace_id=identity[0],
+        span_id=identity[1],
+        parent_span_id=identity[2],
+        service=service,
+        peer=shared.peer,
+        operation=shared.operation,
+        kind=shared.kind,
+        protocol=shared.protocol,
+        status=shared.status,
+        attributes=shared.attributes,
+        sampling_probability=ratio * (shared.probability if probability is None else probability),
+    )
+    return row, shared.flags
+
+
+class _Shared(msgspec.Struct, frozen=True):
+    """What spans say that differ in nothing but their ids, times and sampling."""
+
+    peer: str
+    operation: str
+    kind: _Kind
+    protocol: str
+    status: _Status
+    attributes: dict[str, str]
+    flags: dict[str, str]
+    probability: float
+
+
+@lru_cache(maxsize=_KINDS_OF_SPANS)
+def _shared(encoded: bytes, service: str, pod: str, directory: Directory) -> _Shared:
+    """Return what an encoded span says that was stripped of all that is its own; few are different, so they are remembered."""
+    from opentelemetry.proto.trace.v1 import trace_pb2
+
+    span = trace_pb2.Span.FromString(encoded)
     everything = attributes(span.attributes)
     if span.status.message:
         everything["otel.status_description"] = span.status.message
@@ -132,22 +181,16 @@ def _span_row(span: Any, service: str, pod: str, directory: Directory, ratio: fl
     kind: _Kind = _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else "internal"
     peer = directory.peer(kept) if kind in ("client", "producer") else ""
     before = sent_probability(everything)
-    row = Span(
-        time=span.end_time_unix_nano,
-        duration_ns=span.end_time_unix_nano - span.start_time_unix_nano,
-        trace_id=span.trace_id.hex(),
-        span_id=span.span_id.hex(),
-        parent_span_id=span.parent_span_id.hex(),
-        service=service,
+    return _Shared(
         peer=peer,
         operation=span.name,
         kind=kind,
         protocol=directory.protocol(kept, peer or service),
         status=_STATUSES[span.status.code] if 0 <= span.status.code < len(_STATUSES) else "unset",
         attributes=kept,
-        sampling_probability=ratio * (_threshold_probability(span.trace_state) if before is None else before),
+        flags=flags,
+        probability=_threshold_probability(span.trace_state) if before is None else before,
     )
-    return row, flags
 
 
 def _threshold_probability(trace_state: str) -> float:

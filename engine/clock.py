@@ -10,10 +10,11 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import anyio
 
-__all__ = ("SECOND", "Pace", "PacedClock", "new_run_id", "rfc3339", "seconds", "wall_now", "wall_timer")
+__all__ = ("SECOND", "Pace", "PacedClock", "date_time", "new_run_id", "rfc3339", "seconds", "wall_now", "wall_timer")
 
 SECOND = 1_000_000_000  #: nanoseconds
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -37,7 +38,13 @@ def seconds(value: float) -> int:
 def rfc3339(moment: int) -> str:
     """Return an episode time as RFC 3339 in UTC with microseconds, e.g. `2026-01-05T00:00:30.000000Z`."""
     whole, rest = divmod(moment, SECOND)
-    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1000:06d}Z"
+    return f"{date_time(whole)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=1 << 10)
+def date_time(second: int) -> str:
+    """Return a second of episode time as `2026-01-05T00:00:30`, in UTC; while a clock stands still it is asked for many times."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def new_run_id() -> str:

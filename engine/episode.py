@@ -305,13 +305,13 @@ class Episode:
         while True:
             moment = min(end, self._next_due(end))
             await self._pace.wait_for(moment)
-            barrier = await self._stand.advance(moment)
             if moment == end:
+                barrier = await self._stand.advance(moment)
                 for collector in self._collectors:
                     await collector.drain(barrier)
+                return settled + await self._run_due(moment)
+            await self._stand.live(moment)
             settled += await self._run_due(moment)
-            if moment == end:
-                return settled
             await self._intervene()
             await self._hands.serve()
 

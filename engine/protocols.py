@@ -96,6 +96,10 @@ class Stand(Protocol):
         """
         ...
 
+    async def live(self, until: int) -> None:
+        """Let the stand live until `until`; what it emits may wait for the next `advance`."""
+        ...
+
     async def advance(self, until: int) -> Barrier:
         """Let the stand live until `until` and return when everything that it emitted up to then is out."""
         ...

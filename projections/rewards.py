@@ -172,11 +172,12 @@ def _reserved(
 
     What changes at an edge changes after its scrape, and belongs to the bucket that begins there: a row never shows the next action.
     """
-    amounts = np.array([[0.0] * 4, *(_amounts(row, replicas) for row in rows)])
     times = np.array([row.time for row in rows], np.int64)
     edges = buckets.first * buckets.width + 1 + np.arange(buckets.count * buckets.width)
     at = np.searchsorted(times, state.origin + edges * state.samples.interval, side="left")
-    return np.asarray(amounts[at].reshape(buckets.count, buckets.width, 4).mean(axis=1).T)
+    seen, place = np.unique(at, return_inverse=True)  # few of all rows, where the buckets are those of a step
+    amounts = np.array([_amounts(rows[number - 1], replicas) if number else [0.0] * 4 for number in seen.tolist()])
+    return np.asarray(amounts[place].reshape(buckets.count, buckets.width, 4).mean(axis=1).T)
 
 
 def _amounts(row: RolloutStatus, replicas: int | None) -> list[float]:

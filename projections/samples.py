@@ -343,10 +343,11 @@ class Samples:
         capacity, before = self._times.shape
         if self._series <= before:
             return
-        width = self._series + before // 8
+        width, kept = self._series + before // 4, self._edges - self._first
         values, times = np.empty((capacity, width)), np.empty((capacity, width), np.int64)
-        values[:, :before], times[:, :before] = self._values, self._times
-        values[:, before:], times[:, before:] = 0.0, NEVER
+        # What isn't reached yet is left alone: `_reach` fills it.
+        values[:kept, :before], times[:kept, :before] = self._values[:kept], self._times[:kept]
+        values[:kept, before:], times[:kept, before:] = 0.0, NEVER
         self._values, self._times = values, times
 
 

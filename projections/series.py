@@ -9,6 +9,7 @@ the series of one entity, tells "nothing happened" from "nobody looked". Whose t
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -68,13 +69,15 @@ class SeriesIndex:
         self._by_metric: dict[str, list[int]] = {}
         self._entities = Entities(metric_map)
         self._feeds: dict[_Key, Feed] = {}
+        # What was found for each feed, in its order, and the newest series that was looked at: later ones change nothing of the others.
+        self._found: dict[_Key, tuple[list[_Found], int]] = {}
         self._readers: dict[str, dict[_Key, None]] = {}  # metric -> feeds that a new series of it would change
         self._counters = frozenset(_counter_names(self._sources))
 
     def place(self, nodes: Sequence[GraphNode], edges: Sequence[GraphEdge]) -> None:
         """Set the axes of the tables; series of anything else are kept in the log, and feed nothing."""
         self._entities.place(nodes, edges)
-        self._feeds.clear()
+        self._forget()
 
     def declare(self, row: SeriesDeclaration) -> bool:
         """Add a series; return whether it is a counter."""
@@ -84,8 +87,13 @@ class SeriesIndex:
         for key in self._readers.pop(name, ()):
             self._feeds.pop(key, None)
         if self._entities.learn(row.labels):
-            self._feeds.clear()
+            self._forget()
         return name in self._counters
+
+    def _forget(self) -> None:
+        """Whose series are whose has changed."""
+        self._feeds.clear()
+        self._found.clear()
 
     def quantities(self, table: Table) -> tuple[str, ...]:
         """Return the quantities of a table that the metric map has, sorted."""
@@ -110,43 +118,53 @@ class SeriesIndex:
             candidates = sorted(number for name in names for number in self._by_metric.get(name, ()))
             for name in names:
                 self._readers.setdefault(name, {})[key] = None
-            self._feeds[key] = self._find(table, source, part, candidates)
+            found, looked_at = self._found.get(key, ([], -1))
+            for number in candidates[bisect_right(candidates, looked_at) :]:
+                one = self._find(table, source, part, number)
+                if one is not None:
+                    insort(found, one, key=_place)
+            self._found[key] = found, candidates[-1] if candidates else -1
+            self._feeds[key] = _put_together(source, candidates, found)
         return self._feeds[key]
 
-    def _find(self, table: Table, source: FeatureSource, part: Part, candidates: Sequence[int]) -> Feed:
-        found: list[_Found] = []
-        for number in candidates:
-            labels = self._labels[number]
-            if not is_wanted(source, labels):
-                continue
-            entity = self._entities.node(source, labels) if table == "node" else self._entities.edge(source, labels)
-            if entity is None:
-                continue
-            code = first_label(labels, source.code)
-            found.append(
-                _Found(
-                    labels=tuple(sorted(labels.items())),
-                    number=number,
-                    entity=entity,
-                    bounds=_bounds(source, labels) if part == "bucket" else (0.0, 0.0),
-                    code=source.code_names.get(code, code),
-                )
-            )
-        found.sort(key=lambda one: one.labels)
-        bounds = sorted({one.bounds for one in found})
-        place = {bound: position for position, bound in enumerate(bounds)}
-        codes = sorted({one.code for one in found})
-        return Feed(
-            source=source,
-            series=np.array([one.number for one in found], np.int64),
-            entity=np.array([one.entity for one in found], np.int64),
-            bound=np.array([place[one.bounds] for one in found], np.int64),
-            bounds=np.array([upper for upper, _ in bounds]),
-            lower=np.array([lower for _, lower in bounds]),
-            code=np.array([codes.index(one.code) for one in found], np.int64),
-            codes=tuple(codes),
-            metric=np.array(candidates, np.int64),
+    def _find(self, table: Table, source: FeatureSource, part: Part, number: int) -> _Found | None:
+        """Return what a series is to a source; None if it feeds nothing."""
+        labels = self._labels[number]
+        if not is_wanted(source, labels):
+            return None
+        entity = self._entities.node(source, labels) if table == "node" else self._entities.edge(source, labels)
+        if entity is None:
+            return None
+        code = first_label(labels, source.code)
+        return _Found(
+            labels=tuple(sorted(labels.items())),
+            number=number,
+            entity=entity,
+            bounds=_bounds(source, labels) if part == "bucket" else (0.0, 0.0),
+            code=source.code_names.get(code, code),
         )
+
+
+def _place(one: _Found) -> tuple[tuple[tuple[str, str], ...], int]:
+    return one.labels, one.number
+
+
+def _put_together(source: FeatureSource, candidates: Sequence[int], found: Sequence[_Found]) -> Feed:
+    """Return the feed of the series that were found; `candidates` are all series of the metric."""
+    bounds = sorted({one.bounds for one in found})
+    place = {bound: position for position, bound in enumerate(bounds)}
+    codes = sorted({one.code for one in found})
+    return Feed(
+        source=source,
+        series=np.array([one.number for one in found], np.int64),
+        entity=np.array([one.entity for one in found], np.int64),
+        bound=np.array([place[one.bounds] for one in found], np.int64),
+        bounds=np.array([upper for upper, _ in bounds]),
+        lower=np.array([lower for _, lower in bounds]),
+        code=np.array([codes.index(one.code) for one in found], np.int64),
+        codes=tuple(codes),
+        metric=np.array(candidates, np.int64),
+    )
 
 
 def _bounds(source: FeatureSource, labels: Mapping[str, str]) -> tuple[float, float]:

@@ -12,13 +12,15 @@ Next: `projections.table_files` writes a table, `projections.dataset` all of the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from otel_control_gym.engine.clock import SECOND
@@ -60,6 +62,7 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 Rows = Sequence[Mapping[str, Any]]
 Content = Rows | dict[str, Any]
 _PLAIN = ("ok", "error")  #: statuses where a source has no others
+_TEXTS = 1 << 12  #: of attributes that are remembered
 _EVER = 1 << 62  #: [ns] after every moment of a run
 
 
@@ -98,18 +101,22 @@ def make_tables(state: RunState, run_id: str, bucket_seconds: int) -> dict[str, 
 
 def plain_table(schema: TableSchema, content: Content, run_id: str) -> pa.Table:
     """Return rows, or columns that are in order already, as a table; ids are plain strings, so that tables can be joined."""
+    in_order = isinstance(content, dict)
     if not isinstance(content, dict):
-        moments = {column.name for column in schema.columns if column.type == "time"}
-        rows = sorted(content, key=lambda row: _position(schema, moments, row))
         content = {
-            column.name: [row[column.name] for row in rows] for column in schema.columns if column.name != "run_id"
+            column.name: [row[column.name] for row in content] for column in schema.columns if column.name != "run_id"
         }
     length = len(next(iter(content.values())))
     columns = [
         _column(column, [run_id] * length if column.name == "run_id" else content[column.name])
         for column in schema.columns
     ]
-    return pa.Table.from_arrays(columns, names=[column.name for column in schema.columns])
+    table = pa.Table.from_arrays(columns, names=[column.name for column in schema.columns])
+    if in_order:
+        return table
+    keys = [(name, "ascending") for name in schema.order]
+    # Stable, null last; times count in microseconds here, as the file keeps them.
+    return table.take(pc.sort_indices(table, sort_keys=keys))
 
 
 def encoded(plain: pa.Table, schema: TableSchema) -> pa.Table:
@@ -121,12 +128,6 @@ def encoded(plain: pa.Table, schema: TableSchema) -> pa.Table:
         for column in schema.columns
     ]
     return pa.Table.from_arrays(columns, schema=arrow_schema(schema))
-
-
-def _position(schema: TableSchema, moments: Container[str], row: Mapping[str, Any]) -> tuple[tuple[bool, Any], ...]:
-    """Return where a row stands in its table; times count in microseconds, as the file keeps them, what is null comes last."""
-    values = (row[name] // 1000 if name in moments else row[name] for name in schema.order)
-    return tuple((value is None, value) for value in values)
 
 
 def _column(column: Column, values: Any) -> pa.Array:
@@ -246,12 +247,18 @@ def _spans(state: RunState) -> Rows:
             "kind": span.kind,
             "protocol": span.protocol,
             "status": span.status,
-            "attributes": json.dumps(span.attributes, sort_keys=True),
+            "attributes": _json(tuple(span.attributes.items())),
             "sampling_probability": span.sampling_probability,
             "visibility": visibility,
         }
         for span, visibility in both
     ]
+
+
+@lru_cache(maxsize=_TEXTS)
+def _json(items: tuple[tuple[str, str], ...]) -> str:
+    """Return attributes as JSON; most spans have those of many others."""
+    return json.dumps(dict(items), sort_keys=True)
 
 
 def _weak_labels(state: RunState) -> Rows:

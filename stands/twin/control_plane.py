@@ -114,6 +114,7 @@ class ControlPlane:
             services=services,
             settings=settings,
             seed=seed,
+            start=start,
             now=start - _RUNNING_SECONDS * SECOND,
             runtime=runtime,
         )

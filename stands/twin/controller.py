@@ -46,12 +46,14 @@ class Context:
         services: ServiceConfiguration,
         settings: TwinSettings,
         seed: int,
+        start: int,
         now: int,
         runtime: PodRuntime,
     ) -> None:
         self.store = store
         self.services = services
         self.settings = settings
+        self.start = start  #: the run's first moment [ns]; before it nobody acts on the cluster
         self.now = now
         self.runtime = runtime
         self.queue = WorkQueue()

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.engine.clock import SECOND, date_time
 
 __all__ = (
     "CONFIG_MAP",
@@ -210,7 +210,7 @@ SERVED = (
 
 def timestamp(now: int) -> str:
     """Return an episode time [ns] as Kubernetes writes it: RFC 3339, whole seconds, UTC."""
-    return datetime.fromtimestamp(now // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{date_time(now // SECOND)}Z"
 
 
 def moment(text: str) -> int:

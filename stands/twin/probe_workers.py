@@ -113,8 +113,11 @@ class ProbeWorkers:
                     return
                 if kind == "readiness":
                     self._show(pod, ready=True)
-        if problem or not worker.passed or self._may_change(pod):
+        if problem or not worker.passed:
             self._plan(pod, kind, self._context.now + 1)
+        elif self._may_change(pod):
+            # Nobody changes anything before the run begins: two hours of probes would hear the same.
+            self._plan(pod, kind, max(self._context.now + 1, self._context.start))
 
     def _begin_others(self, pod: Object) -> None:
         container = pod["spec"]["containers"][0]

@@ -2,7 +2,7 @@
 
 In: the kernel's span records (`state.SPAN`). Out: export requests as the demo's collector would send them on, serialised.
 
-All that a span says besides ids and times depends on a few things (pod, kind, operation, status, probability, ...), so it is put
+All that a span says besides ids, times and its probability depends on a few things (service, kind, operation, status, ...), so it is put
 together once per combination and copied. Ids are the kernel's draws: same seed, same ids. Logs are those that a service writes for
 a call of that kind (`log_messages`), so they are as sampled as the spans are, and bear their ids and their probability. Upstream: `stand`
 drains the kernel. Downstream: the gym's OTLP receiver.
@@ -45,7 +45,7 @@ _KINDS = {
     PRODUCER: Span.SPAN_KIND_PRODUCER,
     CONSUMER: Span.SPAN_KIND_CONSUMER,
 }
-_TEMPLATES: Final = 4096  #: kept before all are made anew
+_KEPT: Final = 4096  #: templates, or probabilities, before all are made anew
 _BATCH: Final = 1000  #: spans of a request, about 250 kB
 
 _SEVERITIES = {
@@ -65,8 +65,8 @@ _OCCASIONS: dict[int, tuple[When, When]] = {
 }
 
 
-#: Pod, kind, operation, outcome, status, failed, attempt, probability.
-_Key = tuple[int, int, int, int, int, int, int, float]
+#: Service, kind, operation, outcome, status, failed, attempt.
+_Key = tuple[str, int, int, int, int, int, int]
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -97,6 +97,7 @@ class SpanExporter:
         self._identity = identity
         self._resources: dict[int, Resource] = {}
         self._templates: dict[_Key, _Template] = {}
+        self._samplings: dict[float, KeyValue] = {}  # by probability
 
     def export(self, spans: Table) -> Iterator[Export]:
         """Yield the requests that carry these spans and their logs, in batches of bounded size."""
@@ -108,10 +109,12 @@ class SpanExporter:
 
     def _batch(self, spans: Table) -> tuple[bytes, bytes]:
         traces, logs = ExportTraceServiceRequest(), ExportLogsServiceRequest()
-        if len(self._templates) > _TEMPLATES:
-            self._templates.clear()
+        for made in (self._templates, self._samplings):
+            if len(made) > _KEPT:
+                made.clear()
         scopes_of_spans: dict[int, ScopeSpans] = {}
         scopes_of_logs: dict[int, ScopeLogs] = {}
+        slots = self._simulation.slots
         columns = (
             spans[name].tolist()
             for name in (
@@ -130,14 +133,16 @@ class SpanExporter:
         for identifiers, (slot, kind, operation, outcome, status, failed, attempt, probability, start, end) in zip(
             _identifiers(spans), zip(*columns, strict=True), strict=True
         ):
-            key = (slot, kind, operation, outcome, status, failed, attempt, probability)
+            key = (slots[slot], kind, operation, outcome, status, failed, attempt)
             template = self._templates.get(key) or self._make_template(key)
+            sampling = self._samplings.get(probability) or self._make_sampling(probability)
             scope = scopes_of_spans.get(slot)
             if scope is None:
                 resource_spans = traces.resource_spans.add(resource=self._resource(slot))
                 scope = scopes_of_spans[slot] = resource_spans.scope_spans.add()
             span = scope.spans.add()
             span.CopyFrom(template.span)
+            span.attributes.append(sampling)
             span.trace_id, span.span_id, span.parent_span_id = identifiers
             span.start_time_unix_nano, span.end_time_unix_nano = start, end
             if not template.logs:
@@ -154,6 +159,7 @@ class SpanExporter:
                 record.time_unix_nano = record.observed_time_unix_nano = end
                 if message.varies:
                     _fill(record, message, facts)
+                record.attributes.append(sampling)
         return traces.SerializeToString(), logs.SerializeToString()
 
     def _resource(self, slot: int) -> Resource:
@@ -164,9 +170,8 @@ class SpanExporter:
         return found
 
     def _make_template(self, key: _Key) -> _Template:
-        slot, kind, row, outcome, status, failed, attempt, probability = key
+        owner, kind, row, outcome, status, failed, attempt = key
         names, config = self._simulation.names, self._simulation.config
-        owner = self._simulation.slots[slot]
         attributes: dict[str, Attribute]
         if kind == INTERNAL:
             operation = names.flows[row]
@@ -181,15 +186,19 @@ class SpanExporter:
             attributes = call_attributes(
                 config, kind=kind, owner=owner, target=target, operation=operation, status=status, attempt=attempt
             )
-        sampling: dict[str, Attribute] = {"sampling.probability": probability}
-        span = Span(name=name, kind=_KINDS[kind], attributes=_attributes(attributes | sampling))
+        span = Span(name=name, kind=_KINDS[kind], attributes=_attributes(attributes))
         if failed:
             span.status.code = Status.STATUS_CODE_ERROR
         well, badly = _OCCASIONS[kind]
         said = messages(well if outcome == OK else badly, owner, operation)
-        logs = tuple((_record(message, sampling), message) for message in said)
+        logs = tuple((_record(message), message) for message in said)
         template = self._templates[key] = _Template(span, logs, operation)
         return template
+
+    def _make_sampling(self, probability: float) -> KeyValue:
+        (sampling,) = _attributes({"sampling.probability": probability})
+        self._samplings[probability] = sampling
+        return sampling
 
 
 def _identifiers(spans: Table) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -201,11 +210,11 @@ def _identifiers(spans: Table) -> Iterator[tuple[bytes, bytes, bytes]]:
         yield raw[at : at + 16], raw[at + 16 : at + 24], parent if any(parent) else b""
 
 
-def _record(message: Message, sampling: dict[str, Attribute]) -> LogRecord:
+def _record(message: Message) -> LogRecord:
     """Return what all records of a message have in common; its gaps are left open."""
     record = LogRecord(severity_number=_SEVERITIES[message.severity.lower()], severity_text=message.severity)
     record.body.string_value = message.text
-    record.attributes.extend(_attributes({**sampling, **message.attributes}))
+    record.attributes.extend(_attributes({**message.attributes}))
     return record
 
 

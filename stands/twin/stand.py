@@ -160,11 +160,16 @@ class TwinStand:
         self._run = run
         await anyio.lowlevel.checkpoint()
 
-    async def advance(self, until: int) -> Barrier:
-        """Live until `until`, then put out everything that is not out yet."""
+    async def live(self, until: int) -> None:
+        """Live until `until`; spans and logs wait for the next `advance`, so that an export carries as many as it may."""
         run = self.run
         while run.advance_once(until):
             await anyio.lowlevel.checkpoint()
+
+    async def advance(self, until: int) -> Barrier:
+        """Live until `until`, then put out everything that is not out yet."""
+        await self.live(until)
+        run = self.run
         assert self._push is not None, "reset has made it"
         for export in run.take_exports():
             await self._push.send(export)

@@ -10,6 +10,7 @@ samples at the same moments.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -40,7 +41,7 @@ class Selection:
         self._series = series
         self._seen = 0
         self._removals = 0
-        self._found: list[tuple[tuple[tuple[str, str], ...], int, str]] = []
+        self._found: list[tuple[tuple[tuple[str, str], ...], int, str, bool]] = []
         self._verdicts: list[dict[str, bool]] = [{} for _ in matchers]  #: of each matcher on each value seen
 
     def refresh(self) -> None:
@@ -54,12 +55,11 @@ class Selection:
             labels = self._series.labels.get(number)
             if labels is not None and self._is_selected(labels):
                 head = f'{{"metric":{msgspec.json.encode(labels).decode()},'
-                self._found.append((tuple(labels.items()), number, head))
+                insort(self._found, (tuple(labels.items()), number, head, labels.get("job") == SCRAPED_JOB))
         self._seen = self._series.declared
-        self._found.sort()
-        self.numbers = np.array([number for _, number, _ in self._found], np.int64)
-        self.heads = [head for _, _, head in self._found]
-        self.scraped = np.array([dict(labels).get("job") == SCRAPED_JOB for labels, _, _ in self._found], np.bool_)
+        self.numbers = np.array([number for _, number, _, _ in self._found], np.int64)
+        self.heads = [head for _, _, head, _ in self._found]
+        self.scraped = np.array([scraped for _, _, _, scraped in self._found], np.bool_)
 
     def _is_selected(self, labels: Mapping[str, str]) -> bool:
         for matcher, verdicts in zip(self.matchers, self._verdicts, strict=True):
@@ -154,9 +154,11 @@ def sample_text(value: float) -> str:
 
 
 def _matrix(heads: list[str], window: Window) -> Iterator[str]:
-    """Yield each series' JSON object; series without a sample are left out."""
-    present: npt.NDArray[np.bool_] = ~np.isnan(window.values)
-    texts = _window_texts(window.values)
+    """Yield each series' JSON object; series without a sample are left out: those of pods that are gone are many."""
+    alive = np.flatnonzero(~np.isnan(window.values).all(axis=0))
+    heads, values = [heads[column] for column in alive.tolist()], window.values[:, alive]
+    present: npt.NDArray[np.bool_] = ~np.isnan(values)
+    texts = _window_texts(values)
     stamps = [_seconds(time) for time in window.times.tolist()]
     templates: dict[bytes, str] = {}
     rows = texts.T.tolist()
@@ -164,16 +166,13 @@ def _matrix(heads: list[str], window: Window) -> Iterator[str]:
     full = _template(stamps)
     for column, head in enumerate(heads):
         if whole[column]:
-            if stamps:
-                yield head + full % tuple(rows[column])
+            yield head + full % tuple(rows[column])
             continue
         mask = present[:, column]
         key = mask.tobytes()
         if key not in templates:
             templates[key] = _template([stamp for stamp, there in zip(stamps, mask, strict=True) if there])
-        kept = tuple(text for text, there in zip(rows[column], mask, strict=True) if there)
-        if kept:
-            yield head + templates[key] % kept
+        yield head + templates[key] % tuple(text for text, there in zip(rows[column], mask, strict=True) if there)
 
 
 def _template(stamps: list[str]) -> str:
@@ -181,15 +180,14 @@ def _template(stamps: list[str]) -> str:
 
 
 def _window_texts(values: Values) -> Texts:
-    """Return the samples as text [T, M]; those that equal the one before aren't made again."""
+    """Return the samples as text [T, M]; those that equal the one before aren't made again. Where there is none, it means nothing."""
     texts = np.empty(values.shape, np.object_)
-    for row in range(len(values)):
-        if row == 0:
-            texts[0] = _texts(values[0])
-            continue
+    before = np.full(values.shape[1], np.nan)
+    for row, now in enumerate(values):
         texts[row] = texts[row - 1]
-        changed = np.flatnonzero(values[row] != values[row - 1])
-        texts[row, changed] = _texts(values[row, changed])
+        changed = np.flatnonzero((now != before) & ~np.isnan(now))
+        texts[row, changed] = _texts(now[changed])
+        before = now
     return texts
 
 
