@@ -7,7 +7,7 @@ flagd are served on the loopback, spans and logs are pushed by OTLP.
 Coroot's detector, a task of the control plane. At each of them the kernel comes first (all its events up to and including that moment),
 then the control plane (what is due, and what that entails), then the kubelet and the sampling of spans, then the detector, then the
 scrapes. So a scrape at t shows what was served up to t, and what is asked for at t, after the barrier, shows in the next one. All grids
-begin with the run; how an episode is cut into calls of `advance` changes nothing that they yield.
+begin with the run; how an episode is cut into calls of `live` and `advance` changes nothing that they yield.
 
 **What makes the barrier.** At `until` the spans and logs since the last barrier are posted and answered, and every watch gets a bookmark
 with the newest resourceVersion. The kernel computes on the event loop's own thread, in slices of at most one scrape interval with a

@@ -116,6 +116,30 @@ async def test_the_same_seed_gives_the_same_bytes(receiver: Receiver, make_confi
     assert answers[0] != answers[2]
 
 
+async def test_spans_wait_for_a_barrier_and_none_is_lost(receiver: Receiver, make_config: MakeConfig) -> None:
+    spans = []
+    for stops in ((), (7, 20)):
+        stand = TwinStand()
+        receiver.traces.clear()
+        async with stand.open():
+            await stand.reset(make_config(50), otlp_endpoint=receiver.url)
+            begin = stand.now
+            for seconds in stops:
+                await stand.live(begin + seconds * SECOND)
+                assert not receiver.traces
+            await stand.advance(begin + 30 * SECOND)
+        spans.append(
+            sorted(
+                span.span_id
+                for request in receiver.traces
+                for resource in request.resource_spans
+                for scope in resource.scope_spans
+                for span in scope.spans
+            )
+        )
+    assert spans[0] == spans[1] != []
+
+
 async def test_an_open_stand_can_be_reset_as_often_as_wanted(
     stand: TwinStand, receiver: Receiver, make_config: MakeConfig
 ) -> None:
