@@ -381,7 +381,9 @@ class _Waiting:
         if (status is None and not self._many) or status in _ENDS:
             self.answer.set_result(self._messages)
         elif status is not None:
-            description = headers.get("Description") or "no server is responsible for the stream now"
+            # The client takes the header after a bare status for its description.
+            described = headers.get("Description", "").strip()
+            description = "nobody answers there now" if described.startswith("Nats-") else described or "no answer"
             self.answer.set_exception(Unanswered(f"{description} ({status})"))
 
     def outcome(self) -> int | Refused | Unanswered:

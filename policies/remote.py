@@ -125,8 +125,8 @@ async def _ask(
         body = await jetstream.request(subject, msgspec.json.encode(question), seconds)
     except Unanswered as error:
         raise PolicyError(
-            f"the policy on {subject!r} gives no answer within {seconds:g} s: {error}\n"
-            f"  start it first, on the NATS server {jetstream.broker.url}"
+            f"the policy on {subject!r} gives no answer: {error}\n"
+            f"  start it first, on the NATS server {jetstream.broker.url}; it has {seconds:g} s for a decision"
         ) from error
     try:
         found = msgspec.json.decode(body, type=dict[str, Any])
