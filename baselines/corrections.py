@@ -1,0 +1,202 @@
+"""A forecast of what goes on by itself, and what comes differently where something is asked for: two models in a row.
+
+In: rows with the name of what each is a row of, and whether something is asked for at their decision. Out: a `Corrected`.
+
+- *forecast*: learnt from rows at which nothing is asked for; both twins have the very same.
+- *correction*: what that forecast misses in rows at which something is. The twins have one each, of the same class, rows and seeds; the one
+  that knows the action reads its columns besides, and is the only one that does.
+- *gate*: a correction that is small beside what the forecast usually misses of that service isn't made. From how many times that on, is
+  chosen for each target by what smallest error it leaves in families that a correction hadn't seen (cross-fitting over families); "never"
+  is among the candidates.
+
+Why not one model of both: actions are few (a campaign of two hundred runs has as many of them as it has thousands of quiet rows), and most
+leave most cells alone. One model spends its splits on the state; where it does take to the action, what it learnt by chance spoils the
+cells that no action reaches. And the forecast can have the loss that scores are made of (absolute error), under which rare jumps, which is
+what effects are, would never be learnt.
+
+A correction is of rows that the action reaches: what it is asked of, what calls that or is called by it, or everything where it asks for
+load. Pure but for what scikit-learn draws, which is seeded. Upstream: `regressors`. Downstream: `next_state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from otel_control_gym.baselines.folds import crossed_folds
+from otel_control_gym.baselines.regressors import Loss, ModelClass, Regressor, fit_regressor
+
+__all__ = ("GATES", "Corrected", "Forecast", "fit_correction", "fit_forecast")
+
+Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+GATES: tuple[float, ...] = (0.0, 1.0, 3.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 480.0, np.inf)
+"""From how many times the forecast's usual error on a correction is made."""
+
+
+_ODD = 0.9  #: quantile beyond which errors are cut when the usual one is reckoned: a fault that begins isn't usual
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What goes on by itself, T targets of a row, and by how much it is usually missed."""
+
+    regressor: Regressor
+    usual: Float  #: [names + 1, T] mean absolute error by name; the last is of a name that training didn't see
+
+    def usual_of(self, identity: Sequence[str]) -> Float:
+        """Return the usual error of R rows, [R, T]."""
+        return self.usual[self.regressor.encoding.codes(identity)]
+
+
+class Corrected(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Foretells T targets of a row."""
+
+    forecast: Forecast
+    correction: Regressor
+    read: npt.NDArray[np.int64]  #: columns of the inputs that the correction reads
+    gates: Float  #: [T]
+
+    def predict(self, inputs: Float, actions: Float | None, identity: Sequence[str], reached: Bool) -> Float:
+        """Return what is foretold of R rows, [R, T]: the mean over the seeds."""
+        found: Float = self.predict_by_seed(inputs, actions, identity, reached).mean(axis=0)
+        return found
+
+    def predict_by_seed(self, inputs: Float, actions: Float | None, identity: Sequence[str], reached: Bool) -> Float:
+        """Return what each seed's models foretell, [seeds, R, T]; lines have none: [1, R, T].
+
+        Args:
+            inputs: [R, P] what both twins read.
+            actions: [R, A] what the action-conditioned one reads besides; None for the passive one.
+            identity: [R] what each row is a row of.
+            reached: [R] rows that may be corrected.
+        """
+        found = self.forecast.regressor.predict_by_seed(inputs, None, identity)
+        if reached.any():
+            names = [name for name, chosen in zip(identity, reached, strict=True) if chosen]
+            corrections = self.correction.predict_by_seed(
+                inputs[reached][:, self.read], None if actions is None else actions[reached], names
+            )
+            found[:, reached] += np.nan_to_num(gated(corrections, self.gates, self.forecast.usual_of(names)))
+        return found
+
+
+def fit_forecast(
+    inputs: Float,
+    identity: Sequence[str],
+    wanted: Float,
+    held: Bool,
+    *,
+    least: Float,
+    losses: Sequence[Loss],
+    model_class: ModelClass,
+    seeds: Sequence[int],
+) -> Forecast:
+    """Return the forecast of rows at which nothing is asked for.
+
+    Args:
+        inputs: [R, P] what both twins read.
+        identity: [R] what each row is a row of.
+        wanted: [R, T] targets; NaN: unknown.
+        held: [R] rows of validation families, by which what is tuned is chosen.
+        least: [T] differences below which nobody cares.
+        losses: [T] of the trees.
+        model_class: which.
+        seeds: of the trees.
+    """
+    regressor = fit_regressor(inputs, None, identity, wanted, held, model_class=model_class, seeds=seeds, losses=losses)
+    missed = np.abs(wanted - regressor.predict(inputs, None, identity))
+    codes = regressor.encoding.codes(identity)
+    by_name = np.stack([_usual(missed[codes == number]) for number in range(len(regressor.encoding.names))])
+    usual = np.concatenate([by_name, _middle(by_name)[np.newaxis]])
+    return Forecast(regressor=regressor, usual=np.fmax(usual, least))
+
+
+def fit_correction(
+    forecast: Forecast,
+    inputs: Float,
+    actions: Float | None,
+    identity: Sequence[str],
+    wanted: Float,
+    families: Sequence[str],
+    *,
+    read: npt.NDArray[np.int64],
+    seeds: Sequence[int],
+) -> Corrected:
+    """Return a forecast with what it misses in rows that an action reaches.
+
+    Args:
+        forecast: learnt from other rows than these.
+        inputs: [R, P] what both twins read.
+        actions: [R, A] what the action-conditioned one reads besides; None for the passive one.
+        identity: [R] what each row is a row of.
+        wanted: [R, T] targets; NaN: unknown.
+        families: [R] to which each row belongs.
+        read: columns of the inputs that the correction reads: few, since rows are.
+        seeds: of the trees.
+    """
+    missed = wanted - forecast.regressor.predict(inputs, None, identity)
+    usual = forecast.usual_of(identity)
+    chosen, names = inputs[:, read], np.array(identity)
+
+    def fitted(rows: Bool, drawn: Sequence[int]) -> Regressor:
+        return fit_regressor(
+            chosen[rows],
+            None if actions is None else actions[rows],
+            names[rows].tolist(),
+            missed[rows],
+            np.zeros(int(rows.sum()), bool),
+            model_class=forecast.regressor.model_class,
+            seeds=drawn,
+            weights=1.0 / usual[rows] ** 2,
+            few=True,
+        )
+
+    unseen = np.full(missed.shape, np.nan)
+    for part in crossed_folds(sorted(set(families))):
+        held = np.array([family in part.scored for family in families], bool)
+        if held.any() and not held.all():
+            one = fitted(~held, seeds[:1])
+            unseen[held] = one.predict(chosen[held], None if actions is None else actions[held], names[held].tolist())
+    return Corrected(
+        forecast=forecast,
+        correction=fitted(np.ones(len(names), bool), seeds),
+        read=read,
+        gates=_best_gates(unseen, missed, usual),
+    )
+
+
+def gated(corrections: Float, gates: Float, usual: Float) -> Float:
+    """Return corrections, [..., R, T]; 0 where one is smaller than the gate [T] times the usual error [R, T]."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(corrections) > np.where(np.isinf(gates), np.inf, gates * usual), corrections, 0.0)
+
+
+def _best_gates(corrections: Float, missed: Float, usual: Float) -> Float:
+    """Return, for each target, the gate that leaves the smallest error beside the usual one."""
+    left = np.stack(
+        [
+            np.nanmean(np.abs(missed - gated(corrections, np.full(missed.shape[1], gate), usual)) / usual, axis=0)
+            for gate in GATES
+        ]
+    )  # [gates, T]
+    best: Float = np.array(GATES)[len(GATES) - 1 - np.nan_to_num(left, nan=np.inf)[::-1].argmin(axis=0)]
+    return best
+
+
+def _usual(missed: Float) -> Float:
+    """Return the mean of a name's errors, [R, T] ➜ [T], the odd ones cut."""
+    return np.array([_mean_of_most(column[np.isfinite(column)]) for column in missed.T])
+
+
+def _mean_of_most(errors: Float) -> float:
+    return float(np.minimum(errors, np.quantile(errors, _ODD)).mean()) if len(errors) else np.nan
+
+
+def _middle(by_name: Float) -> Float:
+    return np.array(
+        [np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else np.nan for column in by_name.T]
+    )
