@@ -141,6 +141,10 @@ def fit_correction(
     missed = wanted - forecast.regressor.predict(inputs, None, identity)
     usual = forecast.usual_of(identity)
     chosen, names = inputs[:, read], np.array(identity)
+    parts = crossed_folds(sorted(set(families)))
+    held = [
+        np.array([family in part.scored for family in families], bool) for part in parts
+    ]  # the first tunes lines, too
 
     def fitted(rows: Bool, drawn: Sequence[int]) -> Regressor:
         return fit_regressor(
@@ -148,7 +152,7 @@ def fit_correction(
             None if actions is None else actions[rows],
             names[rows].tolist(),
             missed[rows],
-            np.zeros(int(rows.sum()), bool),
+            held[0][rows],
             model_class=forecast.regressor.model_class,
             seeds=drawn,
             weights=1.0 / usual[rows] ** 2,
@@ -156,11 +160,10 @@ def fit_correction(
         )
 
     unseen = np.full(missed.shape, np.nan)
-    for part in crossed_folds(sorted(set(families))):
-        held = np.array([family in part.scored for family in families], bool)
-        if held.any() and not held.all():
-            one = fitted(~held, seeds[:1])
-            unseen[held] = one.predict(chosen[held], None if actions is None else actions[held], names[held].tolist())
+    for part in held:
+        if part.any() and not part.all():
+            one = fitted(~part, seeds[:1])
+            unseen[part] = one.predict(chosen[part], None if actions is None else actions[part], names[part].tolist())
     return Corrected(
         forecast=forecast,
         correction=fitted(np.ones(len(names), bool), seeds),
@@ -176,14 +179,13 @@ def gated(corrections: Float, gates: Float, usual: Float) -> Float:
 
 
 def _best_gates(corrections: Float, missed: Float, usual: Float) -> Float:
-    """Return, for each target, the gate that leaves the smallest error beside the usual one."""
-    left = np.stack(
-        [
-            np.nanmean(np.abs(missed - gated(corrections, np.full(missed.shape[1], gate), usual)) / usual, axis=0)
-            for gate in GATES
-        ]
-    )  # [gates, T]
-    best: Float = np.array(GATES)[len(GATES) - 1 - np.nan_to_num(left, nan=np.inf)[::-1].argmin(axis=0)]
+    """Return, for each target, the gate that leaves the smallest error beside the usual one; of equal ones the highest."""
+    known = np.isfinite(missed)
+    left = []
+    for gate in GATES:
+        errors = np.abs(missed - np.nan_to_num(gated(corrections, np.full(missed.shape[1], gate), usual))) / usual
+        left.append(np.where(known, errors, 0.0).sum(axis=0))
+    best: Float = np.array(GATES[::-1])[np.stack(left[::-1]).argmin(axis=0)]
     return best
 
 

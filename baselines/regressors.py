@@ -31,7 +31,7 @@ ModelClass: TypeAlias = Literal["ridge", "boosted"]
 Loss: TypeAlias = Literal["squared_error", "absolute_error"]
 
 MODEL_CLASSES: tuple[ModelClass, ...] = ("ridge", "boosted")
-_PENALTIES = (3.0, 10.0, 30.0)
+_PENALTIES = (1.0, 3.0, 10.0, 30.0)
 _FAR = 8.0  #: standard deviations beyond which an input is cut: an unseen service mustn't throw a line off
 _TREES = {
     "max_iter": 50,

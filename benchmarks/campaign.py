@@ -1,5 +1,5 @@
-"""Campaigns: how fast one is played, how large it is, how fast it is rebuilt on all processors, what a report on hundreds of runs takes; and
-how long baselines take to be trained and scored on one.
+"""Campaigns: how fast one is played, how large it is, how fast it is rebuilt on all processors, what a report on hundreds of runs takes,
+and how long baselines take to be trained and scored on one.
 
 The small size plays a campaign of two short runs, of which nothing can be learnt; the large one that and `mvp`, the packaged one, siblings
 included, on which the baselines are trained that need no branches.
@@ -19,9 +19,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import yaml
-from baselines import measure_baselines
 from result import Measurement
 
+from baselines import measure_baselines
 from otel_control_gym.baselines.catalogue import BASELINES
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.campaigns.facts import run_directories

@@ -154,9 +154,9 @@ def test_every_family_is_scored_by_models_that_never_saw_it(campaign: CampaignWi
 def test_several_candidates_are_foretold_at_once(model: NextStateModel) -> None:
     state = steady_state(small_system())
     memory, front, back = 4, 0, 1
-    several = with_actions(state, [None, scaling(1), scaling(6)])
+    several = with_actions(state, [None, scaling(4), scaling(6)])
     found = foretell(model.folds[0], several, horizon=3, model_class="ridge").nodes[:, :, memory]
-    assert found[1, back] < found[0, back] < found[2, back]
+    assert found[0, back] < found[1, back] < found[2, back]
     np.testing.assert_allclose(found[:, front], LEVELS["memory_usage_bytes"], rtol=0.2)
     alone = foretell(model.folds[0], with_actions(state, [scaling(6)]), horizon=3, model_class="ridge")
     np.testing.assert_allclose(alone.nodes[0, :, memory], found[2])
