@@ -57,7 +57,7 @@ BASELINES: tuple[Entry, ...] = (
     Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
     Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
     Entry("streams", "which telemetry streams show faults: all, each alone, all but each", "stream_values"),
-    Entry("returns", "what each action would earn: for the model-predictive controller", "returns"),
+    Entry("returns", "by how much each action of a menu changes the return: what the planner asks", "returns"),
 )
 """What can be trained and evaluated."""
 

@@ -14,6 +14,9 @@ leave most cells alone. One model spends its splits on the state; where it does 
 cells that no action reaches. And the forecast can have the loss that scores are made of (absolute error), under which rare jumps, which is
 what effects are, would never be learnt.
 
+Where means are wanted and not medians (what an action earns, for whoever plans), no gate is set: all corrections are shrunk by one factor,
+the slope of what was missed over what was corrected in families that a correction hadn't seen, so that their order stays.
+
 A correction is of rows that the action reaches: what it is asked of, what calls that or is called by it, or everything where it asks for
 load. Pure but for what scikit-learn draws, which is seeded. Upstream: `regressors`. Downstream: `next_state`.
 """
@@ -29,7 +32,7 @@ import numpy.typing as npt
 from otel_control_gym.baselines.folds import crossed_folds
 from otel_control_gym.baselines.regressors import Loss, ModelClass, Regressor, fit_regressor
 
-__all__ = ("GATES", "Corrected", "Forecast", "fit_correction", "fit_forecast")
+__all__ = ("GATES", "Corrected", "Forecast", "fit_correction", "fit_forecast", "slope")
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -59,6 +62,7 @@ class Corrected(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     correction: Regressor
     read: npt.NDArray[np.int64]  #: columns of the inputs that the correction reads
     gates: Float  #: [T]
+    trust: Float  #: [T] factor of the correction, 0 to 1
 
     def predict(self, inputs: Float, actions: Float | None, identity: Sequence[str], reached: Bool) -> Float:
         """Return what is foretold of R rows, [R, T]: the mean over the seeds."""
@@ -80,7 +84,8 @@ class Corrected(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             corrections = self.correction.predict_by_seed(
                 inputs[reached][:, self.read], None if actions is None else actions[reached], names
             )
-            found[:, reached] += np.nan_to_num(gated(corrections, self.gates, self.forecast.usual_of(names)))
+            made = gated(corrections, self.gates, self.forecast.usual_of(names))
+            found[:, reached] += self.trust * np.nan_to_num(made)
         return found
 
 
@@ -125,6 +130,7 @@ def fit_correction(
     *,
     read: npt.NDArray[np.int64],
     seeds: Sequence[int],
+    means: bool = False,
 ) -> Corrected:
     """Return a forecast with what it misses in rows that an action reaches.
 
@@ -137,6 +143,7 @@ def fit_correction(
         families: [R] to which each row belongs.
         read: columns of the inputs that the correction reads: few, since rows are.
         seeds: of the trees.
+        means: corrections are shrunk and not gated.
     """
     missed = wanted - forecast.regressor.predict(inputs, None, identity)
     usual = forecast.usual_of(identity)
@@ -168,8 +175,18 @@ def fit_correction(
         forecast=forecast,
         correction=fitted(np.ones(len(names), bool), seeds),
         read=read,
-        gates=_best_gates(unseen, missed, usual),
+        gates=np.zeros(missed.shape[1]) if means else _best_gates(unseen, missed, usual),
+        trust=np.array([slope(*pair) for pair in zip(unseen.T, missed.T, strict=True)])
+        if means
+        else np.ones(missed.shape[1]),
     )
+
+
+def slope(foretold: Float, came: Float) -> float:
+    """Return the slope through 0 of what came over what was foretold, within 0 and 1; 0 where nothing could be foretold."""
+    known = np.isfinite(foretold) & np.isfinite(came)
+    size = float(np.sum(foretold[known] ** 2))
+    return float(np.clip(np.sum(foretold[known] * came[known]) / size, 0.0, 1.0)) if size > 0 else 0.0
 
 
 def gated(corrections: Float, gates: Float, usual: Float) -> Float:

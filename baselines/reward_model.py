@@ -167,6 +167,7 @@ def train_on(windows: CampaignWindows, folds: Sequence[Fold], *, seeds: Sequence
                         family[acted].tolist(),
                         read=read,
                         seeds=seeds,
+                        means=True,
                     )
         fitted.append(RewardFold(fold=fold, models=models, usual=usual))
     return RewardModel(step_seconds=windows.step_seconds, columns=names, folds=tuple(fitted))
