@@ -6,8 +6,9 @@ In: rows with the name of what each is a row of, and whether something is asked 
 - *correction*: what that forecast misses in rows at which something is. The twins have one each, of the same class, rows and seeds; the one
   that knows the action reads its columns besides, and is the only one that does.
 - *gate*: a correction that is small beside what the forecast usually misses of that service isn't made. From how many times that on, is
-  chosen for each target by what smallest error it leaves in families that a correction hadn't seen (cross-fitting over families); "never"
-  is among the candidates.
+  chosen for each target and each way in which an action reaches a row (`panels.REACHES`) by what smallest error it leaves in families that
+  a correction hadn't seen (cross-fitting over families); "never" is among the candidates. What an action is asked of it nearly always
+  changes; what is called by that, hardly ever.
 
 Why not one model of both: actions are few (a campaign of two hundred runs has as many of them as it has thousands of quiet rows), and most
 leave most cells alone. One model spends its splits on the state; where it does take to the action, what it learnt by chance spoils the
@@ -36,6 +37,7 @@ __all__ = ("GATES", "Corrected", "Forecast", "fit_correction", "fit_forecast", "
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
+Int = npt.NDArray[np.int64]
 
 GATES: tuple[float, ...] = (0.0, 1.0, 3.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 480.0, np.inf)
 """From how many times the forecast's usual error on a correction is made."""
@@ -61,30 +63,31 @@ class Corrected(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     forecast: Forecast
     correction: Regressor
     read: npt.NDArray[np.int64]  #: columns of the inputs that the correction reads
-    gates: Float  #: [T]
+    gates: Float  #: [reaches, T]
     trust: Float  #: [T] factor of the correction, 0 to 1
 
-    def predict(self, inputs: Float, actions: Float | None, identity: Sequence[str], reached: Bool) -> Float:
+    def predict(self, inputs: Float, actions: Float | None, identity: Sequence[str], reach: Int) -> Float:
         """Return what is foretold of R rows, [R, T]: the mean over the seeds."""
-        found: Float = self.predict_by_seed(inputs, actions, identity, reached).mean(axis=0)
+        found: Float = self.predict_by_seed(inputs, actions, identity, reach).mean(axis=0)
         return found
 
-    def predict_by_seed(self, inputs: Float, actions: Float | None, identity: Sequence[str], reached: Bool) -> Float:
+    def predict_by_seed(self, inputs: Float, actions: Float | None, identity: Sequence[str], reach: Int) -> Float:
         """Return what each seed's models foretell, [seeds, R, T]; lines have none: [1, R, T].
 
         Args:
             inputs: [R, P] what both twins read.
             actions: [R, A] what the action-conditioned one reads besides; None for the passive one.
             identity: [R] what each row is a row of.
-            reached: [R] rows that may be corrected.
+            reach: [R] how an action reaches each row; 0: not at all, and nothing is corrected.
         """
         found = self.forecast.regressor.predict_by_seed(inputs, None, identity)
+        reached = reach > 0
         if reached.any():
             names = [name for name, chosen in zip(identity, reached, strict=True) if chosen]
             corrections = self.correction.predict_by_seed(
                 inputs[reached][:, self.read], None if actions is None else actions[reached], names
             )
-            made = gated(corrections, self.gates, self.forecast.usual_of(names))
+            made = gated(corrections, self.gates[reach[reached] - 1], self.forecast.usual_of(names))
             found[:, reached] += self.trust * np.nan_to_num(made)
         return found
 
@@ -127,9 +130,11 @@ def fit_correction(
     identity: Sequence[str],
     wanted: Float,
     families: Sequence[str],
+    reach: Int,
     *,
     read: npt.NDArray[np.int64],
     seeds: Sequence[int],
+    ways: int = 1,
     means: bool = False,
 ) -> Corrected:
     """Return a forecast with what it misses in rows that an action reaches.
@@ -141,8 +146,10 @@ def fit_correction(
         identity: [R] what each row is a row of.
         wanted: [R, T] targets; NaN: unknown.
         families: [R] to which each row belongs.
+        reach: [R] how an action reaches each row, 1 or more.
         read: columns of the inputs that the correction reads: few, since rows are.
         seeds: of the trees.
+        ways: in how many an action may reach a row.
         means: corrections are shrunk and not gated.
     """
     missed = wanted - forecast.regressor.predict(inputs, None, identity)
@@ -175,7 +182,14 @@ def fit_correction(
         forecast=forecast,
         correction=fitted(np.ones(len(names), bool), seeds),
         read=read,
-        gates=np.zeros(missed.shape[1]) if means else _best_gates(unseen, missed, usual),
+        gates=np.stack(
+            [
+                np.zeros(missed.shape[1])
+                if means
+                else _best_gates(*(each[reach == number] for each in (unseen, missed, usual)))
+                for number in range(1, ways + 1)
+            ]
+        ),
         trust=np.array([slope(*pair) for pair in zip(unseen.T, missed.T, strict=True)])
         if means
         else np.ones(missed.shape[1]),
@@ -190,7 +204,7 @@ def slope(foretold: Float, came: Float) -> float:
 
 
 def gated(corrections: Float, gates: Float, usual: Float) -> Float:
-    """Return corrections, [..., R, T]; 0 where one is smaller than the gate [T] times the usual error [R, T]."""
+    """Return corrections, [..., R, T]; 0 where one is smaller than the gate, [R, T] or [T], times the usual error [R, T]."""
     with np.errstate(invalid="ignore"):
         return np.where(np.abs(corrections) > np.where(np.isinf(gates), np.inf, gates * usual), corrections, 0.0)
 

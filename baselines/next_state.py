@@ -25,7 +25,7 @@ from otel_control_gym.baselines.channels import least, seen, shown
 from otel_control_gym.baselines.corrections import Corrected, fit_correction, fit_forecast
 from otel_control_gym.baselines.evaluations import Evaluation, Task
 from otel_control_gym.baselines.folds import Fold, folds_of
-from otel_control_gym.baselines.panels import KINDS, TARGETS, Kind, Panel, action_names, panels_of, reached_by
+from otel_control_gym.baselines.panels import KINDS, REACHES, TARGETS, Kind, Panel, action_names, panels_of, reach_of
 from otel_control_gym.baselines.regressors import MODEL_CLASSES, ModelClass
 from otel_control_gym.baselines.rows import Rows, action_blocks, edge_actions, edge_rows, node_rows
 from otel_control_gym.baselines.scaling import Scales, fit_scales
@@ -133,7 +133,8 @@ def train_on(
             for horizon in horizons:
                 wanted = changes(panel, horizon)
                 scales[kind, horizon] = _scales(panel, windows.runs, horizon, rows_of(panel, windows.runs, fold.train))
-                reached = mine & reached_by(panel.actions[horizon], kind)
+                reach = reach_of(panel.actions[horizon], kind)
+                reached = mine & (reach > 0)
                 for model_class in model_classes:
                     forecast = fit_forecast(
                         panel.inputs[quiet],
@@ -153,8 +154,10 @@ def train_on(
                             identities(panel, reached),
                             wanted[reached],
                             families[panel.run[reached]].tolist(),
+                            reach[reached],
                             read=read,
                             seeds=seeds,
+                            ways=len(REACHES),
                         )
         fitted.append(FoldModels(fold=fold, models=models, scales=scales))
     return NextStateModel(
@@ -213,7 +216,7 @@ def _foretell(
             rows.inputs.reshape(-1, width),
             asked if twin == "action" else None,
             rows.entities * decisions,
-            reached_by(asked, kind),
+            reach_of(asked, kind),
         )
         found.append(shown(rows.current + change.reshape(rows.current.shape), TARGETS[kind]))
     return Foretold(*found)

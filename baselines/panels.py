@@ -28,6 +28,7 @@ from otel_control_gym.engine.randomness import derive_seed, draw_bits
 __all__ = (
     "KINDS",
     "QUIET_SHARE",
+    "REACHES",
     "SOON_SHARE",
     "TARGETS",
     "Kind",
@@ -35,7 +36,7 @@ __all__ = (
     "action_names",
     "kept_decisions",
     "panels_of",
-    "reached_by",
+    "reach_of",
 )
 
 Float = npt.NDArray[np.float64]
@@ -49,7 +50,14 @@ QUIET_SHARE = 8
 SOON_SHARE = 3
 
 
-_REACH = re.compile(r"(^|[ ])asked:(?!anything)")  #: columns that are 0 where an action doesn't reach
+_REACHES: Mapping[str, re.Pattern[str]] = {
+    "load": re.compile("^(target )?asked:load_ratio$"),
+    "target": re.compile("^((target|source) )?asked:(?!anything|load_ratio)"),
+    "neighbour": re.compile("^(target )?(called|caller) asked:"),
+}  #: columns of which one isn't 0 where an action reaches
+REACHES: tuple[str, ...] = tuple(_REACHES)
+"""How an action reaches a row: it asks for load, it is asked of the service itself (of an edge: of an end), or of what that calls or is
+called by. The first that fits counts."""
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -88,10 +96,12 @@ def kept_decisions(run: RunWindows) -> list[int]:
     ]
 
 
-def reached_by(actions: Float, kind: Kind) -> Bool:
-    """Return which rows of [R, A] an action asked for now reaches: its targets, what calls or is called by them; all, if it is load."""
-    columns = [position for position, name in enumerate(action_names(kind)) if _REACH.search(name)]
-    found: Bool = (actions[:, columns] != 0).any(axis=1)
+def reach_of(actions: Float, kind: Kind) -> Int:
+    """Return how an action that is asked for now reaches each row of [R, A]: 0 not at all, else one more than its place in `REACHES`."""
+    found = np.zeros(len(actions), np.int64)
+    for number, pattern in reversed(list(enumerate(_REACHES.values(), start=1))):
+        columns = [position for position, name in enumerate(action_names(kind)) if pattern.search(name)]
+        found[(actions[:, columns] != 0).any(axis=1)] = number
     return found
 
 

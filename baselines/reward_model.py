@@ -165,6 +165,7 @@ def train_on(windows: CampaignWindows, folds: Sequence[Fold], *, seeds: Sequence
                         _chosen(panel.configuration, acted),
                         change[acted],
                         family[acted].tolist(),
+                        np.ones(int(acted.sum()), np.int64),
                         read=read,
                         seeds=seeds,
                         means=True,
@@ -210,12 +211,12 @@ def judge(
     several = with_actions(state, candidates)
     rows = node_rows(several)
     names = (state.system.name,) * len(candidates)
-    asked = np.array([one is not None for one in several.now], bool)
+    asked = np.array([one is not None for one in several.now], np.int64)
     change = models.models[RewardKey(twin, model_class, horizon)].predict(
         decision_rows(several, rows),
         decision_actions(several, rows, horizon * state.step_seconds) if twin == "action" else None,
         names,
-        asked if twin == "action" else np.zeros(len(asked), bool),
+        asked if twin == "action" else np.zeros_like(asked),
     )
     start = again(names, several.earned, models.usual, horizon, state.step_seconds)
     return Judgement(*as_heads(start + change, horizon * state.step_seconds).T)

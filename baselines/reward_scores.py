@@ -104,7 +104,7 @@ def _judge_fold(models: RewardFold, windows: CampaignWindows) -> list[_Judged]:
                     panel.inputs,
                     panel.actions[horizon] if twin == "action" else None,
                     panel.configuration,
-                    panel.asked,
+                    panel.asked.astype(np.int64),
                 ),
                 horizon * windows.step_seconds,
             )

@@ -38,7 +38,15 @@ def corrected(
     actions = (drawn("asked", 2) > 0.5).astype(np.float64)
     wanted = 0.1 * (drawn("more noise", 1) - 0.5) + effect * actions[:, :1]
     found = fit_correction(
-        forecast(model_class), drawn("acted", 3), actions, NAMES, wanted, FAMILIES, read=np.array([0]), seeds=(0,)
+        forecast(model_class),
+        drawn("acted", 3),
+        actions,
+        NAMES,
+        wanted,
+        FAMILIES,
+        np.ones(ROWS, np.int64),
+        read=np.array([0]),
+        seeds=(0,),
     )
     return found, actions
 
@@ -47,7 +55,7 @@ def corrected(
 def test_an_effect_is_added_where_an_action_reaches_and_nowhere_else(model_class: ModelClass) -> None:
     model, actions = corrected(model_class, effect=2.0)
     reached = np.arange(ROWS) % 2 == 0
-    found = model.predict(drawn("acted", 3), actions, NAMES, reached)[:, 0]
+    found = model.predict(drawn("acted", 3), actions, NAMES, reached.astype(np.int64))[:, 0]
     plain = model.forecast.regressor.predict(drawn("acted", 3), None, NAMES)[:, 0]
     np.testing.assert_array_equal(found[~reached], plain[~reached])
     np.testing.assert_allclose((found - plain)[reached], 2.0 * actions[reached, 0], atol=0.3)
@@ -56,7 +64,7 @@ def test_an_effect_is_added_where_an_action_reaches_and_nowhere_else(model_class
 @pytest.mark.parametrize("model_class", ["ridge", "boosted"])
 def test_what_holds_in_no_other_family_is_not_added(model_class: ModelClass) -> None:
     model, actions = corrected(model_class, effect=0.0)
-    found = model.predict(drawn("acted", 3), actions, NAMES, np.ones(ROWS, bool))
+    found = model.predict(drawn("acted", 3), actions, NAMES, np.ones(ROWS, np.int64))
     plain = model.forecast.regressor.predict(drawn("acted", 3), None, NAMES)
     assert np.abs(found - plain).max() < 0.02  # noise is 0.1 wide
 
