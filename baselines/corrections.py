@@ -2,7 +2,9 @@
 
 In: rows with the name of what each is a row of, and whether something is asked for at their decision. Out: a `Corrected`.
 
-- *forecast*: learnt from rows at which nothing is asked for; both twins have the very same.
+- *forecast*: learnt from rows at which nothing is asked for; both twins have the very same. It starts from a level between the last step
+  and the mean of steps before it, whichever was nearest to what came for rows of that name: what only fluctuates is foretold by its
+  mean, as exponential smoothing does it. The regressor learns what differs from that.
 - *correction*: what that forecast misses in rows at which something is. The twins have one each, of the same class, rows and seeds; the one
   that knows the action reads its columns besides, and is the only one that does.
 - *gate*: a correction that is small beside what the forecast usually misses of that service isn't made. From how many times that on, is
@@ -43,6 +45,7 @@ GATES: tuple[float, ...] = (0.0, 1.0, 3.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 
 """From how many times the forecast's usual error on a correction is made."""
 
 
+_SHARES = (0.25, 0.5, 0.75, 1.0)  #: of a mean in the level
 _ODD = 0.9  #: quantile beyond which errors are cut when the usual one is reckoned: a fault that begins isn't usual
 
 
@@ -50,7 +53,14 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What goes on by itself, T targets of a row, and by how much it is usually missed."""
 
     regressor: Regressor
+    means: Int  #: [K, T] column of the inputs that says by how much a mean over earlier steps differs from the last one
+    weights: Float  #: [names + 1, K, T] share of that difference in the level; the last is of a name that training didn't see
     usual: Float  #: [names + 1, T] mean absolute error by name; the last is of a name that training didn't see
+
+    def predict_by_seed(self, inputs: Float, identity: Sequence[str]) -> Float:
+        """Return what each seed's model foretells, as `Corrected.predict_by_seed`."""
+        weights = self.weights[self.regressor.encoding.codes(identity)]
+        return self.regressor.predict_by_seed(inputs, None, identity) + _level(inputs, self.means, weights)
 
     def usual_of(self, identity: Sequence[str]) -> Float:
         """Return the usual error of R rows, [R, T]."""
@@ -80,7 +90,7 @@ class Corrected(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             identity: [R] what each row is a row of.
             reach: [R] how an action reaches each row; 0: not at all, and nothing is corrected.
         """
-        found = self.forecast.regressor.predict_by_seed(inputs, None, identity)
+        found = self.forecast.predict_by_seed(inputs, identity)
         reached = reach > 0
         if reached.any():
             names = [name for name, chosen in zip(identity, reached, strict=True) if chosen]
@@ -98,6 +108,7 @@ def fit_forecast(
     wanted: Float,
     held: Bool,
     *,
+    means: Int,
     least: Float,
     losses: Sequence[Loss],
     model_class: ModelClass,
@@ -110,17 +121,27 @@ def fit_forecast(
         identity: [R] what each row is a row of.
         wanted: [R, T] targets; NaN: unknown.
         held: [R] rows of validation families, by which what is tuned is chosen.
+        means: [K, T] columns of the inputs that say by how much a mean over earlier steps differs from the last step.
         least: [T] differences below which nobody cares.
         losses: [T] of the trees.
         model_class: which.
         seeds: of the trees.
     """
-    regressor = fit_regressor(inputs, None, identity, wanted, held, model_class=model_class, seeds=seeds, losses=losses)
-    missed = np.abs(wanted - regressor.predict(inputs, None, identity))
-    codes = regressor.encoding.codes(identity)
-    by_name = np.stack([_usual(missed[codes == number]) for number in range(len(regressor.encoding.names))])
+    names = tuple(sorted(set(identity)))
+    each = [np.array([name == one for one in identity], bool) for name in names]
+    candidates = [np.zeros(len(means)), *(share * row for share in _SHARES for row in np.eye(len(means)))]
+    weights = np.stack(
+        [_best_weights(inputs[rows], wanted[rows], means, candidates) for rows in (*each, np.ones(len(wanted), bool))]
+    )
+    codes = np.array([names.index(name) for name in identity], np.int64)
+    level = _level(inputs, means, weights[codes])
+    regressor = fit_regressor(
+        inputs, None, identity, wanted - level, held, model_class=model_class, seeds=seeds, losses=losses
+    )
+    missed = np.abs(wanted - level - regressor.predict(inputs, None, identity))
+    by_name = np.stack([_usual(missed[rows]) for rows in each])
     usual = np.concatenate([by_name, _middle(by_name)[np.newaxis]])
-    return Forecast(regressor=regressor, usual=np.fmax(usual, least))
+    return Forecast(regressor=regressor, means=means, weights=weights, usual=np.fmax(usual, least))
 
 
 def fit_correction(
@@ -152,7 +173,7 @@ def fit_correction(
         ways: in how many an action may reach a row.
         means: corrections are shrunk and not gated.
     """
-    missed = wanted - forecast.regressor.predict(inputs, None, identity)
+    missed = wanted - forecast.predict_by_seed(inputs, identity).mean(axis=0)
     usual = forecast.usual_of(identity)
     chosen, names = inputs[:, read], np.array(identity)
     parts = crossed_folds(sorted(set(families)))
@@ -217,6 +238,23 @@ def _best_gates(corrections: Float, missed: Float, usual: Float) -> Float:
         errors = np.abs(missed - np.nan_to_num(gated(corrections, np.full(missed.shape[1], gate), usual))) / usual
         left.append(np.where(known, errors, 0.0).sum(axis=0))
     best: Float = np.array(GATES[::-1])[np.stack(left[::-1]).argmin(axis=0)]
+    return best
+
+
+def _level(inputs: Float, means: Int, weights: Float) -> Float:
+    """Return the level that a forecast starts from, less the last step's: [R, P], [K, T] and [R, K, T] ➜ [R, T]."""
+    found: Float = (np.nan_to_num(inputs[:, means]) * weights).sum(axis=1)
+    return found
+
+
+def _best_weights(inputs: Float, wanted: Float, means: Int, candidates: Sequence[Float]) -> Float:
+    """Return, for each target, the weights of the means, [K, T], whose level was nearest to what came."""
+    known = np.isfinite(wanted)
+    errors = []
+    for one in candidates:
+        level = _level(inputs, means, np.broadcast_to(one[:, np.newaxis], (len(inputs), *means.shape)))
+        errors.append(np.where(known, np.abs(wanted - level), 0.0).sum(axis=0))
+    best: Float = np.stack(candidates)[np.stack(errors).argmin(axis=0)].T
     return best
 
 

@@ -63,6 +63,8 @@ OF_A_CORRECTION: frozenset[str] = frozenset(
     ]
 )
 """Columns on which it may depend what an action does."""
+LAGS_OF_A_LEVEL: tuple[str, ...] = ("change of 3 steps", "change of the look back")
+"""Means over earlier steps, less the last one, from which a forecast may start."""
 TWINS: tuple[Twin, ...] = ("action", "passive")
 """The model that knows the action, and the one that doesn't."""
 
@@ -130,6 +132,9 @@ def train_on(
             held = rows_of(panel, windows.runs, fold.validation)
             quiet = mine & ~panel.asked
             read = np.array([position for position, name in enumerate(panel.columns) if name in OF_A_CORRECTION])
+            means = np.array(
+                [[panel.columns.index(f"{name}: {lag}") for name in TARGETS[kind]] for lag in LAGS_OF_A_LEVEL]
+            )
             for horizon in horizons:
                 wanted = changes(panel, horizon)
                 scales[kind, horizon] = _scales(panel, windows.runs, horizon, rows_of(panel, windows.runs, fold.train))
@@ -141,6 +146,7 @@ def train_on(
                         identities(panel, quiet),
                         wanted[quiet],
                         held[quiet],
+                        means=means,
                         least=least(TARGETS[kind]),
                         losses=["absolute_error"] * len(TARGETS[kind]),
                         model_class=model_class,

@@ -152,6 +152,7 @@ def train_on(windows: CampaignWindows, folds: Sequence[Fold], *, seeds: Sequence
                     _chosen(panel.configuration, quiet),
                     change[quiet],
                     np.isin(family[quiet], sorted(fold.validation)),
+                    means=np.zeros((0, len(HEADS)), np.int64),
                     least=_LEAST,
                     losses=_LOSSES,
                     model_class=model_class,

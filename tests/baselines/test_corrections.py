@@ -25,6 +25,7 @@ def forecast(model_class: ModelClass) -> Forecast:
         NAMES,
         0.1 * (drawn("noise", 1) - 0.5),
         np.zeros(ROWS, bool),
+        means=np.zeros((0, 1), np.int64),
         least=np.array([0.01]),
         losses=["absolute_error"],
         model_class=model_class,
@@ -56,7 +57,7 @@ def test_an_effect_is_added_where_an_action_reaches_and_nowhere_else(model_class
     model, actions = corrected(model_class, effect=2.0)
     reached = np.arange(ROWS) % 2 == 0
     found = model.predict(drawn("acted", 3), actions, NAMES, reached.astype(np.int64))[:, 0]
-    plain = model.forecast.regressor.predict(drawn("acted", 3), None, NAMES)[:, 0]
+    plain = model.forecast.predict_by_seed(drawn("acted", 3), NAMES).mean(axis=0)[:, 0]
     np.testing.assert_array_equal(found[~reached], plain[~reached])
     np.testing.assert_allclose((found - plain)[reached], 2.0 * actions[reached, 0], atol=0.3)
 
@@ -65,7 +66,7 @@ def test_an_effect_is_added_where_an_action_reaches_and_nowhere_else(model_class
 def test_what_holds_in_no_other_family_is_not_added(model_class: ModelClass) -> None:
     model, actions = corrected(model_class, effect=0.0)
     found = model.predict(drawn("acted", 3), actions, NAMES, np.ones(ROWS, np.int64))
-    plain = model.forecast.regressor.predict(drawn("acted", 3), None, NAMES)
+    plain = model.forecast.predict_by_seed(drawn("acted", 3), NAMES).mean(axis=0)
     assert np.abs(found - plain).max() < 0.02  # noise is 0.1 wide
 
 
@@ -73,3 +74,22 @@ def test_a_name_that_training_did_not_see_is_usually_missed_by_as_much_as_others
     usual = forecast("ridge").usual_of(["a", "b", "never seen"])[:, 0]
     assert usual[2] == pytest.approx(np.median(usual[:2]))
     assert (usual >= 0.01).all()
+
+
+def test_what_only_fluctuates_is_foretold_by_its_mean_and_what_wanders_by_its_last_value() -> None:
+    last, mean = drawn("last", 1) - 0.5, np.zeros((ROWS, 1))
+    wanders = np.array([name == "b" for name in NAMES])[:, np.newaxis]
+    wanted = np.where(wanders, 0.0, mean - last)  # the change against the last value
+    found = fit_forecast(
+        mean - last,
+        NAMES,
+        wanted,
+        np.zeros(ROWS, bool),
+        means=np.array([[0]]),
+        least=np.array([0.01]),
+        losses=["absolute_error"],
+        model_class="ridge",
+        seeds=(0,),
+    )
+    assert found.weights[:2, 0, 0].tolist() == [1.0, 0.0]
+    np.testing.assert_allclose(found.predict_by_seed(mean - last, NAMES)[0], wanted, atol=0.02)
