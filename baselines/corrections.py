@@ -58,9 +58,10 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     usual: Float  #: [names + 1, T] mean absolute error by name; the last is of a name that training didn't see
 
     def predict_by_seed(self, inputs: Float, identity: Sequence[str]) -> Float:
-        """Return what each seed's model foretells, as `Corrected.predict_by_seed`."""
+        """Return what each seed's model foretells, as `Corrected.predict_by_seed`; of what there was too little to learn, the level."""
         weights = self.weights[self.regressor.encoding.codes(identity)]
-        return self.regressor.predict_by_seed(inputs, None, identity) + _level(inputs, self.means, weights)
+        learnt = np.nan_to_num(self.regressor.predict_by_seed(inputs, None, identity))
+        return learnt + _level(inputs, self.means, weights)
 
     def usual_of(self, identity: Sequence[str]) -> Float:
         """Return the usual error of R rows, [R, T]."""
@@ -138,7 +139,7 @@ def fit_forecast(
     regressor = fit_regressor(
         inputs, None, identity, wanted - level, held, model_class=model_class, seeds=seeds, losses=losses
     )
-    missed = np.abs(wanted - level - regressor.predict(inputs, None, identity))
+    missed = np.abs(wanted - level - np.nan_to_num(regressor.predict(inputs, None, identity)))
     by_name = np.stack([_usual(missed[rows]) for rows in each])
     usual = np.concatenate([by_name, _middle(by_name)[np.newaxis]])
     return Forecast(regressor=regressor, means=means, weights=weights, usual=np.fmax(usual, least))

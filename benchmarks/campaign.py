@@ -19,9 +19,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import yaml
+from baseline_times import measure_baselines
 from result import Measurement
 
-from baselines import measure_baselines
 from otel_control_gym.baselines.catalogue import BASELINES
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.campaigns.facts import run_directories

@@ -104,7 +104,7 @@ def test_the_benchmark_runs_small(data_dir: Path, tmp_path: Path) -> None:
     subprocess.run(
         [
             sys.executable,
-            str(BENCHMARKS / "baselines.py"),
+            str(BENCHMARKS / "baseline_times.py"),
             str(data_dir / "campaign=few"),
             "reward",
             "--seeds",

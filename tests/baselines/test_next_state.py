@@ -161,7 +161,7 @@ def test_several_candidates_are_foretold_at_once(model: NextStateModel) -> None:
     alone = foretell(model.folds[0], with_actions(state, [scaling(6)]), horizon=3, model_class="ridge")
     np.testing.assert_allclose(alone.nodes[0, :, memory], found[2])
     passive = foretell(model.folds[0], several, horizon=3, twin="passive").nodes
-    np.testing.assert_array_equal(passive[0], passive[2])
+    np.testing.assert_array_equal(passive[1], passive[2])  # it knows that something is asked for there, not what
 
 
 def test_the_first_step_rolled_out_is_the_one_foretold_directly(model: NextStateModel) -> None:
