@@ -93,6 +93,8 @@ class Regressor(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def predict_by_seed(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
         """Return what each seed's model foretells, [seeds, R, T]; a line has none: [1, R, T]."""
+        if not len(inputs):
+            return np.zeros((max(1, len(self.trees)), 0, len(self.intercepts)))
         if not self.trees:
             rows = self.encoding.for_lines(inputs, actions, identity)
             return (rows @ self.weights + self.intercepts)[np.newaxis]
