@@ -42,22 +42,29 @@ class Entry(msgspec.Struct, frozen=True):
     name: str
     summary: str
     module: str
+    predicts: bool = False  #: it can write what it foretold
 
 
 BASELINES: tuple[Entry, ...] = (
-    Entry("next-state", "what services and edges do after an action; with and without the action known", "next_state"),
+    Entry(
+        "next-state",
+        "what services and edges do after an action; with and without the action known",
+        "next_state",
+        predicts=True,
+    ),
     Entry("forecast", "the same without actions, beside AutoETS, AutoARIMA and SeasonalNaive", "forecasting"),
     Entry(
         "effect",
         "what an action changes in the reward, beside the truth of branches; off-policy estimates",
         "effect_model",
+        predicts=True,
     ),
     Entry("cause", "an action or a fault? On pairs that look alike; and what an action adds to a fault", "cause_model"),
     Entry("reward", "reward, breach of the SLO, time to recovery and cost after an action", "reward_model"),
-    Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies"),
+    Entry("anomaly", "who notices faults, how late, and with how many false alarms", "anomalies", predicts=True),
     Entry("root-cause", "which service a fault sits in, with the onset given and with it detected", "root_causes"),
     Entry("streams", "which telemetry streams show faults: all, each alone, all but each", "stream_values"),
-    Entry("returns", "what each action would earn: for the model-predictive controller", "returns"),
+    Entry("returns", "by how much each action of a menu changes the return: what the planner asks", "returns"),
 )
 """What can be trained and evaluated."""
 
@@ -67,9 +74,13 @@ def baseline(name: str) -> Baseline:
 
     Raises: UsageError: there is none of that name.
     """
+    return cast("Baseline", import_module(f"otel_control_gym.baselines.{_entry(name).module}"))
+
+
+def _entry(name: str) -> Entry:
     for entry in BASELINES:
         if entry.name == name:
-            return cast("Baseline", import_module(f"otel_control_gym.baselines.{entry.module}"))
+            return entry
     raise UsageError(f"there is no baseline {name!r}\n  {nearest(name, [entry.name for entry in BASELINES])}")
 
 
@@ -92,16 +103,22 @@ def train_baseline(name: str, task: Task, *, models: Path | None = None) -> Mode
 def evaluate_baseline(name: str, task: Task, *, models: Path | None = None) -> Evaluation:
     """Score a baseline that was trained, and keep the scores, and what it foretold, beside its model.
 
-    Raises: UsageError: there is no such baseline, campaign or split, or it wasn't trained. DatasetError: a file can't be read.
+    Raises:
+        UsageError: there is no such baseline, campaign or split, or it wasn't trained, or it writes no predictions and is to.
+        DatasetError: a file can't be read.
     """
-    chosen = baseline(name)
+    chosen, predicts = baseline(name), _entry(name).predicts
+    if task.predictions is not None and not predicts:
+        raise UsageError(
+            f"{name} writes no predictions: its scores follow from the model and the runs\n  leave --predictions out"
+        )
     directory = model_directory(name, task, models)
     if not directory.is_dir():
         raise UsageError(
             f"{name} wasn't trained on split {task.split!r} of {task.directory}\n  `ocg baseline train {name}` does"
         )
     model, _ = load_model(directory, task)
-    if task.predictions is None:
+    if task.predictions is None and predicts:
         task = msgspec.structs.replace(task, predictions=directory / PREDICTIONS_FILE)
     evaluation = chosen.evaluate(model, task)
     draft = directory / f".{EVALUATION_FILE}"

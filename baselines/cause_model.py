@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from otel_control_gym.baselines.contrast_tables import read_factorial, read_matched
+from otel_control_gym.baselines.contrast_tables import CONTRASTED_FEATURES, read_factorial, read_matched
 from otel_control_gym.baselines.contrasts import Cause, factorial_effects, matched_pairs
 from otel_control_gym.baselines.evaluations import Evaluation, Table, Task
 from otel_control_gym.baselines.folds import Fold, folds_of
@@ -40,18 +40,7 @@ Float = npt.NDArray[np.float64]
 INPUTS: tuple[str, ...] = ("dynamics", "telemetry", "with the action log")
 _ECHOES = ("replicas_ready", "restarts")
 _SPANS = ((0, 2), (2, 99))  #: steps after the cause: soon, later
-_FEATURES = (
-    "request_rate",
-    "error_ratio",
-    "latency_mean_ms",
-    "cpu_usage_cores",
-    "cpu_saturation",
-    "memory_usage_bytes",
-    "network_rx_bytes_per_s",
-    "network_tx_bytes_per_s",
-    "slo_satisfaction",
-    *_ECHOES,
-)
+_FEATURES = (*CONTRASTED_FEATURES, "slo_satisfaction")
 _LARGE = ("memory_usage_bytes", "network_rx_bytes_per_s", "network_tx_bytes_per_s")
 _LARGE_UNIT = 2.0**20  #: so that all inputs are numbers of like size before they are standardised
 

@@ -20,6 +20,7 @@ __all__ = (
     "GROUPS",
     "NODE_CHANNELS",
     "NODE_TARGETS",
+    "least",
     "per_step",
     "seen",
     "shown",
@@ -116,6 +117,11 @@ def seen(values: Float, channels: Sequence[str]) -> Float:
         if name in _NEGLIGIBLE:
             found[..., position] = np.log(np.maximum(values[..., position], 0.0) + _NEGLIGIBLE[name])
     return found
+
+
+def least(channels: Sequence[str]) -> Float:
+    """Return, for each channel, the difference on the scale of `seen` below which nobody cares: 1 %, or a thousandth of a ratio."""
+    return np.array([0.01 if name in _NEGLIGIBLE else 0.001 for name in channels])
 
 
 def shown(values: Float, channels: Sequence[str]) -> Float:

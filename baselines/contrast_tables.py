@@ -21,6 +21,7 @@ from otel_control_gym.engine.errors import DatasetError
 
 __all__ = (
     "ARMS",
+    "CONTRASTED_FEATURES",
     "FACTORIAL_FILE",
     "FACTORIAL_SCHEMA",
     "MATCHED_FILE",
@@ -37,6 +38,19 @@ FACTORIAL_FILE = "factorial.parquet"
 MATCHED_FILE = "matched.parquet"
 FactorialArm: TypeAlias = Literal["neither", "action", "fault", "both"]
 ARMS: tuple[FactorialArm, ...] = get_args(FactorialArm)
+CONTRASTED_FEATURES: tuple[str, ...] = (
+    "request_rate",
+    "error_ratio",
+    "latency_mean_ms",
+    "cpu_usage_cores",
+    "cpu_saturation",
+    "memory_usage_bytes",
+    "network_rx_bytes_per_s",
+    "network_tx_bytes_per_s",
+    "replicas_ready",
+    "restarts",
+)
+"""What is measured of matched branches, beside users' satisfaction."""
 
 
 class FactorialBranch(msgspec.Struct, frozen=True, kw_only=True, order=True):

@@ -1,14 +1,15 @@
 """Next states: what services and edges do in the control steps after a decision, by models that know the action and by twins that don't.
 
-In: a campaign's windows. Out: for every fold two model classes (`regressors`), each as a pair of twins: the same rows, columns,
-candidates to tune over and seeds, but for the columns of the action. Foretold are the dynamics (`channels`) 1, 3 and 10 control steps
-ahead: *direct*, by a model of that horizon, or *rolled out*, by the model of one step fed with what it foretold. Beside them stand
-persistence, a seasonal naive forecast and a constant.
+In: a campaign's windows. Out: for every fold two model classes (`regressors`), each as a pair of twins: one forecast of what goes on by
+itself, and a correction each for rows that an action reaches (`corrections`), of the same rows, columns, candidates to tune over and
+seeds, but for the columns of the action. The passive twin is even told which rows those are. Foretold are the dynamics (`channels`) 1, 3
+and 10 control steps ahead: *direct*, by a model of that horizon, or *rolled out*, by the model of one step fed with what it foretold.
+Beside them stand persistence, a seasonal naive forecast and a constant.
 
 What is foretold is the change against the last step on the scale of `channels.seen`; errors are reckoned in the features' units and
 scaled by persistence's error on training families (`scaling`).
 
-Upstream: `panels`. Downstream: `next_state_scores`, `headline`, controllers that plan.
+Upstream: `panels`, `corrections`. Downstream: `next_state_scores`, `headline`, controllers that plan.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from otel_control_gym.baselines.channels import seen, shown
+from otel_control_gym.baselines.channels import least, seen, shown
+from otel_control_gym.baselines.corrections import Corrected, fit_correction, fit_forecast
 from otel_control_gym.baselines.evaluations import Evaluation, Task
 from otel_control_gym.baselines.folds import Fold, folds_of
-from otel_control_gym.baselines.panels import KINDS, TARGETS, Kind, Panel, action_names, panels_of
-from otel_control_gym.baselines.regressors import MODEL_CLASSES, ModelClass, Regressor, fit_regressor
+from otel_control_gym.baselines.panels import KINDS, REACHES, TARGETS, Kind, Panel, action_names, panels_of, reach_of
+from otel_control_gym.baselines.regressors import MODEL_CLASSES, ModelClass
 from otel_control_gym.baselines.rows import Rows, action_blocks, edge_actions, edge_rows, node_rows
 from otel_control_gym.baselines.scaling import Scales, fit_scales
 from otel_control_gym.baselines.states import State, advanced
 from otel_control_gym.baselines.windows import HORIZON_STEPS, CampaignWindows, RunWindows, load_windows
 
 __all__ = (
+    "OF_A_CORRECTION",
     "TWINS",
     "FoldModels",
     "Foretold",
@@ -48,6 +51,20 @@ Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 Twin: TypeAlias = Literal["action", "passive"]
 
+OF_A_CORRECTION: frozenset[str] = frozenset(
+    [
+        *(f"{feature}: now" for feature in ("request_rate", "error_ratio", "latency_mean_ms", "memory_usage_bytes")),
+        *(f"{share}: now" for share in ("fullness", "ready_share", "memory_fullness")),
+        "replicas_ready: now",
+        "target fullness: now",
+        "target ready_share: now",
+        "hops from the entry",
+        "offered: now",
+    ]
+)
+"""Columns on which it may depend what an action does."""
+LAGS_OF_A_LEVEL: tuple[str, ...] = ("change of 3 steps", "change of the look back")
+"""Means over earlier steps, less the last one, from which a forecast may start."""
 TWINS: tuple[Twin, ...] = ("action", "passive")
 """The model that knows the action, and the one that doesn't."""
 
@@ -72,7 +89,7 @@ class FoldModels(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """All models of a fold."""
 
     fold: Fold
-    models: Mapping[Key, Regressor]
+    models: Mapping[Key, Corrected]
     scales: Mapping[tuple[Kind, int], Scales]  #: by kind and horizon
 
 
@@ -105,28 +122,48 @@ def train_on(
 ) -> NextStateModel:
     """Return the models of some folds of windows that are there already."""
     panels = panels_of(windows.runs, horizons)
+    families = np.array([run.family_id for run in windows.runs])
     fitted = []
     for fold in folds:
-        models: dict[Key, Regressor] = {}
+        models: dict[Key, Corrected] = {}
         scales: dict[tuple[Kind, int], Scales] = {}
         for kind, panel in panels.items():
-            learnt = rows_of(panel, windows.runs, fold.train | fold.validation)
-            held = rows_of(panel, windows.runs, fold.validation)[learnt]
-            identity = identities(panel, learnt)
+            mine = rows_of(panel, windows.runs, fold.train | fold.validation)
+            held = rows_of(panel, windows.runs, fold.validation)
+            quiet = mine & ~panel.asked
+            read = np.array([position for position, name in enumerate(panel.columns) if name in OF_A_CORRECTION])
+            means = np.array(
+                [[panel.columns.index(f"{name}: {lag}") for name in TARGETS[kind]] for lag in LAGS_OF_A_LEVEL]
+            )
             for horizon in horizons:
-                wanted = changes(panel, horizon)[learnt]
+                wanted = changes(panel, horizon)
                 scales[kind, horizon] = _scales(panel, windows.runs, horizon, rows_of(panel, windows.runs, fold.train))
-                for twin in twins:
-                    actions = panel.actions[horizon][learnt] if twin == "action" else None
-                    for model_class in model_classes:
-                        models[Key(kind, twin, model_class, horizon)] = fit_regressor(
-                            panel.inputs[learnt],
-                            actions,
-                            identity,
-                            wanted,
-                            held,
-                            model_class=model_class,
+                reach = reach_of(panel.actions[horizon], kind)
+                reached = mine & (reach > 0)
+                for model_class in model_classes:
+                    forecast = fit_forecast(
+                        panel.inputs[quiet],
+                        identities(panel, quiet),
+                        wanted[quiet],
+                        held[quiet],
+                        means=means,
+                        least=least(TARGETS[kind]),
+                        losses=["absolute_error"] * len(TARGETS[kind]),
+                        model_class=model_class,
+                        seeds=seeds,
+                    )
+                    for twin in twins:
+                        models[Key(kind, twin, model_class, horizon)] = fit_correction(
+                            forecast,
+                            panel.inputs[reached],
+                            panel.actions[horizon][reached] if twin == "action" else None,
+                            identities(panel, reached),
+                            wanted[reached],
+                            families[panel.run[reached]].tolist(),
+                            reach[reached],
+                            read=read,
                             seeds=seeds,
+                            ways=len(REACHES),
                         )
         fitted.append(FoldModels(fold=fold, models=models, scales=scales))
     return NextStateModel(
@@ -180,10 +217,12 @@ def _foretell(
     found = []
     for kind, (rows, actions) in by_kind.items():
         decisions, entities, width = rows.inputs.shape
+        asked = actions.reshape(decisions * entities, -1)
         change = models.models[Key(kind, twin, model_class, horizon)].predict(
             rows.inputs.reshape(-1, width),
-            actions.reshape(decisions * entities, -1) if twin == "action" else None,
+            asked if twin == "action" else None,
             rows.entities * decisions,
+            reach_of(asked, kind),
         )
         found.append(shown(rows.current + change.reshape(rows.current.shape), TARGETS[kind]))
     return Foretold(*found)

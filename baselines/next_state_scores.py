@@ -32,7 +32,7 @@ from otel_control_gym.baselines.next_state import (
     Twin,
     roll_out,
 )
-from otel_control_gym.baselines.panels import KINDS, TARGETS, Kind, Panel, kept_decisions, panels_of
+from otel_control_gym.baselines.panels import KINDS, TARGETS, Kind, Panel, kept_decisions, panels_of, reach_of
 from otel_control_gym.baselines.regressors import MODEL_CLASSES, ModelClass
 from otel_control_gym.baselines.states import joined, selected
 from otel_control_gym.baselines.windows import HORIZON_STEPS, CampaignWindows, RunWindows
@@ -139,7 +139,10 @@ def _score_panel(
     for model_class in MODEL_CLASSES:
         for twin in TWINS:
             changes = models.models[Key(panel.kind, twin, model_class, horizon)].predict_by_seed(
-                panel.inputs, panel.actions[horizon] if twin == "action" else None, panel.entity
+                panel.inputs,
+                panel.actions[horizon] if twin == "action" else None,
+                panel.entity,
+                reach_of(panel.actions[horizon], panel.kind),
             )
             name = name_of(model_class, twin, "direct")
             foretold[name] = shown(panel.current + changes.mean(axis=0), names)

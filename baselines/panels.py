@@ -1,14 +1,16 @@
 """Runs ➜ one long table of rows per kind of entity, from which all models of next states are fitted and scored.
 
 In: windows of runs. Out: a `Panel` of services and one of edges: for every kept decision and entity what both twins read, what only the
-action-conditioned one reads (by horizon), and what followed. Decisions with an action asked for, or asked for within the look back, or
-drawn by chance, are all kept; of the others, in which next to nothing happens, one in `QUIET_SHARE`, chosen by its id alone.
+action-conditioned one reads (by horizon), and what followed. Decisions with an action asked for, or
+drawn by chance, are all kept; of those soon after one, one in `SOON_SHARE`, and of the others, in which next to nothing happens, one in
+`QUIET_SHARE`, chosen by their id alone.
 
 Pure. Upstream: `windows`, `rows`. Downstream: `next_state`, `forecasting`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -23,15 +25,39 @@ from otel_control_gym.baselines.states import selected
 from otel_control_gym.baselines.windows import RunWindows
 from otel_control_gym.engine.randomness import derive_seed, draw_bits
 
-__all__ = ("KINDS", "QUIET_SHARE", "TARGETS", "Kind", "Panel", "action_names", "kept_decisions", "panels_of")
+__all__ = (
+    "KINDS",
+    "QUIET_SHARE",
+    "REACHES",
+    "SOON_SHARE",
+    "TARGETS",
+    "Kind",
+    "Panel",
+    "action_names",
+    "kept_decisions",
+    "panels_of",
+    "reach_of",
+)
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 Kind: TypeAlias = Literal["node", "edge"]
 
 KINDS: tuple[Kind, ...] = ("node", "edge")
 TARGETS: Mapping[Kind, tuple[str, ...]] = {"node": NODE_TARGETS, "edge": EDGE_TARGETS}
 QUIET_SHARE = 8
+SOON_SHARE = 3
+
+
+_REACHES: Mapping[str, re.Pattern[str]] = {
+    "load": re.compile("^(target )?asked:load_ratio$"),
+    "target": re.compile("^((target|source) )?asked:(?!anything|load_ratio)"),
+    "neighbour": re.compile("^(target )?(called|caller) asked:"),
+}  #: columns of which one isn't 0 where an action reaches
+REACHES: tuple[str, ...] = tuple(_REACHES)
+"""How an action reaches a row: it asks for load, it is asked of the service itself (of an edge: of an end), or of what that calls or is
+called by. The first that fits counts."""
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -46,6 +72,7 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     run: Int  #: [R] position of the run
     decision: Int  #: [R] position of the decision in the run
     entity: tuple[str, ...]  #: [R]
+    asked: Bool  #: [R] whether something is asked for at the decision
 
     def __len__(self) -> int:
         return len(self.entity)
@@ -63,12 +90,23 @@ def kept_decisions(run: RunWindows) -> list[int]:
     return [
         position
         for position, (decision, now, past) in enumerate(zip(run.decisions, run.state.now, run.state.past, strict=True))
-        if now is not None or past or decision.randomised or _drawn(f"{run.family_id}/{position}")
+        if now is not None
+        or decision.randomised
+        or _drawn(f"{run.family_id}/{position}", SOON_SHARE if past else QUIET_SHARE)
     ]
 
 
-def _drawn(key: str) -> bool:
-    return draw_bits(derive_seed(0, f"quiet/{key}")) % QUIET_SHARE == 0
+def reach_of(actions: Float, kind: Kind) -> Int:
+    """Return how an action that is asked for now reaches each row of [R, A]: 0 not at all, else one more than its place in `REACHES`."""
+    found = np.zeros(len(actions), np.int64)
+    for number, pattern in reversed(list(enumerate(_REACHES.values(), start=1))):
+        columns = [position for position, name in enumerate(action_names(kind)) if pattern.search(name)]
+        found[(actions[:, columns] != 0).any(axis=1)] = number
+    return found
+
+
+def _drawn(key: str, share: int) -> bool:
+    return draw_bits(derive_seed(0, f"quiet/{key}")) % share == 0
 
 
 def panels_of(
@@ -106,6 +144,7 @@ def _of_run(run: RunWindows, number: int, kept: list[int], horizons: Sequence[in
             run=np.full(len(kept) * len(found.entities), number),
             decision=np.repeat(np.array(kept, np.int64), len(found.entities)),
             entity=found.entities * len(kept),
+            asked=np.repeat([now is not None for now in state.now], len(found.entities)),
         )
         for kind, (found, following, actions) in rows.items()
     }
@@ -126,4 +165,5 @@ def _joined(kind: Kind, parts: Sequence[Panel], horizons: Sequence[int]) -> Pane
         run=np.concatenate([part.run for part in parts]),
         decision=np.concatenate([part.decision for part in parts]),
         entity=tuple(entity for part in parts for entity in part.entity),
+        asked=np.concatenate([part.asked for part in parts]),
     )

@@ -14,7 +14,7 @@ A target that is unknown is left out. Pure but for what scikit-learn draws, whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -23,14 +23,15 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
-__all__ = ("MODEL_CLASSES", "ModelClass", "Regressor", "fit_regressor")
+__all__ = ("MODEL_CLASSES", "Loss", "ModelClass", "Regressor", "fit_regressor")
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 ModelClass: TypeAlias = Literal["ridge", "boosted"]
+Loss: TypeAlias = Literal["squared_error", "absolute_error"]
 
 MODEL_CLASSES: tuple[ModelClass, ...] = ("ridge", "boosted")
-_PENALTIES = (3.0, 10.0, 30.0)
+_PENALTIES = (1.0, 3.0, 10.0, 30.0)
 _FAR = 8.0  #: standard deviations beyond which an input is cut: an unseen service mustn't throw a line off
 _TREES = {
     "max_iter": 50,
@@ -40,8 +41,13 @@ _TREES = {
     "l2_regularization": 1.0,
     "max_bins": 63,
 }
+_FEW_ROWS = {
+    "max_iter": 40,
+    "max_leaf_nodes": 8,
+    "min_samples_leaf": 3,
+}  #: in the place of those, where a kind of row is seen a handful of times
 _SHARE_OF_COLUMNS = 0.4  #: that a split looks at
-_FEWEST_ROWS = 50
+_FEWEST_ROWS, _FEWEST_OF_FEW = 50, 15  #: below which nothing is learnt of a target
 
 
 class Encoding(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -54,17 +60,18 @@ class Encoding(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def for_lines(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
         """Return standardised inputs, one column per name, and the action as it is; an unseen name is none of them."""
         numbers = np.clip(np.nan_to_num((inputs - self.centre) / self.spread), -_FAR, _FAR)
-        codes = self._codes(identity)
+        codes = self.codes(identity)
         parts = [numbers, np.eye(len(self.names) + 1)[codes][:, : len(self.names)]]
         return np.concatenate([*parts, *([] if actions is None else [np.nan_to_num(actions)])], axis=1)
 
     def for_trees(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
         """Return the inputs as they are, the name's number, and the action."""
-        codes = self._codes(identity).astype(np.float64)
+        codes = self.codes(identity).astype(np.float64)
         parts = [inputs, np.where(codes < len(self.names), codes, np.nan)[:, np.newaxis]]
         return np.concatenate([*parts, *([] if actions is None else [actions])], axis=1)
 
-    def _codes(self, identity: Sequence[str]) -> npt.NDArray[np.int64]:
+    def codes(self, identity: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the number of each name, [R]; of one that training didn't see, one more than the last."""
         position = {name: number for number, name in enumerate(self.names)}
         return np.array([position.get(name, len(self.names)) for name in identity], np.int64)
 
@@ -86,6 +93,8 @@ class Regressor(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def predict_by_seed(self, inputs: Float, actions: Float | None, identity: Sequence[str]) -> Float:
         """Return what each seed's model foretells, [seeds, R, T]; a line has none: [1, R, T]."""
+        if not len(inputs):
+            return np.zeros((max(1, len(self.trees)), 0, len(self.intercepts)))
         if not self.trees:
             rows = self.encoding.for_lines(inputs, actions, identity)
             return (rows @ self.weights + self.intercepts)[np.newaxis]
@@ -108,6 +117,9 @@ def fit_regressor(
     *,
     model_class: ModelClass,
     seeds: Sequence[int],
+    losses: Sequence[Loss] | None = None,
+    weights: Float | None = None,
+    few: bool = False,
 ) -> Regressor:
     """Return a model of T targets.
 
@@ -119,20 +131,30 @@ def fit_regressor(
         held: [R] rows of validation families, by which the penalty of a line is chosen; they train the final model, too.
         model_class: which.
         seeds: of the trees; a line draws nothing.
+        losses: [T] of the trees: whether a target's mean is foretold, or its median; None: means, as a line does.
+        weights: [R, T] of the rows in the loss; None: all alike.
+        few: rows of a kind are few: smaller trees, with fewer rows to a leaf.
     """
     encoding = _encoding(inputs, identity)
+    fewest = _FEWEST_OF_FEW if few else _FEWEST_ROWS
     if model_class == "ridge":
         rows = encoding.for_lines(inputs, actions, identity)
-        weights, intercepts, penalties = _fit_lines(rows, wanted, held)
+        lines, intercepts, penalties = _fit_lines(rows, wanted, held, weights, fewest)
         trees: tuple[tuple[Any, ...], ...] = ()
     else:
         rows = encoding.for_trees(inputs, actions, identity)
-        weights, intercepts, penalties = np.zeros((0, wanted.shape[1])), np.zeros(wanted.shape[1]), np.zeros(0)
-        trees = tuple(tuple(_fit_trees(rows, target, seed) for target in wanted.T) for seed in seeds)
+        lines, intercepts, penalties = np.zeros((0, wanted.shape[1])), np.zeros(wanted.shape[1]), np.zeros(0)
+        settings = [
+            {**_TREES, **(_FEW_ROWS if few else {}), "loss": loss}
+            for loss in losses or ["squared_error"] * wanted.shape[1]
+        ]
+        columns = [None] * wanted.shape[1] if weights is None else list(weights.T)
+        targets = list(zip(wanted.T, columns, settings, strict=True))
+        trees = tuple(tuple(_fit_trees(rows, *target, seed, fewest) for target in targets) for seed in seeds)
     return Regressor(
         model_class=model_class,
         encoding=encoding,
-        weights=weights,
+        weights=lines,
         intercepts=intercepts,
         penalties=penalties,
         trees=trees,
@@ -147,55 +169,64 @@ def _encoding(inputs: Float, identity: Sequence[str]) -> Encoding:
     return Encoding(names=tuple(sorted(set(identity))), centre=centre, spread=np.where(spread > 1e-9, spread, 1.0))
 
 
-def _fit_trees(rows: Float, target: Float, seed: int) -> HistGradientBoostingRegressor | None:
+def _fit_trees(
+    rows: Float, target: Float, weight: Float | None, settings: Mapping[str, Any], seed: int, fewest: int
+) -> HistGradientBoostingRegressor | None:
     known = np.isfinite(target)
-    if known.sum() < _FEWEST_ROWS:
+    if known.sum() < fewest:
         return None
     trees = HistGradientBoostingRegressor(
-        **_TREES, max_features=_SHARE_OF_COLUMNS, early_stopping=False, random_state=seed
+        **settings, max_features=_SHARE_OF_COLUMNS, early_stopping=False, random_state=seed
     )
     learnt = rows[known]
     learnt[:, ~np.isfinite(learnt).any(axis=0)] = (
         0.0  # a column of which nothing is known can't be binned; no split is made on it
     )
-    return trees.fit(learnt, target[known])
+    return trees.fit(learnt, target[known], sample_weight=None if weight is None else weight[known])
 
 
-def _fit_lines(rows: Float, wanted: Float, held: Bool) -> tuple[Float, Float, Float]:
-    """Return weights [columns, T], intercepts [T] and penalties [T]; targets that are known in the same rows are fitted together."""
+def _fit_lines(
+    rows: Float, wanted: Float, held: Bool, weights: Float | None, fewest: int
+) -> tuple[Float, Float, Float]:
+    """Return weights [columns, T], intercepts [T] and penalties [T]; targets known and weighed alike are fitted together."""
     known = np.isfinite(wanted)
-    weights = np.zeros((rows.shape[1], wanted.shape[1]))
+    lines = np.zeros((rows.shape[1], wanted.shape[1]))
     intercepts, penalties = np.full(wanted.shape[1], np.nan), np.full(wanted.shape[1], np.nan)
     patterns: dict[bytes, list[int]] = {}
     for target in range(wanted.shape[1]):
-        patterns.setdefault(known[:, target].tobytes(), []).append(target)
+        alike = known[:, target] if weights is None else weights[:, target]
+        patterns.setdefault(known[:, target].tobytes() + alike.tobytes(), []).append(target)
     for targets in patterns.values():
         usable = known[:, targets[0]]
-        if usable.sum() < _FEWEST_ROWS:
+        if usable.sum() < fewest:
             continue
-        chosen = _best_penalties(rows[usable], wanted[usable][:, targets], held[usable])
+        weight = None if weights is None else weights[usable, targets[0]]
+        chosen = _best_penalties(rows[usable], wanted[usable][:, targets], held[usable], weight)
         for target, penalty in zip(targets, chosen, strict=True):
             penalties[target] = penalty
         for penalty in sorted(set(chosen)):  # one decomposition for all targets with the same penalty
-            alike = [target for target, one in zip(targets, chosen, strict=True) if one == penalty]
-            line = _line(rows[usable], wanted[usable][:, alike], penalty)
-            weights[:, alike], intercepts[alike] = line
-    return weights, intercepts, penalties
+            same = [target for target, one in zip(targets, chosen, strict=True) if one == penalty]
+            lines[:, same], intercepts[same] = _line(rows[usable], wanted[usable][:, same], penalty, weight)
+    return lines, intercepts, penalties
 
 
-def _best_penalties(rows: Float, wanted: Float, held: Bool) -> Float:
+def _best_penalties(rows: Float, wanted: Float, held: Bool, weight: Float | None) -> Float:
     """Return, for each target, the penalty with the smallest mean error on the rows that were held back."""
     if not held.any() or held.all():
         return np.full(wanted.shape[1], _PENALTIES[len(_PENALTIES) // 2])
     means = []
     for penalty in _PENALTIES:
-        weights, intercepts = _line(rows[~held], wanted[~held], penalty)
+        weights, intercepts = _line(rows[~held], wanted[~held], penalty, None if weight is None else weight[~held])
         means.append(np.abs(rows[held] @ weights + intercepts - wanted[held]).mean(axis=0))
     best: Float = np.array(_PENALTIES)[np.stack(means).argmin(axis=0)]
     return best
 
 
-def _line(rows: Float, wanted: Float, penalty: float) -> tuple[Float, Float]:
-    """Return weights [columns, T] and intercepts [T] of a ridge regression."""
-    line = Ridge(alpha=penalty, solver="cholesky").fit(rows, wanted if wanted.shape[1] > 1 else wanted[:, 0])
+def _line(rows: Float, wanted: Float, penalty: float, weight: Float | None) -> tuple[Float, Float]:
+    """Return weights [columns, T] and intercepts [T] of a ridge regression; rows' weights count beside their mean."""
+    line = Ridge(alpha=penalty, solver="cholesky").fit(
+        rows,
+        wanted if wanted.shape[1] > 1 else wanted[:, 0],
+        sample_weight=None if weight is None else weight / weight.mean(),
+    )
     return np.reshape(line.coef_, (wanted.shape[1], -1)).T, np.atleast_1d(line.intercept_)

@@ -24,6 +24,7 @@ __all__ = ("cause_section", "edges_section", "effects_section", "headline_sectio
 
 NO_WORSE = 1.05  #: upper bound of the ratio on unchanged cells up to which knowing the action does no harm
 _HEADLINE = "action_conditioned_over_passive"
+_PRIMARY = "all/boosted/direct"  #: key of the ratios of all strata
 _PARTS = {"feature_group": "group of features", "configuration": "application"}
 _COMMON = ("traffic", "errors", "latency")  #: feature groups that services and edges share
 _SHOWN_MODELS = ("boosted direct, action known", "boosted direct, passive", "persistence")
@@ -36,13 +37,8 @@ def headline_section(found: Evaluation | None, commands: Sequence[str]) -> Secti
     if found is None:
         return Section(key=_HEADLINE, question=question, wanting=tuple(commands))
     whole = {group: ratio(one) for group, one in found.figures[_HEADLINE].items()}
-    parts: dict[str, dict[str, dict[str, Ratio]]] = {
-        column: {
-            level: {group: ratio(one) for group, one in groups.items()}
-            for level, groups in found.figures["ratios_by"][column]["randomised"].items()
-        }
-        for column in _PARTS
-    }
+    parts, everywhere = (_parts(found, stratum) for stratum in ("randomised", "all"))
+    overall = {group: ratio(one) for group, one in found.figures["ratios"][_PRIMARY].items()}
     rows = [
         Row(name=f"{name}: {group}", part=group, found=_as_interval(one))
         for name, groups in (
@@ -72,6 +68,9 @@ def headline_section(found: Evaluation | None, commands: Sequence[str]) -> Secti
             _on_changed(whole["changed"]),
             _on_unchanged(whole["unchanged"]),
             *(_winning(name, parts[column]) for column, name in _PARTS.items()),
+            f"All strata whose decisions were branched, randomised or not: {said(overall['changed'])} where something changed, "
+            f"{said(overall['unchanged'])} where nothing did.",
+            *(_winning(f"{name}, all strata", everywhere[column]) for column, name in _PARTS.items()),
         ),
         tables=(first,),
         details=tuple(others),
@@ -79,6 +78,17 @@ def headline_section(found: Evaluation | None, commands: Sequence[str]) -> Secti
         figures={group: found.figures[_HEADLINE][group] for group in whole},
         wanting=wanting,
     )
+
+
+def _parts(found: Evaluation, stratum: str) -> dict[str, dict[str, dict[str, Ratio]]]:
+    """Return the ratios of a stratum by part, level and group of cells."""
+    return {
+        column: {
+            level: {group: ratio(one) for group, one in groups.items()}
+            for level, groups in found.figures["ratios_by"][column][stratum].items()
+        }
+        for column in _PARTS
+    }
 
 
 def _as_interval(found: Ratio) -> Interval:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from otel_control_gym.baselines.asked import ACTION_COLUMNS, ACTION_TYPES, Asked
+from otel_control_gym.baselines.corrections import slope
 from otel_control_gym.baselines.evaluations import Evaluation, Table, Task
 from otel_control_gym.baselines.folds import crossed_folds, folds_of
 from otel_control_gym.baselines.regressors import Regressor, fit_regressor
@@ -157,7 +158,7 @@ def train(task: Task) -> ReturnModel:
         step_seconds=windows.step_seconds,
         passive=_fit_passive(decisions, task.seeds),
         gain=_fit_gain(acted, gained, task.seeds),
-        trust=_slope(unseen, gained),
+        trust=slope(unseen, gained),
     )
 
 
@@ -215,7 +216,7 @@ def train_on_pairs(pairs: Sequence[PairedDecisions], *, step_seconds: int, seeds
         step_seconds=step_seconds,
         passive=_fit_passive(seen, seeds),
         gain=_fit_gain(acted, gained, seeds),
-        trust=_slope(unseen, gained),
+        trust=slope(unseen, gained),
     )
 
 
@@ -342,13 +343,6 @@ def _fit_gain(acted: _Decisions, gained: Float, seeds: Sequence[int]) -> Regress
         model_class="boosted",
         seeds=seeds,
     )
-
-
-def _slope(foretold: Float, gained: Float) -> float:
-    """Return the slope through 0 of what was gained over what was foretold, within 0 and 1; 0 where nothing could be foretold."""
-    known = np.isfinite(foretold) & np.isfinite(gained)
-    size = float(np.sum(foretold[known] ** 2))
-    return float(np.clip(np.sum(foretold[known] * gained[known]) / size, 0.0, 1.0)) if size > 0 else 0.0
 
 
 def _passive(model: Regressor, decisions: _Decisions) -> Float:

@@ -5,6 +5,13 @@ probability that the SLO is breached in them, for how many seconds, and what the
 a twin that doesn't know the action, equal in all else. The difference of an action's reward to `noop`'s is the model's word on its
 effect.
 
+Models learn by how much the next steps differ from *the same again*: what the last one earned, as often as there are steps ahead. Where
+that isn't known (a live observation doesn't tell it) what the application usually earns stands in for it. As in `next_state` a forecast of
+decisions at which nothing is asked for comes first, and then what that misses where something is (`corrections`).
+
+`returns` foretells rewards, too, but for planning alone: over one horizon, of what was lived under the same randomness where there are such
+decisions. This model is the one to score: with its twin, its heads and its calibration.
+
 How soon a breach will be over is told by the seconds of breach that are foretold: the order of these is compared with the order of the
 true times, of which some are cut off by the run's end.
 
@@ -21,11 +28,13 @@ import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.baselines.asked import Asked
+from otel_control_gym.baselines.corrections import Corrected, fit_correction, fit_forecast
 from otel_control_gym.baselines.evaluations import Evaluation, Task
 from otel_control_gym.baselines.folds import Fold, folds_of
 from otel_control_gym.baselines.next_state import TWINS, Twin
-from otel_control_gym.baselines.regressors import MODEL_CLASSES, ModelClass, Regressor, fit_regressor
+from otel_control_gym.baselines.regressors import MODEL_CLASSES, Loss, ModelClass
 from otel_control_gym.baselines.reward_rows import (
+    OF_A_CORRECTION,
     decision_action_names,
     decision_actions,
     decision_names,
@@ -60,6 +69,10 @@ Float = npt.NDArray[np.float64]
 
 HEADS: tuple[str, ...] = ("reward", "breach", "breach_s", "cost")
 """Sum of rewards; whether the SLO is breached (0 or 1; foretold: its probability); seconds of breach; cost units."""
+_LOSSES: tuple[Loss, ...] = ("absolute_error", "squared_error", "absolute_error", "absolute_error")
+"""Of the heads: medians, but of a breach its mean, which is a probability."""
+_LEAST = np.array([0.01, 0.01, 1.0, 0.001])
+"""Differences of the heads below which nobody cares."""
 
 
 class Judgement(NamedTuple):
@@ -83,7 +96,8 @@ class RewardFold(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """All models of a fold."""
 
     fold: Fold
-    models: Mapping[RewardKey, Regressor]
+    models: Mapping[RewardKey, Corrected]
+    usual: Mapping[str, Float]  #: application -> [len(EARNED)] what a step earned on average; "": anywhere
 
 
 class RewardModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -98,11 +112,13 @@ class DecisionPanel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """All decisions of some runs: R rows."""
 
     inputs: Float  #: [R, P]
+    earned: Float  #: [R, len(EARNED)] in the last step
     actions: Mapping[int, Float]  #: horizon in steps -> [R, A]
     wanted: Mapping[int, Float]  #: horizon in steps -> [R, len(HEADS)]
     run: npt.NDArray[np.int64]  #: [R] position of the run
     decision: npt.NDArray[np.int64]  #: [R]
     configuration: tuple[str, ...]  #: [R]
+    asked: npt.NDArray[np.bool_]  #: [R] whether something is asked for
 
 
 def train(task: Task) -> RewardModel:
@@ -119,28 +135,44 @@ def train_on(windows: CampaignWindows, folds: Sequence[Fold], *, seeds: Sequence
     """Return the models of some folds of windows that are there already."""
     panel = decision_panel(windows.runs)
     family = np.array([windows.runs[number].family_id for number in panel.run])
+    names = decision_names(node_rows(windows.runs[0].state))
+    read = np.array([position for position, name in enumerate(names) if name in OF_A_CORRECTION])
     fitted = []
     for fold in folds:
-        learnt = np.isin(family, sorted(fold.train | fold.validation))
-        held = np.isin(family[learnt], sorted(fold.validation))
-        identity = [name for name, chosen in zip(panel.configuration, learnt, strict=True) if chosen]
-        models = {
-            RewardKey(twin, model_class, horizon): fit_regressor(
-                panel.inputs[learnt],
-                panel.actions[horizon][learnt] if twin == "action" else None,
-                identity,
-                panel.wanted[horizon][learnt],
-                held,
-                model_class=model_class,
-                seeds=seeds,
-            )
-            for twin in TWINS
-            for model_class in MODEL_CLASSES
-            for horizon in HORIZON_STEPS
-        }
-        fitted.append(RewardFold(fold=fold, models=models))
-    rows = node_rows(windows.runs[0].state)
-    return RewardModel(step_seconds=windows.step_seconds, columns=decision_names(rows), folds=tuple(fitted))
+        mine = np.isin(family, sorted(fold.train | fold.validation))
+        usual = _usual(panel.configuration, panel.earned, mine)
+        quiet, acted = mine & ~panel.asked, mine & panel.asked
+        models: dict[RewardKey, Corrected] = {}
+        for horizon in HORIZON_STEPS:
+            start = again(panel.configuration, panel.earned, usual, horizon, windows.step_seconds)
+            change = panel.wanted[horizon] - start
+            for model_class in MODEL_CLASSES:
+                forecast = fit_forecast(
+                    panel.inputs[quiet],
+                    _chosen(panel.configuration, quiet),
+                    change[quiet],
+                    np.isin(family[quiet], sorted(fold.validation)),
+                    means=np.zeros((0, len(HEADS)), np.int64),
+                    least=_LEAST,
+                    losses=_LOSSES,
+                    model_class=model_class,
+                    seeds=seeds,
+                )
+                for twin in TWINS:
+                    models[RewardKey(twin, model_class, horizon)] = fit_correction(
+                        forecast,
+                        panel.inputs[acted],
+                        panel.actions[horizon][acted] if twin == "action" else None,
+                        _chosen(panel.configuration, acted),
+                        change[acted],
+                        family[acted].tolist(),
+                        np.ones(int(acted.sum()), np.int64),
+                        read=read,
+                        seeds=seeds,
+                        means=True,
+                    )
+        fitted.append(RewardFold(fold=fold, models=models, usual=usual))
+    return RewardModel(step_seconds=windows.step_seconds, columns=names, folds=tuple(fitted))
 
 
 def evaluate(model: RewardModel, task: Task) -> Evaluation:
@@ -179,12 +211,27 @@ def judge(
     """
     several = with_actions(state, candidates)
     rows = node_rows(several)
-    found = models.models[RewardKey(twin, model_class, horizon)].predict(
+    names = (state.system.name,) * len(candidates)
+    asked = np.array([one is not None for one in several.now], np.int64)
+    change = models.models[RewardKey(twin, model_class, horizon)].predict(
         decision_rows(several, rows),
         decision_actions(several, rows, horizon * state.step_seconds) if twin == "action" else None,
-        [state.system.name] * len(candidates),
+        names,
+        asked if twin == "action" else np.zeros_like(asked),
     )
-    return Judgement(*as_heads(found, horizon * state.step_seconds).T)
+    start = again(names, several.earned, models.usual, horizon, state.step_seconds)
+    return Judgement(*as_heads(start + change, horizon * state.step_seconds).T)
+
+
+def again(
+    configurations: Sequence[str], earned: Float, usual: Mapping[str, Float], horizon: int, step_seconds: int
+) -> Float:
+    """Return the heads, [R, len(HEADS)], if every step is as the last one was; where that isn't known, as a step usually is."""
+    step = np.where(np.isfinite(earned), earned, [usual.get(name, usual[""]) for name in configurations])
+    reward, breach_s, cost = step.T
+    return np.stack(
+        [reward * horizon, np.clip(breach_s / step_seconds, 0.0, 1.0), breach_s * horizon, cost * horizon], axis=-1
+    )
 
 
 def as_heads(foretold: Float, horizon_s: int) -> Float:
@@ -209,6 +256,7 @@ def decision_panel(runs: Sequence[RunWindows]) -> DecisionPanel:
     lengths = [len(run.decisions) for run in runs]
     return DecisionPanel(
         inputs=np.concatenate(inputs),
+        earned=np.concatenate([run.state.earned for run in runs]),
         actions={horizon: np.concatenate(parts) for horizon, parts in actions.items()},
         wanted={horizon: np.concatenate(parts) for horizon, parts in wanted.items()},
         run=np.repeat(np.arange(len(runs)), lengths),
@@ -216,6 +264,7 @@ def decision_panel(runs: Sequence[RunWindows]) -> DecisionPanel:
         configuration=tuple(
             run.configuration for run, length in zip(runs, lengths, strict=True) for _ in range(length)
         ),
+        asked=np.array([now is not None for run in runs for now in run.state.now], bool),
     )
 
 
@@ -232,3 +281,13 @@ def wanted_of(run: RunWindows, horizon: int) -> Float:
         ],
         axis=-1,
     )
+
+
+def _usual(configurations: Sequence[str], earned: Float, rows: npt.NDArray[np.bool_]) -> dict[str, Float]:
+    names = np.array(configurations)
+    found = {name: np.nanmean(earned[rows & (names == name)], axis=0) for name in sorted(set(names[rows].tolist()))}
+    return {"": np.nanmean(earned[rows], axis=0), **found}
+
+
+def _chosen(names: Sequence[str], rows: npt.NDArray[np.bool_]) -> list[str]:
+    return [name for name, chosen in zip(names, rows, strict=True) if chosen]

@@ -1,8 +1,8 @@
 """States ➜ one row per decision: how the application is, and how what an action is aimed at is.
 
-In: a `State`. Out: what both twins of the reward model read (the service that users call, the worst of all services, the load), and apart
-from it what only the second one reads: the action as the entry is told of it, what is asked of its targets, and the targets' state, in
-which it acts. Pure. Downstream: `reward_model`.
+In: a `State`. Out: what both twins of the reward model read (the service that users call, the worst of all services, the load, what the
+last step earned), and apart from it what only the second one reads: the action as the entry is told of it, what is asked of its targets,
+and the targets' state, in which it acts. Pure. Downstream: `reward_model`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from otel_control_gym.baselines.asked import ACTION_COLUMNS, OWN_COLUMNS
 from otel_control_gym.baselines.rows import Rows, action_blocks
-from otel_control_gym.baselines.states import State
+from otel_control_gym.baselines.states import EARNED, State
 
-__all__ = ("decision_action_names", "decision_actions", "decision_names", "decision_rows")
+__all__ = ("OF_A_CORRECTION", "decision_action_names", "decision_actions", "decision_names", "decision_rows")
 
 Float = npt.NDArray[np.float64]
 
@@ -38,6 +38,20 @@ _TARGET = (
     "hops from the entry",
 )  #: of what an action is aimed at
 
+OF_A_CORRECTION: frozenset[str] = frozenset(
+    [
+        "entry error_ratio: now",
+        "entry latency_mean_ms: now",
+        "entry fullness: now",
+        "entry offered: now",
+        "largest error_ratio: now",
+        "largest fullness: now",
+        "least ready_share: now",
+        *(f"last {name}" for name in EARNED),
+    ]
+)
+"""Columns on which it may depend what an action earns."""
+
 
 def decision_names(rows: Rows) -> tuple[str, ...]:
     """Return the names of the columns of `decision_rows`."""
@@ -46,6 +60,7 @@ def decision_names(rows: Rows) -> tuple[str, ...]:
         *(f"largest {name}" for name in _WORST),
         *(f"least {name}" for name in _LEAST),
         *(f"mean {name}" for name in _TOTAL),
+        *(f"last {name}" for name in EARNED),
     )
 
 
@@ -70,6 +85,7 @@ def decision_rows(state: State, rows: Rows) -> Float:
             _largest(of(_WORST)),
             -_largest(-of(_LEAST)),
             np.nan_to_num(of(_TOTAL)).mean(axis=1),
+            state.earned,
         ],
         axis=-1,
     )

@@ -25,9 +25,11 @@ from otel_control_gym.baselines.reward_model import (
     RewardFold,
     RewardKey,
     RewardModel,
+    again,
     as_heads,
     decision_panel,
 )
+from otel_control_gym.baselines.states import EARNED
 from otel_control_gym.baselines.windows import HORIZON_STEPS, CampaignWindows, RunWindows
 from otel_control_gym.engine.errors import UsageError
 
@@ -37,6 +39,7 @@ Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 _AGAIN, _USUAL = "the same again", "the usual"
+_UNKNOWN = np.full(len(EARNED), np.nan)
 _BINS = 10  #: of the calibration
 _SUBSETS = ("all decisions", "with an action", "randomised decisions")
 
@@ -93,29 +96,25 @@ def _judge_fold(models: RewardFold, windows: CampaignWindows) -> list[_Judged]:
     learnt = decision_panel(windows.of(models.fold.train))
     found = []
     for horizon in HORIZON_STEPS:
+        start = again(panel.configuration, panel.earned, models.usual, horizon, windows.step_seconds)
         judged = {
             f"{model_class}, {'action known' if twin == 'action' else 'passive'}": as_heads(
-                models.models[RewardKey(twin, model_class, horizon)].predict(
-                    panel.inputs, panel.actions[horizon] if twin == "action" else None, panel.configuration
+                start
+                + models.models[RewardKey(twin, model_class, horizon)].predict(
+                    panel.inputs,
+                    panel.actions[horizon] if twin == "action" else None,
+                    panel.configuration,
+                    panel.asked.astype(np.int64),
                 ),
                 horizon * windows.step_seconds,
             )
             for model_class in MODEL_CLASSES
             for twin in TWINS
         }
-        judged[_AGAIN] = _again(panel, runs, horizon)
+        judged[_AGAIN] = again(panel.configuration, panel.earned, {"": _UNKNOWN}, horizon, windows.step_seconds)
         judged[_USUAL] = _usual(panel, learnt, horizon)
         found.append(_Judged(runs=runs, panel=panel, horizon=horizon, judged=judged))
     return found
-
-
-def _again(panel: DecisionPanel, runs: Sequence[RunWindows], horizon: int) -> Float:
-    """Return what comes if every step is as the last one was."""
-    before = np.array([runs[r].reward_before[d] for r, d in zip(panel.run, panel.decision, strict=True)])
-    breached = np.array([runs[r].breached[d] for r, d in zip(panel.run, panel.decision, strict=True)], np.float64)
-    seconds = np.array([runs[r].state.step_seconds for r in panel.run])
-    cost = np.array([runs[r].cost_before[d] for r, d in zip(panel.run, panel.decision, strict=True)])
-    return np.stack([before * horizon, breached, breached * horizon * seconds, cost * horizon], axis=-1)
 
 
 def _usual(panel: DecisionPanel, learnt: DecisionPanel, horizon: int) -> Float:

@@ -33,7 +33,6 @@ from otel_control_gym.baselines.ranking_scores import accuracy_at, hop_distance,
 from otel_control_gym.baselines.rcaeval_methods import rcaeval_interpreter, rcaeval_rankings
 from otel_control_gym.baselines.root_cause_cases import AFTER_SECONDS, LeftOut, RootCauseCase, cases_of
 from otel_control_gym.baselines.root_cause_methods import METHODS, RULES, Ranking
-from otel_control_gym.engine.errors import UsageError
 
 __all__ = (
     "CaseScore",
@@ -149,14 +148,10 @@ def features(model: RootCauseModel) -> Sequence[str]:
 def evaluate(model: RootCauseModel, task: Task) -> Evaluation:
     """Return the figures of all methods as tables, and as `RootCauseReport` in `figures`.
 
-    Raises: UsageError: predictions are asked for: rankings aren't kept.
+    Raises: DatasetError: a file can't be read.
     """
     from otel_control_gym.baselines.root_cause_tables import root_cause_tables
 
-    if task.predictions is not None:
-        raise UsageError(
-            "root-cause writes no predictions: its rankings follow from the runs alone\n  leave --predictions out"
-        )
     report = report_on(model, labelled_runs(task.directory), task)
     return Evaluation(
         baseline="root-cause",

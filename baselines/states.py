@@ -21,6 +21,7 @@ from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.observation import Observation
 
 __all__ = (
+    "EARNED",
     "LOOK_BACK_STEPS",
     "State",
     "advanced",
@@ -36,6 +37,8 @@ __all__ = (
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
+EARNED: tuple[str, ...] = ("reward", "breach_s", "cost")
+"""What is known of the last control step beside its telemetry: what it earned, seconds of breach, cost units."""
 LOOK_BACK_STEPS = 10  #: control steps of history, L: as long as the longest horizon
 
 
@@ -48,6 +51,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     nodes: Float  #: [D, L, N, len(NODE_CHANNELS)] means over control steps, newest last
     edges: Float  #: [D, L, E, len(EDGE_CHANNELS)]
     offered: Float  #: [D, L] requests per second that users made
+    earned: Float  #: [D, len(EARNED)] in the last step
     now: tuple[Asked | None, ...]  #: [D] what is asked for at the decision; None: nothing
     past: tuple[tuple[Asked, ...], ...]  #: [D] what was asked for before it, oldest first
 
@@ -68,6 +72,7 @@ def state_from_buckets(
     step_seconds: int,
     now: Sequence[Asked | None],
     past: Sequence[Sequence[Asked]],
+    earned: Float | None = None,
 ) -> State:
     """Return the state of D decisions from the buckets before each.
 
@@ -83,6 +88,7 @@ def state_from_buckets(
         step_seconds: length of a control step, a multiple of it.
         now: [D] what is asked for at each decision.
         past: [D] what was asked for before it.
+        earned: [D, len(EARNED)] in the step before it; None: not known.
     """
     width = step_seconds // bucket_seconds
     load = per_step(offered[..., np.newaxis, np.newaxis], ("offered_rate",), ("offered_rate",), width=width)
@@ -93,6 +99,7 @@ def state_from_buckets(
         nodes=per_step(nodes, node_features, NODE_CHANNELS, width=width),
         edges=per_step(edges, edge_features, EDGE_CHANNELS, width=width),
         offered=load[..., 0, 0],
+        earned=np.full((len(time), len(EARNED)), np.nan) if earned is None else earned,
         now=tuple(now),
         past=tuple(tuple(asked) for asked in past),
     )
@@ -152,6 +159,7 @@ def selected(state: State, decisions: Sequence[int]) -> State:
         nodes=state.nodes[chosen],
         edges=state.edges[chosen],
         offered=state.offered[chosen],
+        earned=state.earned[chosen],
         now=tuple(state.now[position] for position in chosen),
         past=tuple(state.past[position] for position in chosen),
     )
@@ -165,6 +173,7 @@ def joined(states: Sequence[State]) -> State:
         nodes=np.concatenate([state.nodes for state in states]),
         edges=np.concatenate([state.edges for state in states]),
         offered=np.concatenate([state.offered for state in states]),
+        earned=np.concatenate([state.earned for state in states]),
         now=tuple(asked for state in states for asked in state.now),
         past=tuple(asked for state in states for asked in state.past),
     )
@@ -178,6 +187,7 @@ def repeated(state: State, times: int) -> State:
         nodes=np.tile(state.nodes, (times, 1, 1, 1)),
         edges=np.tile(state.edges, (times, 1, 1, 1)),
         offered=np.tile(state.offered, (times, 1)),
+        earned=np.tile(state.earned, (times, 1)),
         now=state.now * times,
         past=state.past * times,
     )
@@ -186,7 +196,7 @@ def repeated(state: State, times: int) -> State:
 def advanced(state: State, nodes: Float, edges: Float) -> State:
     """Return the state a control step later, if the dynamics were as foretold and nothing further is asked for.
 
-    What isn't foretold (replicas, limits, offered load) stays as it was last known.
+    What isn't foretold (replicas, limits, offered load) stays as it was last known; what the step earned isn't known.
 
     Args:
         state: D decisions.
@@ -202,6 +212,7 @@ def advanced(state: State, nodes: Float, edges: Float) -> State:
         nodes=np.concatenate([state.nodes[:, 1:], next_nodes[:, np.newaxis]], axis=1),
         edges=np.concatenate([state.edges[:, 1:], next_edges[:, np.newaxis]], axis=1),
         offered=np.concatenate([state.offered[:, 1:], state.offered[:, -1:]], axis=1),
+        earned=np.full_like(state.earned, np.nan),
         now=(None,) * len(state),
         past=tuple(
             earlier if asked is None else (*earlier, asked)

@@ -82,9 +82,7 @@ class RunWindows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     edges: Float  #: [D, K, E, len(EDGE_TARGETS)]
     rewards: Float  #: [D, K] reward of each of those steps
     components: Float  #: [D, K, len(REWARD_COMPONENTS)]
-    reward_before: Float  #: [D] of the last step before the decision
-    cost_before: Float  #: [D] likewise
-    breached: npt.NDArray[np.bool_]  #: [D] whether the SLO was breached in that step
+    breached: npt.NDArray[np.bool_]  #: [D] whether the SLO was breached in the last step before the decision
     recovery_steps: (
         Float  #: [D] steps to the first without a breach, it included; where the run ends before, to its end
     )
@@ -202,6 +200,7 @@ def run_windows(run: Run) -> RunWindows:
     seen = (times - grid.origin) // (bucket * SECOND)
     following = -((grid.origin - times) // (bucket * SECOND))
     back, ahead = LOOK_BACK_STEPS * width, steps * width
+    rewards = grid.rewards(times, steps, step)
     state = state_from_buckets(
         system,
         time=times,
@@ -214,8 +213,8 @@ def run_windows(run: Run) -> RunWindows:
         step_seconds=step,
         now=[None if one.action_type == "noop" else one for one in asked],
         past=[_recent(asked[:number], one.requested, step) for number, one in enumerate(asked)],
+        earned=rewards.earned,
     )
-    rewards = grid.rewards(times, steps, step)
     return RunWindows(
         run_id=run.run_id,
         family_id=run.family_id,
@@ -236,8 +235,6 @@ def run_windows(run: Run) -> RunWindows:
         edges=per_step(_cut(edges, following, ahead), edge_features, EDGE_TARGETS, width=width),
         rewards=rewards.values,
         components=rewards.components,
-        reward_before=rewards.before,
-        cost_before=rewards.cost_before,
         breached=rewards.breached,
         recovery_steps=rewards.recovery_steps,
         recovered=rewards.recovered,
@@ -265,8 +262,7 @@ def _cut(cells: Float, starts: Int, length: int) -> Float:
 class _Rewards(NamedTuple):
     values: Float  #: [D, K]
     components: Float  #: [D, K, components]
-    before: Float  #: [D]
-    cost_before: Float  #: [D]
+    earned: Float  #: [D, len(EARNED)] in the step before
     breached: npt.NDArray[np.bool_]  #: [D]
     recovery_steps: Float  #: [D]
     recovered: npt.NDArray[np.bool_]  #: [D]
@@ -329,8 +325,7 @@ class _Grid:
         return _Rewards(
             values=after[..., 0],
             components=after[..., 1:],
-            before=before[:, 0],
-            cost_before=before[:, 1 + REWARD_COMPONENTS.index("resource_cost")],
+            earned=before[:, [0, breach, 1 + REWARD_COMPONENTS.index("resource_cost")]],
             breached=before[:, breach] > 0,
             recovery_steps=first.astype(np.float64),
             recovered=recovered,

@@ -1,6 +1,8 @@
-"""Campaigns: how fast one is played, how large it is, how fast it is rebuilt on all processors, what a report on hundreds of runs takes.
+"""Campaigns: how fast one is played, how large it is, how fast it is rebuilt on all processors, what a report on hundreds of runs takes,
+and how long baselines take to be trained and scored on one.
 
-The small size plays a campaign of two short runs; the large one that and `mvp`, the packaged one, siblings included.
+The small size plays a campaign of two short runs, of which nothing can be learnt; the large one that and `mvp`, the packaged one, siblings
+included, on which the baselines are trained that need no branches.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import yaml
+from baseline_times import measure_baselines
 from result import Measurement
 
+from otel_control_gym.baselines.catalogue import BASELINES
 from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.campaigns.facts import run_directories
 from otel_control_gym.engine.campaigns.files import load_plan
@@ -43,6 +47,7 @@ MANY = 500  #: runs that must fit
 FEW = 50
 BUCKET = 30
 MIB = 2**20
+NEED_BRANCHES = ("effect", "cause")  #: baselines
 
 
 async def measure(*, small: bool) -> list[Measurement]:
@@ -58,6 +63,8 @@ async def measure(*, small: bool) -> list[Measurement]:
             measurements += await anyio.to_thread.run_sync(
                 rebuilt, campaign_directory(base / "data", plan.settings.name)
             )
+        if not small:
+            measurements += await anyio.to_thread.run_sync(trained, campaign_directory(base / "data", "mvp"))
         one = run_directories(campaign_directory(base / "data", "benchmark"))[0]
         measurements += await anyio.to_thread.run_sync(reported, one, 4 if small else FEW, 8 if small else MANY)
     return measurements
@@ -114,6 +121,12 @@ def rebuilt(directory: Path) -> list[Measurement]:
             detail={"runs": every.runs, "processes": every.processes, "failed": len(every.failed)},
         )
     ]
+
+
+def trained(directory: Path) -> list[Measurement]:
+    """Return how long each baseline takes that learns from runs alone."""
+    names = [entry.name for entry in BASELINES if entry.name not in NEED_BRANCHES]
+    return measure_baselines(directory, names, split="iid", seeds=5)
 
 
 def reported(run: Path, few: int, many: int) -> list[Measurement]:

@@ -27,6 +27,7 @@ import numpy as np
 
 from otel_control_gym.baselines.contrast_tables import (
     ARMS,
+    CONTRASTED_FEATURES,
     FACTORIAL_FILE,
     FACTORIAL_SCHEMA,
     MATCHED_FILE,
@@ -56,18 +57,6 @@ _MEASURED_STEPS = 10  #: from the action on, in the factorial
 _BEFORE, _AFTER = 3, 6  #: steps before and after a cause, in matched branches
 _NOOP: dict[str, Any] = {"type": "noop"}
 _WRONG_PORT = 1  #: where nobody listens, as the intervention has it
-_FEATURES = (
-    "request_rate",
-    "error_ratio",
-    "latency_mean_ms",
-    "cpu_usage_cores",
-    "cpu_saturation",
-    "memory_usage_bytes",
-    "network_rx_bytes_per_s",
-    "network_tx_bytes_per_s",
-    "replicas_ready",
-    "restarts",
-)
 
 
 class _Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +152,7 @@ def _arm(run: Run, step: int, steps: int, branches: int, scratch: Path, **what: 
         later=what.get("later", {}),
         branches=branches,
         steps=steps,
-        features=(*_FEATURES, SATISFACTION),
+        features=(*CONTRASTED_FEATURES, SATISFACTION),
         scratch=scratch,
         first=0,
     )

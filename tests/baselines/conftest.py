@@ -79,6 +79,7 @@ def steady_state(system: System, *, decisions: int = 1, now: Asked | None = None
         nodes=np.broadcast_to(nodes, (decisions, LOOK_BACK_STEPS, len(system.nodes), len(nodes))).copy(),
         edges=np.broadcast_to(edges, (decisions, LOOK_BACK_STEPS, len(system.edges), len(edges))).copy(),
         offered=np.full((decisions, LOOK_BACK_STEPS), 20.0),
+        earned=np.tile([1.0, 0.0, 0.0], (decisions, 1)),
         now=(now,) * decisions,
         past=((),) * decisions,
     )
@@ -124,6 +125,7 @@ def _run(number: int) -> RunWindows:
     ).copy()
     rewards = np.full((decisions, steps), 1.0)
     rewards[acted:] -= 0.1 * replicas
+    state.earned[acted + 1 :, 0] -= 0.1 * replicas
     now = tuple(asked if decision == acted else None for decision in range(decisions))
     past = tuple((asked,) if decision > acted else () for decision in range(decisions))
     return RunWindows(
@@ -146,8 +148,6 @@ def _run(number: int) -> RunWindows:
         edges=edges,
         rewards=rewards,
         components=np.zeros((decisions, steps, len(REWARD_COMPONENTS))),
-        reward_before=np.ones(decisions),
-        cost_before=np.zeros(decisions),
         breached=np.zeros(decisions, bool),
         recovery_steps=np.zeros(decisions),
         recovered=np.ones(decisions, bool),

@@ -68,6 +68,18 @@ def test_what_was_not_trained_is_not_scored(data_dir: Path) -> None:
     assert "`ocg baseline train forecast` does" in answer
 
 
+def test_what_writes_no_predictions_is_scored_all_the_same_and_says_so_when_asked(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    code, answer = ocg(data_dir, "train", "root-cause", "--campaign", "few", "--seeds", "1")
+    assert code == 0, answer
+    code, answer = ocg(data_dir, "evaluate", "root-cause", "--campaign", "few")
+    assert code == 0, answer
+    code, answer = ocg(data_dir, "evaluate", "root-cause", "--campaign", "few", "--predictions", str(tmp_path / "file"))
+    assert code == 2
+    assert "root-cause writes no predictions" in answer
+
+
 def test_a_split_that_there_is_not_is_told(data_dir: Path) -> None:
     code, answer = ocg(data_dir, "train", "reward", "--campaign", "few", "--split", "idd")
     assert code == 2
@@ -92,7 +104,7 @@ def test_the_benchmark_runs_small(data_dir: Path, tmp_path: Path) -> None:
     subprocess.run(
         [
             sys.executable,
-            str(BENCHMARKS / "baselines.py"),
+            str(BENCHMARKS / "baseline_times.py"),
             str(data_dir / "campaign=few"),
             "reward",
             "--seeds",

@@ -65,11 +65,18 @@ def next_state(changed: Ratio, unchanged: Ratio, *, edge: float = 0.9) -> Evalua
         for group in ("traffic", "errors", "latency")
         for horizon in (1, 3)
     }
+    by_group = {"traffic": both, "cpu": {**both, "changed": ratio(0.5, families=3)}}
     parts = {
-        "feature_group": {"randomised": {"traffic": both, "cpu": {**both, "changed": ratio(0.5, families=3)}}},
-        "configuration": {"randomised": {"small-core": both}},
+        "feature_group": {"randomised": by_group, "all": by_group},
+        "configuration": {"randomised": {"small-core": both}, "all": {"small-core": both}},
     }
-    return kept("next-state", {"action_conditioned_over_passive": both, "ratios_by": parts, "errors": errors})
+    figures = {
+        "action_conditioned_over_passive": both,
+        "ratios": {"all/boosted/direct": both},
+        "ratios_by": parts,
+        "errors": errors,
+    }
+    return kept("next-state", figures)
 
 
 def text(section: Section) -> str:

@@ -1,6 +1,6 @@
 """Baselines on a campaign that was played: how long training and scoring take, and how long a live decision waits for a forecast.
 
-Usage: baselines.py CAMPAIGN_DIRECTORY [NAME ...] [--split iid] [--seeds 5] [--out FILE]. Without names all of the catalogue. Models go
+Usage: baseline_times.py CAMPAIGN_DIRECTORY [NAME ...] [--split iid] [--seeds 5] [--out FILE]. Without names all of the catalogue. Models go
 into a directory of their own and are gone afterwards. The digest is of the figures that came out: a faster run that learnt something else
 is seen.
 """
