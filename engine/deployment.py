@@ -26,10 +26,20 @@ from otel_control_gym.actuators.permissions import (
 from otel_control_gym.collectors.kubernetes import WATCHED
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.settings import ServiceConfiguration
+from otel_control_gym.stands.cluster.control_checks import Access
 from otel_control_gym.stands.cluster.demo_values import demo_values, probe_values
 from otel_control_gym.stands.cluster.pins import pins
 
-__all__ = ("PACKAGED", "generated", "operator_permissions", "policy_permissions", "values_files", "write")
+__all__ = (
+    "PACKAGED",
+    "accesses",
+    "generated",
+    "installer_accesses",
+    "operator_permissions",
+    "policy_permissions",
+    "values_files",
+    "write",
+)
 
 PACKAGED = (
     "async-store",
@@ -78,6 +88,30 @@ def policy_permissions() -> tuple[Permission, ...]:
         for permission in seen
         if permission.group != CHAOS_GROUP and not (permission.resource in _SECRETIVE and permission.verb in reads)
     )
+
+
+def accesses(namespace: str, system: str = SYSTEM) -> tuple[Access, ...]:
+    """Return what the gym's account needs on a cluster, one by one."""
+    granted = {namespace: operator_permissions(namespace), system: safekeeping()}
+    return tuple(
+        Access(namespace=place, group=permission.group, resource=permission.resource, verb=permission.verb, name=name)
+        for place, permissions in granted.items()
+        for permission in dict.fromkeys(permissions)
+        for name in permission.names or ("",)
+    )
+
+
+def installer_accesses() -> tuple[Access, ...]:
+    """Return what whoever installs a stand needs besides: what has effect on the whole cluster, or on a node."""
+    created = (
+        ("", "namespaces"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+        (_RBAC, "clusterroles"),
+        (_RBAC, "clusterrolebindings"),
+    )
+    whole = tuple(Access(namespace="", group=group, resource=resource, verb="create") for group, resource in created)
+    return (*whole, Access(namespace="chaos-mesh", group="apps", resource="daemonsets", verb="create"))
 
 
 def generated() -> dict[str, str]:

@@ -31,10 +31,10 @@ from otel_control_gym.actuators.permissions import acting, needed
 from otel_control_gym.actuators.transport import Refused
 from otel_control_gym.actuators.workload import LoadGenerator, open_load_generator
 from otel_control_gym.engine.clock import SECOND, wall_now, wall_timer
-from otel_control_gym.engine.command_line.stand import endpoints_of
 from otel_control_gym.engine.events import ActionApplied, ActionPrechecked, ActionReverted, Event, InverseCall
 from otel_control_gym.engine.protocols import ActionRecord, Endpoints, Request
 from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.stands.cluster.contexts import check_mark, endpoints_of
 from otel_control_gym.stands.twin.servers.listening import listen
 from otel_control_gym.stands.twin.stand import TwinStand
 
@@ -391,6 +391,7 @@ async def _open_cluster(kubeconfig: Path) -> AsyncIterator[Stand]:
     urls = {"load_generator": os.environ.get(LOAD_GENERATOR, ""), "flagd": os.environ.get(FLAGD, "")}
     config = _config()
     with endpoints_of(kubeconfig, **urls) as endpoints:
+        await check_mark(endpoints)
         # Names of objects derive from the seed: another one for each test, so that a test never meets the last one's names.
         async with _open_clients(config, endpoints, None, seed=wall_now()) as stand:
             deployed = {_name(item) for item in await stand.deployments()}
