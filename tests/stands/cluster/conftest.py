@@ -7,9 +7,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 import aiohttp
+import anyio
 import msgspec
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 import otel_control_gym as ocg
 from otel_control_gym.engine.clock import SECOND
@@ -18,6 +20,7 @@ from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.stands.cluster.doctor import Wanted, diagnose
 from otel_control_gym.stands.cluster.findings import Finding
 from otel_control_gym.stands.cluster.pins import pins
+from otel_control_gym.stands.twin.servers.kubernetes_reviews import REVIEWS, reviewed
 from otel_control_gym.stands.twin.servers.listening import listen
 from otel_control_gym.stands.twin.stand import TwinStand
 
@@ -70,9 +73,9 @@ def _kept(request: web.Request) -> dict[str, str]:
 Open = Callable[[Change | None], AbstractAsyncContextManager[Endpoints]]
 
 
-@pytest.fixture
-async def cluster() -> AsyncIterator[Open]:
-    """Return what opens a cluster: a twin that has lived for half a minute."""
+@asynccontextmanager
+async def _twin() -> AsyncIterator[Endpoints]:
+    """Open a twin that has lived for half a minute."""
 
     async def take(_: web.Request) -> web.Response:
         return web.Response(content_type="application/x-protobuf")
@@ -84,47 +87,103 @@ async def cluster() -> AsyncIterator[Open]:
     async with listen(sink) as otlp, twin.open():
         await twin.reset(config, otlp_endpoint=otlp)
         await twin.advance(twin.now + 30 * SECOND)
+        yield msgspec.structs.replace(twin.endpoints, namespace=NAMESPACE)
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Open]:
+    """Return what opens a cluster: a twin."""
+    async with _twin() as endpoints:
 
         @asynccontextmanager
         async def opened(change: Change | None) -> AsyncIterator[Endpoints]:
-            endpoints = msgspec.structs.replace(twin.endpoints, namespace=NAMESPACE)
             if change is None:
                 yield endpoints
                 return
-            async with (
-                _altered(endpoints.kubernetes, change) as kubernetes,
-                _altered(endpoints.prometheus, change) as prometheus,
-                _altered(endpoints.load_generator, change) as load_generator,
-            ):
-                yield msgspec.structs.replace(
-                    endpoints, kubernetes=kubernetes, prometheus=prometheus, load_generator=load_generator
-                )
+            async with _altered(endpoints.kubernetes, change) as kubernetes:
+                yield msgspec.structs.replace(endpoints, kubernetes=kubernetes)
 
         yield opened
 
 
+SERVICES = ("kubernetes", "prometheus", "coroot", "load_generator", "flagd")
+Answers = dict[tuple[str, str, str], tuple[int, bytes]]
+"""What a cluster has answered: (service, method, path) -> status, body."""
+
+
+def _wanted(check: str = "") -> Wanted:
+    return Wanted(
+        settings=CONFIG.public,
+        pins=pins(),
+        operating=accesses(NAMESPACE) if check in ("", "operating") else (),
+        installing=installer_accesses() if check in ("", "installing") else (),
+    )
+
+
+async def _record() -> Answers:
+    """Return what a twin answers to everything that a doctor may ask."""
+    answers: Answers = {}
+    async with _twin() as endpoints, aiohttp.ClientSession() as session:
+
+        async def answer(request: web.Request) -> web.Response:
+            service, path = request.match_info["service"], f"/{request.match_info['path']}"
+            url = f"{getattr(endpoints, service)}{path}"
+            body = await request.read()
+            async with session.request(
+                request.method, url, params=request.query, data=body, headers=_kept(request)
+            ) as found:
+                answers[service, request.method, path] = (found.status, await found.read())
+            status, text = answers[service, request.method, path]
+            return web.Response(status=status, body=text, content_type="application/json")
+
+        async with _serving(answer) as places:
+            await diagnose(msgspec.structs.replace(endpoints, **places), _wanted())
+            async with session.get(f"{places['load_generator']}/stats/requests") as response:
+                assert response.ok
+    return answers
+
+
+@asynccontextmanager
+async def _serving(answer: Handler) -> AsyncIterator[dict[str, str]]:
+    """Serve all interfaces of a cluster from one place; yield where each is."""
+    application = web.Application()
+    application.router.add_route("*", "/{service}/{path:.*}", answer)
+    async with listen(application) as url:
+        yield {service: f"{url}/{service}" for service in SERVICES}
+
+
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    """Return what a twin answers; it is made once, and asked once."""
+    return anyio.run(_record)
+
+
 @pytest.fixture
-def examine(cluster: Open, monkeypatch: pytest.MonkeyPatch) -> Examination:
-    """Return what examines the cluster, at the twin's own time."""
+def examine(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Examination:
+    """Return what examines a cluster that answers as the twin did, but for what is changed, at the twin's time."""
+    _, told = answers["prometheus", "GET", "/api/v1/query"]
+    now = round(float(msgspec.json.decode(told)["data"]["result"][1]) * SECOND)
+    for module in ("control_checks", "telemetry_checks"):
+        monkeypatch.setattr(f"otel_control_gym.stands.cluster.{module}.wall_now", lambda: now)
 
     async def examined(
         change: Change | None = None, *, check: str = "", places: Mapping[str, str] | None = None
     ) -> list[Finding]:
-        async with cluster(change) as endpoints:
-            endpoints = msgspec.structs.replace(endpoints, **(places or {}))
-            async with aiohttp.ClientSession() as session:
-                url = f"{endpoints.prometheus}/api/v1/query"
-                async with session.get(url, params={"query": "time()"}) as response:
-                    now = round(float((await response.json())["data"]["result"][1]) * SECOND)
-            for module in ("control_checks", "telemetry_checks"):
-                monkeypatch.setattr(f"otel_control_gym.stands.cluster.{module}.wall_now", lambda: now)
-            wanted = Wanted(
-                settings=CONFIG.public,
-                pins=pins(),
-                operating=accesses(NAMESPACE) if check in ("", "operating") else (),
-                installing=installer_accesses() if check in ("", "installing") else (),
-            )
-            found = (await diagnose(endpoints, wanted)).findings
+        async def answer(request: web.Request) -> web.StreamResponse:
+            path = f"/{request.match_info['path']}"
+            status, body = answers[request.match_info["service"], request.method, path]
+            document = msgspec.json.decode(body)
+            if path == REVIEWS:
+                document = reviewed(await request.json())
+            altered = None if change is None else change(request.method, path, document)
+            if isinstance(altered, web.StreamResponse):
+                return altered
+            found = document if altered is None else altered
+            return web.json_response(found, status=status if altered is None else 200)
+
+        async with _serving(answer) as served:
+            endpoints = Endpoints(namespace=NAMESPACE, **(served | dict(places or {})))
+            found = (await diagnose(endpoints, _wanted(check))).findings
         return [finding for finding in found if finding.check == check or not check]
 
     return examined
