@@ -107,6 +107,10 @@ bench: $(INSTALLED)  ## measure; prints each figure beside its floor and writes 
 docs: $(INSTALLED)  ## write the generated pages under docs/reference again
 	@$(BIN)/python docs/generate.py
 
+.PHONY: manifests
+manifests: $(INSTALLED)  ## write the files of deploy/ that follow from the service configurations and the catalogue of actions
+	@$(BIN)/python -c 'import pathlib; from otel_control_gym.engine.deployment import write; write(pathlib.Path("deploy"))'
+
 .PHONY: lock
 lock:  ## resolve requirements.lock anew (needs uv)
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev --upgrade --no-emit-index-url --no-annotate \

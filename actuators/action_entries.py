@@ -224,7 +224,7 @@ ACTION_ENTRIES: tuple[Entry, ...] = (
         api_calls=(
             "POST apis/apps/v1/namespaces/{namespace}/deployments (the other version, `{target}-canary`)",
             f"PATCH {DEPLOYMENT}/scale (via replicas: both Deployments)",
-            "PATCH the Deployments of callers that hold on to their connections (reconnect_callers: a restart)",
+            f"PATCH {DEPLOYMENT} (reconnect_callers: a restart of each caller that holds on to its connections)",
             "POST api/v1/namespaces/{namespace}/services (via route: one for each version)",
             f"POST or PATCH {_ROUTE} (via route: weights)",
         ),

@@ -68,7 +68,7 @@ from otel_control_gym.engine.events import (
 )
 from otel_control_gym.engine.protocols import Barrier, Endpoints
 
-__all__ = ("KubernetesCollector",)
+__all__ = ("WATCHED", "KubernetesCollector")
 
 LAG_SECONDS = 2.0  #: wall time without progress after which an inexact barrier is caught up with by lists
 PATIENCE_SECONDS = 30.0  #: the same for an exact barrier: bookmarks come at once, unless a connection broke
@@ -87,6 +87,9 @@ _OTHERS: tuple[tuple[str, str, type[Any]], ...] = (
     ("PodChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/podchaos", ChaosObject),
     ("StressChaos", "apis/chaos-mesh.org/v1alpha1/namespaces/{}/stresschaos", ManagedObject),
 )
+WATCHED = tuple(
+    path for _, path, _ in (*_KINDS, *_OTHERS)
+)  #: collections that are listed and watched, `{}` for the namespace
 _NOT_FOUND = 404
 _CHAOS_MARKS = ("chaos-mesh", "-normal-image")  #: of annotations that chaos daemons leave
 _Row: TypeAlias = PodTransition | RolloutStatus | AutoscalerStatus | RouteStatus

@@ -1,1 +1,1 @@
-"""What it takes to run campaigns on a Kubernetes cluster: an image, manifests, values of NATS' chart; data, no code."""
+"""What it takes to have a stand, and to run campaigns, on a Kubernetes cluster: values, manifests, an image; data, no code."""

@@ -13,6 +13,7 @@ from otel_control_gym.engine.command_line import (
     branch,
     campaign,
     config,
+    doctor,
     env,
     evaluate,
     export,
@@ -69,6 +70,7 @@ app.command("validate")(validate.validate)
 app.command("export")(export.export)
 app.command("act")(act.act)
 app.command("branch")(branch.branch)
+app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(actions.app, name="actions")
 app.command("worker")(worker.worker)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,10 +19,15 @@ if TYPE_CHECKING:
     from otel_control_gym.engine.events import Event
     from otel_control_gym.engine.protocols import Endpoints
 
-__all__ = ("app", "clean", "clean_of", "endpoints_in_pod", "endpoints_of", "janitor")
+__all__ = ("Context", "Unmarked", "app", "clean", "clean_of", "endpoints_in_pod", "janitor")
 
 LOOK_SECONDS = 10.0  #: between two rounds of the janitor
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  #: where a pod finds its credentials
+
+Context = Annotated[str, typer.Option(metavar="NAME", help="Context of the kubeconfig. [default: its current one]")]
+Unmarked = Annotated[
+    bool, typer.Option("--unmarked", help="Touch a namespace that isn't labelled as a gym's stand, too.")
+]
 
 app = typer.Typer(help="Look after a stand that outlives the gym.", no_args_is_help=True)
 
@@ -34,6 +37,8 @@ def clean(
     kubeconfig: Annotated[
         Path, typer.Option(metavar="FILE", envvar="KUBECONFIG", help="Whose current context is the stand.")
     ],
+    context: Context = "",
+    unmarked: Unmarked = False,
     run: Annotated[
         str | None,
         typer.Option(
@@ -51,10 +56,11 @@ def clean(
     import msgspec
 
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
+    from otel_control_gym.stands.cluster.contexts import endpoints_of
 
     dead = None if run is None else _events_of(run, options)
-    with endpoints_of(kubeconfig, load_generator=load_generator, flagd=flagd) as endpoints:
-        cleaned = run_interruptibly(clean_of, endpoints, namespace, dead)
+    with endpoints_of(kubeconfig, context=context, load_generator=load_generator, flagd=flagd) as endpoints:
+        cleaned = run_interruptibly(_clean_if_marked, endpoints, namespace, dead, unmarked)
     document: dict[str, Any] = {"clean": cleaned.clean, **msgspec.to_builtins(cleaned)}
     options.output.answer(document)
     if not options.json:
@@ -77,6 +83,16 @@ def _events_of(run: str, options: Options) -> tuple[str, list[tuple[Event, bool]
 
     opened = open_run(run, options.directory)
     return opened.run_id, [(entry.event, entry.truth) for entry in read_archive(opened.path / ARCHIVE_NAME)]
+
+
+async def _clean_if_marked(
+    endpoints: Endpoints, namespace: str, run: tuple[str, list[tuple[Event, bool]]] | None, unmarked: bool
+) -> Cleaned:
+    from otel_control_gym.stands.cluster.contexts import check_mark
+
+    if not unmarked:
+        await check_mark(endpoints)
+    return await clean_of(endpoints, namespace, run)
 
 
 async def clean_of(endpoints: Endpoints, namespace: str, run: tuple[str, list[tuple[Event, bool]]] | None) -> Cleaned:
@@ -120,6 +136,8 @@ def janitor(
             help="Whose current context is the stand. [default: the pod's own account]",
         ),
     ] = None,
+    context: Context = "",
+    unmarked: Unmarked = False,
     namespace: Annotated[str, typer.Option(metavar="NAME", help="Where gyms keep Leases and inverses.")] = "ocg-system",
     once: Annotated[
         bool, typer.Option("--once", help="Look until every Lease was renewed or has run out, then end.")
@@ -133,6 +151,7 @@ def janitor(
     import msgspec
 
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
+    from otel_control_gym.stands.cluster.contexts import endpoints_of
 
     if options.json and not once:
         raise UsageError("--json prints one document, and a janitor that goes on has none: add --once")
@@ -146,10 +165,12 @@ def janitor(
     def find() -> AbstractContextManager[Endpoints]:
         if kubeconfig is None:
             return endpoints_in_pod(load_generator=load_generator, flagd=flagd)
-        return endpoints_of(kubeconfig, load_generator=load_generator, flagd=flagd)
+        return endpoints_of(kubeconfig, context=context, load_generator=load_generator, flagd=flagd)
 
+    # The account of a pod is the stand's own: it was given its rights there, and only there.
+    unasked = unmarked or kubeconfig is None
     try:
-        done = run_interruptibly(_look_after, find, namespace, once, tell)
+        done = run_interruptibly(_look_after, find, namespace, once, tell, unasked)
     except KeyboardInterrupt:
         if once:
             raise
@@ -164,8 +185,12 @@ async def _look_after(
     namespace: str,
     once: bool,
     tell: Callable[[list[TakenBack]], None],
+    unmarked: bool,
 ) -> list[TakenBack]:
-    """Make rounds; with `once` until every Lease that the first has seen has had its time."""
+    """Make rounds; with `once` until every Lease that the first has seen has had its time.
+
+    Raises: StandError: the namespace isn't marked as a stand, and that it needn't be wasn't said.
+    """
     import logging
 
     import anyio
@@ -173,7 +198,11 @@ async def _look_after(
     from otel_control_gym.actuators.caretaker import Caretaker, make_round
     from otel_control_gym.actuators.transport import CallError
     from otel_control_gym.engine.clock import new_run_id
+    from otel_control_gym.stands.cluster.contexts import check_mark
 
+    if not unmarked:
+        with find() as endpoints:
+            await check_mark(endpoints)
     caretaker = Caretaker(f"janitor-{new_run_id()}")
     done: list[TakenBack] = []
     rounds = 0
@@ -221,62 +250,6 @@ def endpoints_in_pod(*, load_generator: str = "", flagd: str = "") -> Iterator[E
         kubernetes_token=token,
         kubernetes_ca_file=str(SERVICE_ACCOUNT / "ca.crt"),
     )
-
-
-def endpoints_of(kubeconfig: Path, *, load_generator: str = "", flagd: str = "") -> AbstractContextManager[Endpoints]:
-    """Return where the current context of a kubeconfig leads; a certificate authority in it lies in a file meanwhile.
-
-    Raises: UsageError: the file can't be read, or names no server, or its user has no token.
-    """
-    return _endpoints(kubeconfig, load_generator, flagd)
-
-
-@contextmanager
-def _endpoints(kubeconfig: Path, load_generator: str, flagd: str) -> Iterator[Endpoints]:
-    from otel_control_gym.engine.protocols import Endpoints
-
-    document = _read(kubeconfig)
-    context = _named(document, "contexts", document.get("current-context", ""), kubeconfig)["context"]
-    cluster = _named(document, "clusters", context["cluster"], kubeconfig)["cluster"]
-    user = _named(document, "users", context["user"], kubeconfig)["user"]
-    if "token" not in user:
-        raise UsageError(f"{kubeconfig}: user {context['user']!r} has no token: other credentials aren't supported yet")
-    with tempfile.TemporaryDirectory() as folder:
-        authority = cluster.get("certificate-authority", "")
-        if "certificate-authority-data" in cluster:
-            file = Path(folder) / "ca.crt"
-            file.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
-            authority = str(file)
-        yield Endpoints(
-            kubernetes=cluster["server"].rstrip("/"),
-            namespace=context.get("namespace", "otel-demo"),
-            prometheus="",
-            coroot="",
-            load_generator=load_generator.rstrip("/"),
-            flagd=flagd.rstrip("/"),
-            kubernetes_token=user["token"],
-            kubernetes_ca_file=authority,
-        )
-
-
-def _read(kubeconfig: Path) -> dict[str, Any]:
-    import msgspec
-
-    try:
-        found = msgspec.yaml.decode(kubeconfig.read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"{kubeconfig}: can't be read as a kubeconfig: {error}") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{kubeconfig}: is no kubeconfig")
-    return found
-
-
-def _named(document: dict[str, Any], kind: str, name: str, kubeconfig: Path) -> dict[str, Any]:
-    for entry in document.get(kind) or ():
-        if entry.get("name") == name:
-            found: dict[str, Any] = entry
-            return found
-    raise UsageError(f"{kubeconfig}: {kind} has no {name!r}")
 
 
 app.command("clean")(command(clean))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from otel_control_gym.engine.settings import Service, ServiceConfiguration, TwinSettings
+from otel_control_gym.stands.marks import MARK
 from otel_control_gym.stands.twin.admission import admit_deployment
 from otel_control_gym.stands.twin.environment import declare
 from otel_control_gym.stands.twin.images import image_of
@@ -35,7 +36,7 @@ _PROBE_SECONDS = 2
 def cluster(application: ServiceConfiguration) -> Iterator[tuple[Kind, Object]]:
     """Yield what is there before the application: the namespaces of every cluster and its own, and the note of its installation."""
     for name in (*_NAMESPACES, application.namespace):
-        labels = {"kubernetes.io/metadata.name": name}
+        labels = {"kubernetes.io/metadata.name": name} | ({MARK: "true"} if name == application.namespace else {})
         yield (
             NAMESPACE,
             {

@@ -12,17 +12,21 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from otel_control_gym.stands.cluster.pins import pins
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-OLDEST = "1.33"  #: the first in which all that is used here is stable
+MANIFESTS = sorted([*(DEPLOY / "kubernetes").glob("*.yaml"), *(DEPLOY / "stand").glob("*.yaml")])
+OLDEST = pins().kubernetes.oldest
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
-JOBS = [document for path in MANIFESTS for document in documents(path) if document["kind"] == "Job"]
+ALL = [document for path in MANIFESTS for document in documents(path)]
+JOBS = [document for document in ALL if document["kind"] == "Job"]
+(JANITOR,) = (document for document in ALL if document["kind"] == "Deployment")
 
 
 def containers(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -48,11 +52,14 @@ def test_a_misspelt_key_would_be_seen() -> None:
         kubernetes_validate.validate(job, OLDEST, strict=True)
 
 
-@pytest.mark.parametrize("job", JOBS, ids=name_of)
+@pytest.mark.parametrize("job", [*JOBS, JANITOR], ids=name_of)
 def test_nothing_runs_as_root_or_without_a_limit(job: dict[str, Any]) -> None:
     pod = job["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["automountServiceAccountToken"] is False
+    assert ("serviceAccountName" in pod) is (pod.get("automountServiceAccountToken") is None), (
+        "a token only where it is used"
+    )
+    assert pod.get("automountServiceAccountToken") is not True
     for container in containers(job):
         confined = container["securityContext"]
         assert confined["readOnlyRootFilesystem"]
@@ -127,3 +134,36 @@ def test_the_image_is_slim_not_root_and_built_from_what_the_context_has() -> Non
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     rooms = set(re.findall(r'^"otel_control_gym[^"]*" = "(\w+)"$', project, re.MULTILINE))
     assert rooms | {"LICENSE", "README.md", "pyproject.toml", "requirements.lock"} == sent
+
+
+def test_the_janitors_command_is_one_of_ours_and_its_account_is_made() -> None:
+    pod = JANITOR["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    script = "from otel_control_gym.engine.command_line import main; main()"
+    help_ = subprocess.run(
+        [sys.executable, "-c", script, "stand", "janitor", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"COLUMNS": "200"},
+    ).stdout
+    assert container["args"][:2] == ["stand", "janitor"]
+    for option in (word for word in container["args"] if word.startswith("--")):
+        assert re.search(rf"{option}\b", help_), option
+    accounts = {
+        (item["metadata"]["name"], item["metadata"]["namespace"]) for item in ALL if item["kind"] == "ServiceAccount"
+    }
+    assert (pod["serviceAccountName"], JANITOR["metadata"]["namespace"]) in accounts
+
+
+def test_every_namespace_that_a_stand_uses_is_made_and_one_alone_is_there_to_be_broken() -> None:
+    made = {item["metadata"]["name"]: item["metadata"]["labels"] for item in ALL if item["kind"] == "Namespace"}
+    stand = [item for path in MANIFESTS if path.parent.name == "stand" for item in documents(path)]
+    assert {item["metadata"]["namespace"] for item in stand if "namespace" in item["metadata"]} <= set(made)
+    assert [name for name, labels in made.items() if "otel-control-gym/stand" in labels] == ["otel-demo"]
+
+
+def test_every_object_of_a_stand_says_whose_it_is() -> None:
+    for path in MANIFESTS:
+        for document in documents(path):
+            assert document["metadata"]["labels"]["app.kubernetes.io/part-of"] == "otel-control-gym", path.name

@@ -41,6 +41,7 @@ from otel_control_gym.stands.twin.servers.kubernetes_requests import (
     selector,
     target,
 )
+from otel_control_gym.stands.twin.servers.kubernetes_reviews import REVIEWS, reviewed
 from otel_control_gym.stands.twin.servers.kubernetes_tables import TableLines, table
 from otel_control_gym.stands.twin.servers.listening import LOOPBACK, listen
 from otel_control_gym.stands.twin.store import Expired
@@ -98,6 +99,8 @@ class KubernetesServer:
         path = request.path
         if path in HEALTH_PATHS:
             return web.Response(text="ok")
+        if path == REVIEWS and request.method == "POST":
+            return _json(reviewed(await body(request)), status=201)
         found = target(path)
         if found is None:
             return _described(request, path.rstrip("/") or "/")

@@ -10,7 +10,7 @@ A cluster outlives the tests: each begins when every Deployment is as it should 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -27,13 +27,14 @@ from otel_control_gym.actuators.flags import FlagClient, open_flags
 from otel_control_gym.actuators.janitor import Janitor
 from otel_control_gym.actuators.kubernetes_client import MERGE, KubernetesClient, open_kubernetes
 from otel_control_gym.actuators.lifecycle import Lifecycle
+from otel_control_gym.actuators.permissions import acting, needed
 from otel_control_gym.actuators.transport import Refused
 from otel_control_gym.actuators.workload import LoadGenerator, open_load_generator
 from otel_control_gym.engine.clock import SECOND, wall_now, wall_timer
-from otel_control_gym.engine.command_line.stand import endpoints_of
 from otel_control_gym.engine.events import ActionApplied, ActionPrechecked, ActionReverted, Event, InverseCall
 from otel_control_gym.engine.protocols import ActionRecord, Endpoints, Request
 from otel_control_gym.engine.settings import RunConfig
+from otel_control_gym.stands.cluster.contexts import check_mark, endpoints_of
 from otel_control_gym.stands.twin.servers.listening import listen
 from otel_control_gym.stands.twin.stand import TwinStand
 
@@ -390,12 +391,31 @@ async def _open_cluster(kubeconfig: Path) -> AsyncIterator[Stand]:
     urls = {"load_generator": os.environ.get(LOAD_GENERATOR, ""), "flagd": os.environ.get(FLAGD, "")}
     config = _config()
     with endpoints_of(kubeconfig, **urls) as endpoints:
+        await check_mark(endpoints)
         # Names of objects derive from the seed: another one for each test, so that a test never meets the last one's names.
         async with _open_clients(config, endpoints, None, seed=wall_now()) as stand:
             deployed = {_name(item) for item in await stand.deployments()}
             missing = sorted(set(config.public.services.services) - deployed)
             assert not missing, f"{kubeconfig}: namespace {endpoints.namespace} has no Deployment {', '.join(missing)}"
             yield stand
+
+
+@pytest.fixture(autouse=True)
+def every_call_is_granted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compare each call of the actuators with the role that the catalogue says they need; discovery needs none."""
+    granted, denied = frozenset(acting()), dict[str, None]()
+    send = KubernetesClient._payload
+
+    async def compared(
+        client: KubernetesClient, method: str, path: str, body: Any, content_type: str, query: Any
+    ) -> bytes:
+        if client._book is not None and "/namespaces/" in path and needed(method, path, query) not in granted:
+            denied[f"{method} {path}: {needed(method, path, query)}"] = None
+        return await send(client, method, path, body, content_type, query)
+
+    monkeypatch.setattr(KubernetesClient, "_payload", compared)
+    yield
+    assert not denied, f"the catalogue's role doesn't grant: {'; '.join(denied)}"
 
 
 OpenStand = Callable[[], AbstractAsyncContextManager[Stand]]

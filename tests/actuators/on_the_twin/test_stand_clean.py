@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from otel_control_gym.actuators.aftermath import leftovers_of
-from otel_control_gym.engine.command_line.stand import endpoints_of
 from otel_control_gym.engine.errors import UsageError
+from otel_control_gym.stands.cluster.contexts import endpoints_of
 from otel_control_gym.stands.twin.objects import STRESS_CHAOS
 
 if TYPE_CHECKING:

@@ -402,3 +402,27 @@ async def test_an_autoscaler_in_protocol_buffers_is_that_of_json(
             assert spec_read["metrics"][1]["resource"]["target"] == {"type": "AverageValue", "averageValue": "64Mi"}
         async with http.delete(f"{AUTOSCALERS}/cart") as answer:
             assert answer.status == 200
+
+
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+async def test_whoever_has_shown_the_token_may_do_everything_and_is_told_so(http: aiohttp.ClientSession) -> None:
+    asked = {
+        "resourceAttributes": {"namespace": "otel-demo", "verb": "patch", "group": "apps", "resource": "deployments"}
+    }
+    async with http.post(REVIEWS, json={"spec": asked}) as answer:
+        assert (answer.status, (await answer.json())["status"]["allowed"]) == (201, True)
+
+
+@pytest.mark.parametrize("spec", [None, {}, {"resourceAttributes": {}, "nonResourceAttributes": {}}])
+async def test_a_review_says_what_is_to_be_reviewed(http: aiohttp.ClientSession, spec: Any) -> None:
+    async with http.post(REVIEWS, json={"spec": spec}) as answer:
+        assert answer.status == 400
+        assert "exactly one of" in (await answer.json())["message"]
+
+
+async def test_the_applications_namespace_is_marked_as_a_stand_and_no_other(http: aiohttp.ClientSession) -> None:
+    namespaces = (await get(http, "/api/v1/namespaces"))["items"]
+    marked = [item["metadata"]["name"] for item in namespaces if "otel-control-gym/stand" in item["metadata"]["labels"]]
+    assert marked == ["otel-demo"]

@@ -1,0 +1,149 @@
+"""What a doctor looks at by the stand's own services: is everything measured that tables are made of, and do the clocks agree?
+
+In: a connection, a metric map. Out: findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from otel_control_gym.engine.clock import SECOND, wall_now
+from otel_control_gym.engine.metric_selectors import metric_names
+from otel_control_gym.engine.settings import MetricMap
+from otel_control_gym.stands.cluster.connection import Answer, Connection
+from otel_control_gym.stands.cluster.findings import Finding, failed, fine, unknown, warning
+
+__all__ = ("clocks", "coroot", "flags", "load_generator", "metrics")
+
+_RECENT_SECONDS = 300  #: a metric without a sample for so long isn't scraped any more
+_PROMETHEUS, _COROOT, _LOAD, _FLAGS = "prometheus:9090", "coroot-coroot:8080", "load-generator:8089", "flagd:4000"
+_NOT_FOUND = 404
+
+
+async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterator[Finding]:
+    """Look which quantities of the tables Prometheus has no series for."""
+    check, url = "Prometheus", connection.endpoints.prometheus
+    clock = await connection.service(url, _PROMETHEUS, "api/v1/query", query={"query": "time()"})
+    now = _prometheus_time(clock)
+    if now is None:
+        yield failed(
+            check,
+            f"doesn't say what time it is: {clock.problem or clock.body}",
+            "is it up? --prometheus URL names another",
+        )
+        return
+    query = {"start": f"{now / SECOND - _RECENT_SECONDS:.3f}", "end": f"{now / SECOND:.3f}"}
+    answer = await connection.service(url, _PROMETHEUS, "api/v1/label/__name__/values", query=query)
+    names = answer.find("data")
+    if not answer.ok or not isinstance(names, list):
+        yield failed(check, f"doesn't say which metrics it has: {answer.problem}", "is this a Prometheus?")
+        return
+    there = frozenset(str(name) for name in names)
+    quantities = {
+        f"{table}.{quantity}": sources
+        for table in ("node", "edge")
+        for quantity, sources in metric_map.sources(table).items()
+    }
+    missing = [
+        quantity
+        for quantity, sources in quantities.items()
+        if not any(all(name in there for name in metric_names(source)) for source in sources)
+    ]
+    remedy = "the demo's own values lack some: install with deploy/helm/demo.yaml; others come with traffic"
+    if len(missing) == len(quantities):
+        yield failed(check, f"has no series of the metric map {metric_map.name}", remedy)
+    elif missing:
+        yield warning(check, f"has no series for {', '.join(missing)}: null in every table", remedy)
+    else:
+        yield fine(check, f"has series for all {len(quantities)} quantities of {metric_map.name}")
+
+
+async def clocks(connection: Connection, bucket_seconds: float) -> Finding:
+    """Compare this machine's clock with the stand's; more than half a bucket apart, samples would be in the wrong rows."""
+    check = "clocks"
+    before = wall_now()
+    answer = await connection.service(
+        connection.endpoints.prometheus, _PROMETHEUS, "api/v1/query", query={"query": "time()"}
+    )
+    now, after = _prometheus_time(answer), wall_now()
+    whose, slack = "Prometheus'", (after - before) / 2 / SECOND
+    if (
+        now is None
+    ):  # the API server's header has whole seconds: enough to see that something is wrong, not to correct by
+        before = wall_now()
+        head = (await connection.kubernetes("GET", "version")).date
+        if not head:
+            return unknown(check, "nobody tells the stand's time", "name a Prometheus: --prometheus URL")
+        after = wall_now()
+        now = round(parsedate_to_datetime(head).replace(tzinfo=UTC).timestamp()) * SECOND
+        whose, slack = "the API server's", (after - before) / 2 / SECOND + 1.0
+    offset = (now - (before + after) // 2) / SECOND
+    found = f"{whose} is {abs(offset):.3f} s {'ahead of' if offset > 0 else 'behind'} ours, give or take {slack:.3f} s"
+    if abs(offset) > bucket_seconds / 2 + slack:
+        return failed(check, f"{found}: more than half a bucket of {bucket_seconds:g} s", "synchronize both (NTP)")
+    return fine(check, found)
+
+
+def _prometheus_time(answer: Answer) -> int | None:
+    """Return the moment that a query for `time()` tells [ns]; None: it tells none."""
+    result = answer.find("data", "result")
+    if not answer.ok or not isinstance(result, list) or len(result) != 2:
+        return None
+    try:
+        return round(float(result[1]) * SECOND)
+    except (TypeError, ValueError):
+        return None
+
+
+async def coroot(connection: Connection) -> Finding:
+    """Look whether Coroot answers, and has a project."""
+    check, url = "Coroot", connection.endpoints.coroot
+    answer = await connection.service(url, _COROOT, "api/user", namespace="coroot")
+    if not answer.ok:
+        return warning(
+            check,
+            f"can't be read: {answer.problem}",
+            "findings have no coverage; install it (deploy/helm/coroot.yaml), with authAnonymousRole: Viewer; --coroot URL names another",
+        )
+    if not answer.find("projects"):
+        return warning(check, "has no project", "it makes one when its Prometheus is configured: look at its page")
+    return fine(check, "answers, and has a project")
+
+
+async def load_generator(connection: Connection) -> Finding:
+    """Look whether there are users, and whether it is our load generator."""
+    check, url = "load generator", connection.endpoints.load_generator
+    answer = await connection.service(url, _LOAD, "ocg/workload")
+    if answer.ok:
+        state = answer.text("state")
+        if state != "running":
+            return failed(
+                check,
+                f"is {state or 'in no state that it tells'}",
+                "a stopped test has no users: POST /swarm starts it, or restart its pod",
+            )
+        return fine(check, f"{answer.find('users_active')} of {answer.find('users_target')} users")
+    stock = await connection.service(url, _LOAD, "stats/requests")
+    if stock.ok:
+        return warning(
+            check,
+            f"is a stock Locust with {stock.find('user_count')} users: neither a rate nor a mix can be set",
+            "and services that the configuration lacks are asked all the same, so requests fail at rest",
+        )
+    return failed(check, f"can't be read: {stock.problem}", "is it up? --load-generator URL names another")
+
+
+async def flags(connection: Connection) -> Finding:
+    """Look whether feature flags can be read."""
+    check, url = "flags", connection.endpoints.flagd
+    answer = await connection.service(url, _FLAGS, "feature/api/read")
+    if answer.status == _NOT_FOUND:
+        answer = await connection.service(url, _FLAGS, "api/read")  # without the proxy's prefix
+    if not answer.ok:
+        return warning(
+            check, f"can't be read: {answer.problem}", "feature_flag can't be used; --flagd URL names where flagd-ui is"
+        )
+    flags = answer.find("flags")
+    return fine(check, f"{len(flags) if isinstance(flags, dict) else 0} flags")

@@ -1,0 +1,178 @@
+"""What the pinned charts make of our values, where a `helm` is found: valid objects, each container with its bounds, nothing unpinned.
+
+The charts come from their repositories; without a way there, `OCG_TEST_CHARTS` names a directory with one directory for each chart (by the
+name in pins.yaml, subcharts in place).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from otel_control_gym.engine.configuration import resolve
+from otel_control_gym.engine.deployment import PACKAGED
+from otel_control_gym.stands.cluster.pins import pins
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+HELM = shutil.which("helm")
+CHARTS = os.environ.get("OCG_TEST_CHARTS", "")
+DEMO = "opentelemetry-demo"
+HOLDERS = ("Deployment", "StatefulSet", "DaemonSet")
+
+pytestmark = pytest.mark.skipif(
+    HELM is None, reason="no helm is on the PATH: what the charts make of our values isn't seen"
+)
+
+
+def helm(chart: str, *values: str, checked: bool = True) -> subprocess.CompletedProcess[str]:
+    """Render a chart with files of deploy/; `checked`: against its schema."""
+    assert HELM is not None
+    pinned = pins().charts[chart]
+    place = [str(Path(CHARTS) / chart)] if CHARTS else [chart, "--repo", pinned.repository, "--version", pinned.version]
+    files = [word for name in values for word in ("--values", str(DEPLOY / name))]
+    schema = [] if checked else ["--skip-schema-validation"]
+    command = [HELM, "template", "stand", *place, "--namespace", "otel-demo", *schema, *files]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode and not CHARTS and ("no such host" in done.stderr or "dial tcp" in done.stderr):
+        pytest.skip(f"helm can't reach {pinned.repository}, and OCG_TEST_CHARTS names no directory")
+    return done
+
+
+def rendered(chart: str, *values: str, checked: bool = True) -> list[dict[str, Any]]:
+    done = helm(chart, *values, checked=checked)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def demo(name: str) -> list[dict[str, Any]]:
+    files = ("helm/demo.yaml", f"helm/demo-{name}.yaml", f"helm/probes-{name}.yaml", "helm/receiver.yaml")
+    return rendered(DEMO, *files, checked=False)
+
+
+def containers(documents: list[dict[str, Any]], *, initial: bool = True) -> list[tuple[str, dict[str, Any]]]:
+    pods = [
+        (document["metadata"]["name"], document["spec"]["template"]["spec"])
+        for document in documents
+        if document["kind"] in HOLDERS
+    ]
+    return [
+        (f"{name}/{container['name']}", container)
+        for name, pod in pods
+        for container in [*(pod.get("initContainers") or [] if initial else []), *pod["containers"]]
+    ]
+
+
+def check_objects(documents: list[dict[str, Any]]) -> None:
+    for document in documents:
+        if document["kind"] not in ("CustomResourceDefinition", "Coroot"):
+            kubernetes_validate.validate(document, pins().kubernetes.oldest, strict=True)
+    for name, container in containers(documents):
+        resources = container.get("resources") or {}
+        assert resources.get("requests", {}).keys() >= {"cpu", "memory"}, name
+        assert "memory" in resources.get("limits", {}), name
+        assert container["image"].rpartition("/")[2].partition(":")[2] not in ("", "latest"), name
+        assert not [port for port in container.get("ports") or () if "hostPort" in port], f"{name}: one stand per node"
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_the_demo_becomes_valid_bounded_objects(name: str) -> None:
+    documents = demo(name)
+    check_objects(documents)
+    services = resolve(name).public.services.services
+    deployments = {document["metadata"]["name"] for document in documents if document["kind"] == "Deployment"}
+    assert deployments - set(services) == {"jaeger", "otel-collector", "prometheus", "stand-kube-state-metrics"}
+    assert set(services) <= deployments
+    found = dict(containers(documents, initial=False))
+    for service, settings in services.items():
+        assert ("readinessProbe" in found[f"{service}/{service}"]) is settings.listens
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_all_but_the_probes_keeps_the_charts_schema(name: str) -> None:
+    assert helm(DEMO, "helm/demo.yaml", f"helm/demo-{name}.yaml", "helm/receiver.yaml").returncode == 0
+    refused = helm(DEMO, "helm/demo.yaml", f"helm/probes-{name}.yaml")
+    assert refused.returncode != 0
+    assert "missing property 'httpGet'" in refused.stderr or "httpGet is required" in refused.stderr
+
+
+def test_without_kafka_checkout_neither_waits_nor_publishes() -> None:
+    def checkout(name: str) -> tuple[str, bool]:
+        (found,) = (
+            document["spec"]["template"]["spec"]
+            for document in demo(name)
+            if document["kind"] == "Deployment" and document["metadata"]["name"] == "checkout"
+        )
+        (address,) = (item["value"] for item in found["containers"][0]["env"] if item["name"] == "KAFKA_ADDR")
+        return address, bool(found.get("initContainers"))
+
+    assert checkout("small-core") == ("", False)
+    assert checkout("async-store") == ("kafka:9092", True)
+
+
+def test_the_collector_makes_edges_and_sends_them_and_spans_on() -> None:
+    (relay,) = (
+        yaml.safe_load(document["data"]["relay"])
+        for document in demo("async-store")
+        if document["kind"] == "ConfigMap" and "relay" in (document.get("data") or {})
+    )
+    pipelines = relay["service"]["pipelines"]
+    assert "servicegraph" in pipelines["traces"]["exporters"]
+    assert {"servicegraph", "spanmetrics", "kafkametrics", "k8s_cluster", "kubeletstats"} <= set(
+        pipelines["metrics"]["receivers"]
+    )
+    for pipeline in pipelines.values():
+        assert set(pipeline["exporters"]) <= {*relay["exporters"], *relay["connectors"]}
+        assert set(pipeline["receivers"]) <= {*relay["receivers"], *relay["connectors"]}
+        assert "opensearch" not in pipeline["exporters"]
+    assert "otlphttp/gym" in pipelines["traces"]["exporters"]
+    assert "otlphttp/gym" in pipelines["logs"]["exporters"]
+
+
+@pytest.mark.parametrize(
+    ("chart", "values"),
+    [
+        ("chaos-mesh", ("helm/chaos-mesh.yaml",)),
+        ("chaos-mesh", ("helm/chaos-mesh.yaml", "helm/chaos-mesh-k3s.yaml")),
+        ("coroot-operator", ("helm/coroot-operator.yaml",)),
+        ("nats", ("nats/values.yaml",)),
+    ],
+)
+def test_the_other_charts_become_valid_bounded_objects(chart: str, values: tuple[str, ...]) -> None:
+    documents = rendered(chart, *values)
+    names = {container.partition("/")[0] for container, _ in containers(documents)}
+    assert names
+    assert not [name for name in names if "dashboard" in name or "dns" in name]
+    check_objects(documents)
+
+
+def test_coroots_values_are_what_its_operator_understands() -> None:
+    (definition,) = (
+        document
+        for document in rendered("coroot-operator", "helm/coroot-operator.yaml")
+        if document["kind"] == "CustomResourceDefinition"
+    )
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    (coroot,) = rendered("coroot-ce", "helm/coroot.yaml")
+    jsonschema.Draft202012Validator(_closed(schema)).validate(coroot["spec"])
+
+
+def _closed(schema: Any) -> Any:
+    """Return a schema that takes no key that it doesn't name."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    return (
+        closed | {"additionalProperties": False}
+        if "properties" in closed and "additionalProperties" not in closed
+        else closed
+    )
