@@ -30,7 +30,8 @@ class Mine:
 
 
 def fails_at_the_second_step(settings: object, menu: object, seed: int) -> Mine:
-    return Mine(lambda step: Choice(action={"type": "noop"}) if step == 0 else {}["entry"])
+    missing: dict[str, Choice] = {}
+    return Mine(lambda step: Choice(action={"type": "noop"}) if step == 0 else missing["entry"])
 
 
 def decides_a_dictionary(settings: object, menu: object, seed: int) -> Mine:
