@@ -70,12 +70,14 @@ def evaluate(
     settings, side = load_evaluation(scenarios), options.output.side
     names = tuple(policy) if policy else _DEFAULT
 
-    def tell(result: EpisodeResult, done: int, total: int) -> None:
-        side.print(
-            f"{done} of {total}  {result.policy} in {result.family_id}: {result.judgement.total_return:.2f}",
-            highlight=False,
-            markup=False,
-        )
+    def tell(what: str, done: int, total: int) -> None:
+        side.print(f"{done} of {total}  {what}", highlight=False, markup=False)
+
+    def tell_episode(result: EpisodeResult, done: int, total: int) -> None:
+        tell(f"{result.policy} in {result.family_id}: {result.judgement.total_return:.2f}", done, total)
+
+    def tell_futures(family_id: str, done: int, total: int) -> None:
+        tell(f"futures of {family_id}, for mpc to learn from", done, total)
 
     results = run_interruptibly(
         lambda: play(
@@ -86,7 +88,8 @@ def evaluate(
             workers=(os.cpu_count() or 1) if workers is None else workers,
             model=model,
             nats=options.nats,
-            on_episode=tell,
+            on_episode=tell_episode,
+            on_explored=tell_futures,
         )
     )
     scores = scores_of(results)

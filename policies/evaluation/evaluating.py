@@ -27,7 +27,7 @@ from otel_control_gym.policies.evaluation.contenders import (
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult
 from otel_control_gym.policies.evaluation.running import Place, Told, play_cases
 from otel_control_gym.policies.evaluation.settings import EvaluationSettings
-from otel_control_gym.policies.evaluation.tuning import calibrated, trained
+from otel_control_gym.policies.evaluation.tuning import Explored, calibrated, trained
 from otel_control_gym.policies.naming import is_foreign
 
 __all__ = ("DEFAULT_SEEDS", "evaluate", "evaluation_directory")
@@ -45,6 +45,7 @@ async def evaluate(
     model: Path | None = None,
     nats: str | None = None,
     on_episode: Told = lambda _result, _done, _total: None,
+    on_explored: Explored = lambda _family, _done, _total: None,
 ) -> list[EpisodeResult]:
     """Let policies play the same cases; return all results, by scenario, seed and policy.
 
@@ -57,6 +58,7 @@ async def evaluate(
         model: directory of the model that `mpc` plans with; None: one that is trained on the training cases.
         nats: URL of the server on which policies in other processes are asked, instead of the embedded one of `data_dir`.
         on_episode: is told of each result, how many there are of this kind so far, and how many there are to be.
+        on_explored: is told of each training family whose futures `mpc` learns from, likewise.
 
     Raises: UsageError: a name, a number or the model isn't right. Whatever an environment or a policy raises.
     """
@@ -69,7 +71,7 @@ async def evaluate(
             place = Place(evaluation=settings.name, directory=directory, scratch=Path(scratch), workers=workers)
             choice = (await calibrated(settings, place, on_episode)).choice if CALIBRATED in policies else None
             if MODEL_PREDICTIVE in policies and model is None:
-                model = await trained(settings, place)
+                model = await trained(settings, place, on_explored)
             contenders = [
                 Contender(
                     name=name,

@@ -7,6 +7,7 @@ they depend on, and made anew when that has changed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -31,7 +32,10 @@ from otel_control_gym.policies.evaluation.running import (
 )
 from otel_control_gym.policies.evaluation.settings import EvaluationSettings
 
-__all__ = ("Calibration", "calibrated", "trained")
+__all__ = ("Calibration", "Explored", "calibrated", "trained")
+
+Explored = Callable[[str, int, int], None]
+"""Is told of a training family whose futures were lived, how many there are so far, and how many there are to be."""
 
 _CALIBRATION_SEEDS, _EXPLORATION_SEEDS = 2, 4  #: of each scenario
 _UTILISATIONS = (80, 120)  #: % of the request, that the calibration tries
@@ -80,7 +84,7 @@ async def calibrated(settings: EvaluationSettings, place: Place, on_episode: Tol
     return calibration
 
 
-async def trained(settings: EvaluationSettings, place: Place) -> Path:
+async def trained(settings: EvaluationSettings, place: Place, on_explored: Explored) -> Path:
     """Return the directory of a model of what the menu's actions are worth: the one that is kept, or one of new futures."""
     cases = await anyio.to_thread.run_sync(training_cases, settings, _EXPLORATION_SEEDS)
     directory = place.directory / "returns"
@@ -96,6 +100,7 @@ async def trained(settings: EvaluationSettings, place: Place) -> Path:
         found[cases[number].family_id] = await anyio.to_process.run_sync(
             explore_case, task, cancellable=True, limiter=limiter
         )
+        on_explored(cases[number].family_id, len(found), len(cases))
 
     async with anyio.create_task_group() as tasks:
         for number in range(len(cases)):
