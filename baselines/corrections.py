@@ -44,7 +44,6 @@ Int = npt.NDArray[np.int64]
 GATES: tuple[float, ...] = (0.0, 1.0, 3.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 480.0, np.inf)
 """From how many times the forecast's usual error on a correction is made."""
 
-
 _SHARES = (0.25, 0.5, 0.75, 1.0)  #: of a mean in the level
 _ODD = 0.9  #: quantile beyond which errors are cut when the usual one is reckoned: a fault that begins isn't usual
 
@@ -128,13 +127,12 @@ def fit_forecast(
         model_class: which.
         seeds: of the trees.
     """
-    names = tuple(sorted(set(identity)))
-    each = [np.array([name == one for one in identity], bool) for name in names]
+    names, codes = np.unique(np.array(identity), return_inverse=True)
+    each = [codes == number for number in range(len(names))]
     candidates = [np.zeros(len(means)), *(share * row for share in _SHARES for row in np.eye(len(means)))]
     weights = np.stack(
         [_best_weights(inputs[rows], wanted[rows], means, candidates) for rows in (*each, np.ones(len(wanted), bool))]
     )
-    codes = np.array([names.index(name) for name in identity], np.int64)
     level = _level(inputs, means, weights[codes])
     regressor = fit_regressor(
         inputs, None, identity, wanted - level, held, model_class=model_class, seeds=seeds, losses=losses

@@ -49,7 +49,6 @@ TARGETS: Mapping[Kind, tuple[str, ...]] = {"node": NODE_TARGETS, "edge": EDGE_TA
 QUIET_SHARE = 8
 SOON_SHARE = 3
 
-
 _REACHES: Mapping[str, re.Pattern[str]] = {
     "load": re.compile("^(target )?asked:load_ratio$"),
     "target": re.compile("^((target|source) )?asked:(?!anything|load_ratio)"),

@@ -24,12 +24,11 @@ from result import Measurement
 
 from otel_control_gym.baselines.catalogue import BASELINES
 from otel_control_gym.engine.broker import open_broker
-from otel_control_gym.engine.campaigns.facts import run_directories
 from otel_control_gym.engine.campaigns.files import load_plan
 from otel_control_gym.engine.campaigns.plans import CampaignPlan
 from otel_control_gym.engine.campaigns.rebuilding import rebuild_campaign
 from otel_control_gym.engine.campaigns.run_facts import run_facts
-from otel_control_gym.engine.campaigns.running import campaign_directory, run_campaign
+from otel_control_gym.engine.campaigns.running import campaign_directory, run_campaign, run_directories
 
 __all__ = ("measure",)
 

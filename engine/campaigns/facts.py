@@ -25,7 +25,7 @@ from otel_control_gym.engine.campaigns.certificate_tables import CertificateBook
 from otel_control_gym.engine.campaigns.plans import CampaignPlan, PlannedRun
 from otel_control_gym.engine.campaigns.run_facts import RunFacts, Trouble, run_facts
 from otel_control_gym.engine.campaigns.run_processes import in_processes
-from otel_control_gym.engine.campaigns.running import CampaignResult
+from otel_control_gym.engine.campaigns.running import CampaignResult, run_directories
 from otel_control_gym.engine.campaigns.splits import Split
 from otel_control_gym.engine.errors import DatasetError, UsageError, nearest
 
@@ -37,7 +37,6 @@ __all__ = (
     "StratumFacts",
     "StreamFacts",
     "gather",
-    "run_directories",
 )
 
 COVERAGE_WANTED = 0.95  #: of metrics, in a dataset to learn from
@@ -126,11 +125,6 @@ class CampaignFacts(msgspec.Struct, frozen=True, kw_only=True):
     def seconds(self) -> float:
         """Of all episodes."""
         return sum(stratum.seconds for stratum in self.strata)
-
-
-def run_directories(directory: Path) -> list[Path]:
-    """Return the run directories of a campaign's directory, in order."""
-    return sorted(path for path in directory.glob("service_config=*/run_*") if path.is_dir())
 
 
 def gather(directory: Path) -> CampaignFacts:

@@ -20,8 +20,8 @@ from pathlib import Path
 import msgspec
 
 from otel_control_gym.engine.archive import ARCHIVE_NAME
-from otel_control_gym.engine.campaigns.facts import run_directories
 from otel_control_gym.engine.campaigns.run_processes import in_processes
+from otel_control_gym.engine.campaigns.running import run_directories
 from otel_control_gym.engine.clock import wall_timer
 from otel_control_gym.engine.errors import OtelControlGymError, UsageError, nearest
 from otel_control_gym.engine.rebuild import rebuild_all, rebuilt_granularity

@@ -45,6 +45,7 @@ __all__ = (
     "check_balance",
     "drop_second_runs",
     "run_campaign",
+    "run_directories",
     "write_plan",
 )
 
@@ -70,6 +71,11 @@ class CampaignResult(msgspec.Struct, frozen=True, kw_only=True):
 def campaign_directory(data_dir: Path, name: str) -> Path:
     """Return where a campaign's runs and files are."""
     return data_dir / f"campaign={name}"
+
+
+def run_directories(directory: Path) -> list[Path]:
+    """Return the run directories of a campaign's directory, in order."""
+    return sorted(path for path in directory.glob("service_config=*/run_*") if path.is_dir())
 
 
 def check_balance(plan: CampaignPlan) -> None:
@@ -188,8 +194,10 @@ def drop_second_runs(directory: Path, state: CampaignState) -> list[str]:
     """
     kept = {key: found.completed.run_id for key, found in state.keys.items() if found.completed is not None}
     dropped = []
-    for file in sorted(directory.glob("service_config=*/run_*/metadata.json")):
-        run = open_run(file.parent, truth=True)
+    for path in run_directories(directory):
+        if not (path / "metadata.json").exists():  # still a draft
+            continue
+        run = open_run(path, truth=True)
         second = kept.get(run.metadata["scenario_id"], run.run_id) != run.run_id
         if second and run.status != "aborted" and run.metadata["parent_run_id"] is None:
             shutil.rmtree(run.path)

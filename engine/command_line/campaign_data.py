@@ -52,9 +52,8 @@ def rebuild(
     """Rebuild all runs of a campaign at another granularity; goes on where it was cut off (exit code 1: a run couldn't be)."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from otel_control_gym.engine.campaigns.facts import run_directories
     from otel_control_gym.engine.campaigns.rebuilding import rebuild_campaign
-    from otel_control_gym.engine.campaigns.running import campaign_directory
+    from otel_control_gym.engine.campaigns.running import campaign_directory, run_directories
     from otel_control_gym.engine.command_line.rebuild import parse_bucket
 
     directory = campaign_directory(options.directory, campaign)

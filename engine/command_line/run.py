@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,10 +10,12 @@ from otel_control_gym.engine.command_line.options import NOT_SO, Options, comman
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from otel_control_gym.engine.command_line.progress import EpisodeProgress
     from otel_control_gym.engine.env import Env
     from otel_control_gym.engine.events import Actor
+    from otel_control_gym.engine.summary import Summary
     from otel_control_gym.policies import Played, Policy, WaitingPolicy
 
 __all__ = ("play_scenario", "run")
@@ -82,20 +84,7 @@ def run(
             raise
     wall = wall_timer() - began
     summary = summarise(env.run_dir)
-    options.output.answer(
-        {
-            "run_id": played.run_id,
-            "path": str(env.run_dir),
-            "status": summary.status,
-            "done_reason": played.done_reason,
-            "steps": played.steps,
-            "episode_seconds": played.seconds,
-            "wall_seconds": round(wall, 3),
-            "reward": played.reward,
-            "content_digest": summary.content_digest,
-            "actions": summary.actions,
-        }
-    )
+    options.output.answer(_document(played, summary, env.run_dir, wall))
     if not options.json:
         tell(options.output.console, summary, wall_seconds=wall)
         suggest(options.output.console, options.data_dir)
@@ -120,6 +109,21 @@ async def play_scenario(
         played = await play(env, policy, observation, on_step=progress.beat)
         progress.phase("cool-down, dataset")
     return played
+
+
+def _document(played: Played, summary: Summary, run_dir: Path, wall_seconds: float) -> dict[str, Any]:
+    return {
+        "run_id": played.run_id,
+        "path": str(run_dir),
+        "status": summary.status,
+        "done_reason": played.done_reason,
+        "steps": played.steps,
+        "episode_seconds": played.seconds,
+        "wall_seconds": round(wall_seconds, 3),
+        "reward": played.reward,
+        "content_digest": summary.content_digest,
+        "actions": summary.actions,
+    }
 
 
 def _say_what_is_left(options: Options, env: Env) -> None:

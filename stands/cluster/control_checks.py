@@ -5,7 +5,6 @@ In: a connection, what is wanted of the stand. Out: findings. Nothing is changed
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from fractions import Fraction
@@ -17,6 +16,7 @@ from otel_control_gym.engine.clock import SECOND, wall_now
 from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.contexts import is_marked
 from otel_control_gym.stands.cluster.findings import Finding, failed, fine, unknown, warning
+from otel_control_gym.stands.cluster.pins import minor_version
 from otel_control_gym.stands.marks import MARK
 from otel_control_gym.stands.twin.quantities import parse
 
@@ -67,17 +67,12 @@ async def version(connection: Connection, oldest: str) -> Finding:
     if not answer.ok:
         return failed(check, f"{place}: {answer.problem}", "the context's credentials aren't taken: get new ones")
     found = answer.text("gitVersion")
-    numbers = _minor(found)
+    numbers = minor_version(found)
     if numbers is None:
         return failed(check, f"{place} says version {found!r}", "this is no Kubernetes API: name another context")
-    if numbers < (_minor(oldest) or (0, 0)):
+    if numbers < (minor_version(oldest) or (0, 0)):
         return failed(check, f"{found}: the manifests need {oldest} or newer", "upgrade the cluster")
     return fine(check, f"{found} at {place}")
-
-
-def _minor(text: str) -> tuple[int, int] | None:
-    match = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(match[1]), int(match[2])) if match else None
 
 
 async def mark(connection: Connection) -> Finding:
@@ -149,7 +144,7 @@ async def nodes(connection: Connection) -> AsyncIterator[Finding]:
     for resource, unit in (("cpu", 1), ("memory", 2**30)):
         there = sum((parse(node["status"]["allocatable"][resource]) for node in answer.items), Fraction(0)) / unit
         taken = sum((_requested(pod, resource) for pod in pods.items), Fraction(0)) / unit
-        name = f"{'cores' if resource == 'cpu' else 'GiB'}"
+        name = "cores" if resource == "cpu" else "GiB"
         found = f"the application requests {float(taken):.1f} of {float(there):.1f} {name}"
         if taken > there * Fraction(9, 10):
             yield warning(check, found, "faults and rollouts need room: use a larger node (8 processors, 16 GiB)")

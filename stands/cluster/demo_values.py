@@ -12,7 +12,7 @@ init containers (with a pinned image and resources of their own), flagd's sideca
 - Programs that bound their own memory are told so: GOMEMLIMIT is four fifths of the limit, a JVM's heap three fifths.
 - Load is HTTP only, without browsers; it begins at the configuration's entry, and grows to the users of a workload when an episode begins.
 
-Next: `deploy/generate.py` writes the packaged configurations' files, a test compares them.
+Next: `engine.deployment` writes the packaged configurations' files, a test compares them.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ there. Both need an episode's own parts on the cluster.
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -23,7 +22,7 @@ from otel_control_gym.stands.cluster import control_checks, telemetry_checks
 from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.control_checks import Access
 from otel_control_gym.stands.cluster.findings import Diagnosis, Finding, fine, warning
-from otel_control_gym.stands.cluster.pins import Pins
+from otel_control_gym.stands.cluster.pins import Pins, minor_version
 
 __all__ = ("Wanted", "diagnose")
 
@@ -90,8 +89,8 @@ def _helm(oldest: str) -> Finding:
     if program is None:
         return warning(check, "isn't on the PATH", need)
     done = subprocess.run([program, "version", "--short"], capture_output=True, text=True, check=False, timeout=30)
-    match = re.search(r"v(\d+)\.(\d+)", done.stdout)
+    numbers = minor_version(done.stdout.strip())
     found = done.stdout.strip() or done.stderr.strip()
-    if match is None or (int(match[1]), int(match[2])) < tuple(int(part) for part in oldest.split(".")):
+    if numbers is None or numbers < (minor_version(oldest) or (0, 0)):
         return warning(check, f"{program} is {found}", need)
     return fine(check, f"{found} at {program}")

@@ -5,12 +5,13 @@ In: that file. Out: `Pins`. Whatever needs a version asks here; nobody else writ
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 
 import msgspec
 
-__all__ = ("Chart", "Image", "Pins", "pins")
+__all__ = ("Chart", "Image", "Pins", "Program", "minor_version", "pins")
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,23 +34,17 @@ class Image(_Part, frozen=True, kw_only=True):
     source: str
 
 
-class KubernetesVersions(_Part, frozen=True, kw_only=True):
-    """Which Kubernetes a stand runs on."""
+class Program(_Part, frozen=True, kw_only=True):
+    """What a stand needs and doesn't bring."""
 
-    oldest: str
-
-
-class HelmVersions(_Part, frozen=True, kw_only=True):
-    """Which Helm installs one."""
-
-    oldest: str
+    oldest: str  #: version that will do, as `1.33`
 
 
 class Pins(_Part, frozen=True, kw_only=True):
     """All versions."""
 
-    kubernetes: KubernetesVersions
-    helm: HelmVersions
+    kubernetes: Program  #: that a stand runs on
+    helm: Program  #: that installs one
     charts: dict[str, Chart]
     images: dict[str, Image]
 
@@ -63,3 +58,9 @@ def pins() -> Pins:
     """Return what `deploy/pins.yaml` says."""
     text = (resources.files("otel_control_gym.deploy") / "pins.yaml").read_bytes()
     return msgspec.yaml.decode(text, type=Pins)
+
+
+def minor_version(text: str) -> tuple[int, int] | None:
+    """Return the major and minor number of the first version that a text names, with or without a `v`; None if it names none."""
+    match = re.match(r"v?(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
