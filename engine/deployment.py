@@ -28,7 +28,7 @@ from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.settings import ServiceConfiguration
 from otel_control_gym.stands.cluster.control_checks import Access
 from otel_control_gym.stands.cluster.demo_values import demo_values, probe_values
-from otel_control_gym.stands.cluster.pins import pins
+from otel_control_gym.stands.cluster.pins import Pins, pins
 
 __all__ = (
     "PACKAGED",
@@ -130,15 +130,15 @@ def generated() -> dict[str, str]:
     return files
 
 
-def values_files(services: ServiceConfiguration) -> dict[str, str]:
-    """Return the two files of values of an application.
+def values_files(services: ServiceConfiguration, pinned: Pins | None = None) -> dict[str, str]:
+    """Return the two files of values of an application; `pinned`: with other pins than the packaged ones, such as a mirror's.
 
     Raises: UsageError: the demo's chart can't install it.
     """
     name = services.name
     return {
         f"helm/demo-{name}.yaml": _VALUES_HEAD.format(name=name, what="What is installed, and how large.")
-        + _documents([demo_values(services, pins())]),
+        + _documents([demo_values(services, pinned or pins())]),
         f"helm/probes-{name}.yaml": _VALUES_HEAD.format(
             name=name,
             what="Readiness probes. The chart's schema takes httpGet alone: with --skip-schema-validation only.",

@@ -25,6 +25,8 @@ from otel_control_gym.engine.command_line import (
     schema,
     show,
     stand,
+    stand_status,
+    stand_up,
     tail,
     twin,
     validate,
@@ -79,5 +81,12 @@ app.add_typer(campaign.app, name="campaign")
 app.add_typer(config.app, name="config")
 app.add_typer(env.app, name="env")
 app.add_typer(log.app, name="log")
+for name, verb in (
+    ("up", stand_up.up),
+    ("status", stand_status.status),
+    ("images", stand_up.images),
+    ("down", stand_status.down),
+):
+    stand.app.command(name)(verb)
 app.add_typer(stand.app, name="stand")
 app.add_typer(twin.app, name="twin")

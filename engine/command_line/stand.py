@@ -1,4 +1,7 @@
-"""`ocg stand`: what can be done about a stand that outlives the gym: clean it of what a gym that died has left, once or as a watch."""
+"""`ocg stand`: what can be done about a stand that outlives the gym: here, clean it of what a gym that died has left, once or as a watch.
+
+Its other verbs are in `stand_up` and `stand_status`; `app` puts them together.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ Unmarked = Annotated[
     bool, typer.Option("--unmarked", help="Touch a namespace that isn't labelled as a gym's stand, too.")
 ]
 
-app = typer.Typer(help="Look after a stand that outlives the gym.", no_args_is_help=True)
+app = typer.Typer(help="Install a stand on a cluster, look after it, remove it.", no_args_is_help=True)
 
 
 def clean(

@@ -24,7 +24,7 @@ from otel_control_gym.stands.cluster.control_checks import Access
 from otel_control_gym.stands.cluster.findings import Diagnosis, Finding, fine, warning
 from otel_control_gym.stands.cluster.pins import Pins, minor_version
 
-__all__ = ("Wanted", "diagnose")
+__all__ = ("Wanted", "diagnose", "examine")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 async def diagnose(endpoints: Endpoints, wanted: Wanted) -> Diagnosis:
     """Look at a stand."""
     async with Connection(endpoints) as connection:
-        return Diagnosis(findings=tuple([finding async for finding in _findings(connection, wanted)]))
+        return await examine(connection, wanted)
+
+
+async def examine(connection: Connection, wanted: Wanted) -> Diagnosis:
+    """Look at a stand through a connection that is open."""
+    return Diagnosis(findings=tuple([finding async for finding in _findings(connection, wanted)]))
 
 
 async def _findings(connection: Connection, wanted: Wanted) -> AsyncIterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import resources
+from typing import Literal
 
 import msgspec
 
@@ -25,13 +26,21 @@ class Chart(_Part, frozen=True, kw_only=True):
     version: str
     application: str  #: version of what it installs
     source: str  #: where that was read
+    digest: str = ""  #: SHA-256 of the archive; empty: it isn't known
+
+
+Runner = Literal["demo", "chaos-mesh", "coroot", "gym", "campaigns", "cluster"]
 
 
 class Image(_Part, frozen=True, kw_only=True):
-    """An image that our values or manifests name."""
+    """An image that a stand, a campaign or a cluster for them runs."""
 
     name: str  #: the full reference
+    part: Runner  #: what runs it
     source: str
+    service: str = (
+        ""  #: of the demo that alone runs it; `*`: each that has no image of its own, whose name ends the tag
+    )
 
 
 class Program(_Part, frozen=True, kw_only=True):
