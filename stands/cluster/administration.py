@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import anyio
 import anyio.to_thread
+import yaml
 
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.protocols import Endpoints
@@ -104,7 +105,7 @@ async def open_administrator(kubeconfig: Path, *, context: str = "", namespace: 
             client_configuration=configuration,
             persist_config=False,
         )
-    except (problem, OSError, ValueError, KeyError, TypeError) as error:
+    except (problem, yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{kubeconfig}: context {context or '(the current one)'} can't be used: {error}") from error
     endpoints = Endpoints(
         kubernetes=configuration.host, namespace=namespace, prometheus="", coroot="", load_generator="", flagd=""

@@ -31,6 +31,8 @@ _PLACES = {  # kind -> group and version, plural, whether it lies in a namespace
     "Service": ("api/v1", "services", True),
     "Deployment": ("apis/apps/v1", "deployments", True),
 }
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  #: ten times as fast, where PyYAML was built with it
+
 ORDER = tuple(_PLACES)  #: in which kinds are made: what others name comes first
 
 
@@ -43,7 +45,7 @@ def stand_documents(*, gym_image: str = "", pull_secret: str = "") -> tuple[Docu
     """
     folder = resources.files("otel_control_gym.deploy") / "stand"
     texts = [item.read_bytes() for item in sorted(folder.iterdir(), key=lambda item: item.name)]
-    documents = [document for text in texts for document in yaml.safe_load_all(text) if document]
+    documents = [document for text in texts for document in yaml.load_all(text, Loader=_Loader) if document]
     for document in documents:
         if document["kind"] == "Deployment":
             _adapt(document["spec"]["template"]["spec"], gym_image, pull_secret)
