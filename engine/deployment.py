@@ -28,6 +28,7 @@ from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.settings import ServiceConfiguration
 from otel_control_gym.stands.cluster.control_checks import Access
 from otel_control_gym.stands.cluster.demo_values import demo_values, probe_values
+from otel_control_gym.stands.cluster.locust import load_config_map
 from otel_control_gym.stands.cluster.pins import Pins, pins
 
 __all__ = (
@@ -64,6 +65,9 @@ _VALUES_HEAD = """\
 _RBAC_HEAD = """\
 # Written by `make manifests` from the catalogue of actions: change that.
 # {what}
+"""
+_LOAD_HEAD = """\
+# Written by `make manifests` from load-generator/*.py: change those. The demo's load generator mounts it (../helm/demo-NAME.yaml).
 """
 
 
@@ -127,6 +131,7 @@ def generated() -> dict[str, str]:
         what="An account for a policy that is to have Kubernetes itself: no faults, no flags, no Events (chaos objects have\n"
         "# some), no proxy. Annotations of pods can still tell of a fault that swaps images."
     ) + _documents(_account("ocg-policy", {NAMESPACE: policy_permissions()}))
+    files["stand/load-generator.yaml"] = _LOAD_HEAD + _documents([load_config_map(NAMESPACE)])
     return files
 
 
@@ -204,7 +209,18 @@ def _account(name: str, granted: Mapping[str, Iterable[Permission]]) -> list[dic
 def _documents(documents: Iterable[Any]) -> str:
     # By way of JSON, so that what is one object in two places is written twice, not as a reference.
     plain = (msgspec.json.decode(msgspec.json.encode(document)) for document in documents)
-    return "---\n".join(yaml.safe_dump(document, sort_keys=False, width=140) for document in plain)
+    return "---\n".join(yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=140) for document in plain)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a text of several lines as such, so that a change of one line is a change of one line."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def write(directory: Path) -> None:

@@ -10,7 +10,8 @@ init containers (with a pinned image and resources of their own), flagd's sideca
 - Without Kafka checkout neither waits for it nor publishes: no init container, and an empty `KAFKA_ADDR`.
 - Every container has requests and limits. Of `llm`, to which neither chart nor configuration gives a memory limit, we bound it.
 - Programs that bound their own memory are told so: GOMEMLIMIT is four fifths of the limit, a JVM's heap three fifths.
-- Load is HTTP only, without browsers; it begins at the configuration's entry, and grows to the users of a workload when an episode begins.
+- Load comes from our own locustfile (`locust`), so it has only the tasks that the configuration can serve; it begins at the configuration's
+  entry, without browsers, and grows to the users of a workload when an episode begins.
 
 Next: `engine.deployment` writes the packaged configurations' files, a test compares them.
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.settings import Service, ServiceConfiguration
+from otel_control_gym.stands.cluster.locust import load_values
 from otel_control_gym.stands.cluster.pins import Pins
 from otel_control_gym.stands.twin.quantities import format_bytes, format_cores
 
@@ -119,7 +121,12 @@ def _check(services: ServiceConfiguration, pins: Pins) -> None:
 def _component(services: ServiceConfiguration, name: str, pins: Pins) -> Values:
     settings = services.services[name]
     found: Values = {"enabled": True, "replicas": settings.replicas, "resources": _resources(settings)}
-    if environment := _environment(services, name):
+    environment = _environment(services, name)
+    if name == "load-generator":
+        load = load_values(services)
+        environment |= load.pop("environment")
+        found |= load
+    if environment:
         found["envOverrides"] = [{"name": key, "value": value} for key, value in environment.items()]
     if name in _WAITS:
         other, port = _WAITS[name]
