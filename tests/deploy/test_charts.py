@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ import pytest
 import yaml
 
 from otel_control_gym.engine.configuration import resolve
-from otel_control_gym.engine.deployment import PACKAGED
+from otel_control_gym.engine.deployment import PACKAGED, values_files
+from otel_control_gym.stands.cluster.locust import load_config_map
+from otel_control_gym.stands.cluster.parts import Nodes, releases
 from otel_control_gym.stands.cluster.pins import pins
+from otel_control_gym.stands.cluster.stand_images import image_values, mirrored_pins, stand_images
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 HELM = shutil.which("helm")
@@ -68,6 +73,81 @@ def containers(documents: list[dict[str, Any]], *, initial: bool = True) -> list
         for name, pod in pods
         for container in [*(pod.get("initContainers") or [] if initial else []), *pod["containers"]]
     ]
+
+
+def images(documents: list[dict[str, Any]]) -> set[str]:
+    """Return the images that pods of these objects run, or that what they configure would run."""
+    told = {
+        container["image"].lstrip("/") for _, container in containers(documents)
+    }  # a chart without its library chart
+    return told | {
+        item["value"]
+        for _, container in containers(documents)
+        for item in container.get("env") or ()
+        if item["name"] == "POD_FAILURE_PAUSE_IMAGE"
+    }
+
+
+def everything(name: str, registry: str = "") -> tuple[set[str], list[dict[str, Any]]]:
+    """Return the images of all charts of a stand, and their objects, as `ocg stand up` would have them."""
+    services, pinned = resolve(name).public.services, mirrored_pins(pins(), registry)
+    generated = values_files(services, pinned)
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for release in releases(name, Nodes()):
+            texts = [generated.get(file) or (DEPLOY / file).read_text(encoding="utf-8") for file in release.values]
+            if registry:
+                texts.append(yaml.safe_dump(image_values(release.chart, pinned, pull_secret="regcred")))
+            files = [Path(folder) / f"{release.name}-{number}.yaml" for number in range(len(texts))]
+            for file, text in zip(files, texts, strict=True):
+                file.write_text(text, encoding="utf-8")
+            found += rendered(release.chart, *map(str, files), checked=release.checked)
+    (coroot,) = (item["spec"] for item in found if item["kind"] == "Coroot")
+    return images(found) | set(named(coroot)), found
+
+
+def named(document: Any) -> Iterator[str]:
+    """Yield the images that Coroot's object names for its operator."""
+    for key, value in document.items() if isinstance(document, dict) else ():
+        if key == "image" and "name" in value:
+            yield value["name"]
+        else:
+            yield from named(value)
+
+
+@pytest.mark.parametrize("name", ["small-core", "review-store"])
+@pytest.mark.parametrize("registry", ["", "reg.example.com:5000/mirror"])
+def test_the_images_that_are_listed_are_those_that_the_charts_run(name: str, registry: str) -> None:
+    listed = stand_images(resolve(name).public.services, pins(), registry=registry)
+    run, objects = everything(name, registry)
+    assert run == {image.mirror or image.name for image in listed if image.part != "gym"}
+    if registry:
+        secrets = {
+            item["metadata"]["name"]: item["spec"]["template"]["spec"].get("imagePullSecrets")
+            for item in objects
+            if item["kind"] in HOLDERS and item["metadata"]["name"] != "jaeger"  # whose library chart decides
+        }
+        assert set(map(str, secrets.values())) == {"[{'name': 'regcred'}]"}, secrets
+
+
+def test_the_load_generator_runs_our_file() -> None:
+    documents = demo("small-core")
+    (pod,) = (
+        document["spec"]["template"]
+        for document in documents
+        if document["kind"] == "Deployment" and document["metadata"]["name"] == "load-generator"
+    )
+    (container,) = pod["spec"]["containers"]
+    told = {item["name"]: item.get("value") for item in container["env"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    maps = {volume["name"]: volume["configMap"]["name"] for volume in pod["spec"]["volumes"]}
+    made = {document["metadata"]["name"]: document["data"] for document in documents if document["kind"] == "ConfigMap"}
+    made |= {"ocg-load-generator": load_config_map("otel-demo")["data"]}
+    for variable in ("LOCUST_LOCUSTFILE", "OCG_FLOWS"):
+        folder, _, file = str(told[variable]).rpartition("/")
+        (volume,) = (name for name, place in mounts.items() if place == folder)
+        assert file in made[maps[volume]], variable
+    assert pod["metadata"]["annotations"]["otel-control-gym/load"]
 
 
 def check_objects(documents: list[dict[str, Any]]) -> None:
@@ -160,8 +240,9 @@ def test_coroots_values_are_what_its_operator_understands() -> None:
         if document["kind"] == "CustomResourceDefinition"
     )
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    (coroot,) = rendered("coroot-ce", "helm/coroot.yaml")
-    jsonschema.Draft202012Validator(_closed(schema)).validate(coroot["spec"])
+    for values in (("helm/coroot.yaml",), ("helm/coroot.yaml", "helm/coroot-nested.yaml")):
+        (coroot,) = rendered("coroot-ce", *values)
+        jsonschema.Draft202012Validator(_closed(schema)).validate(coroot["spec"])
 
 
 def _closed(schema: Any) -> Any:

@@ -26,7 +26,8 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 ALL = [document for path in MANIFESTS for document in documents(path)]
 JOBS = [document for document in ALL if document["kind"] == "Job"]
-(JANITOR,) = (document for document in ALL if document["kind"] == "Deployment")
+DEPLOYMENTS = {document["metadata"]["name"]: document for document in ALL if document["kind"] == "Deployment"}
+JANITOR, GYM = DEPLOYMENTS["janitor"], DEPLOYMENTS["gym"]
 
 
 def containers(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def test_a_misspelt_key_would_be_seen() -> None:
         kubernetes_validate.validate(job, OLDEST, strict=True)
 
 
-@pytest.mark.parametrize("job", [*JOBS, JANITOR], ids=name_of)
+@pytest.mark.parametrize("job", [*JOBS, JANITOR, GYM], ids=name_of)
 def test_nothing_runs_as_root_or_without_a_limit(job: dict[str, Any]) -> None:
     pod = job["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -154,6 +155,20 @@ def test_the_janitors_command_is_one_of_ours_and_its_account_is_made() -> None:
         (item["metadata"]["name"], item["metadata"]["namespace"]) for item in ALL if item["kind"] == "ServiceAccount"
     }
     assert (pod["serviceAccountName"], JANITOR["metadata"]["namespace"]) in accounts
+
+
+def test_the_collector_finds_the_gym_where_it_is_told_that_it_is() -> None:
+    (service,) = (item for item in ALL if item["kind"] == "Service")
+    told = yaml.safe_load((DEPLOY / "helm" / "receiver.yaml").read_text(encoding="utf-8"))
+    endpoint = told["opentelemetry-collector"]["config"]["exporters"]["otlphttp/gym"]["endpoint"]
+    (port,) = service["spec"]["ports"]
+    assert endpoint == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}:{port['port']}"
+    pod = GYM["spec"]["template"]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    (container,) = pod["spec"]["containers"]
+    assert {"name": port["targetPort"], "containerPort": port["port"]} in container["ports"]
+    (admitted,) = (item["spec"] for item in ALL if item["metadata"]["name"] == "telemetry-only")
+    assert {"protocol": "TCP", "port": port["port"]} in admitted["ingress"][0]["ports"]
 
 
 def test_every_namespace_that_a_stand_uses_is_made_and_one_alone_is_there_to_be_broken() -> None:
