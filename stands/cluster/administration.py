@@ -12,17 +12,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
 import anyio.to_thread
+import msgspec
 import yaml
 
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.protocols import Endpoints
-from otel_control_gym.stands.cluster.connection import Answer, Connection, decoded
+from otel_control_gym.stands.cluster.connection import Answer, Connection
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient
@@ -43,6 +44,10 @@ class Administrator(Connection):
     def __init__(self, endpoints: Endpoints, api: ApiClient) -> None:
         super().__init__(endpoints)
         self._api = api
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
 
     async def kubernetes(
         self,
@@ -67,7 +72,7 @@ class Administrator(Connection):
             )
             async with response:
                 return Answer(
-                    status=response.status, body=decoded(await response.read()), date=response.headers.get("Date", "")
+                    status=response.status, body=_decoded(await response.read()), date=response.headers.get("Date", "")
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return Answer(error=str(error) or type(error).__name__)
@@ -116,6 +121,14 @@ async def open_administrator(kubeconfig: Path, *, context: str = "", namespace: 
             api.rest_client.pool_manager = aiohttp.ClientSession(connector=given.connector, trust_env=False)
             given.detach()
         yield administrator
+
+
+def _decoded(payload: bytes) -> Any:
+    """Return a body as JSON says, or as text if it is none, such as a log."""
+    try:
+        return msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return payload.decode(errors="replace")
 
 
 def _import_library() -> tuple[Any, Any, Any, Any]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import msgspec
 
 from otel_control_gym.engine.protocols import Endpoints
 
-__all__ = ("Answer", "Connection", "decoded")
+__all__ = ("Answer", "Connection")
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15.0)
 _SHOWN = 200  #: characters of an answer that isn't JSON
@@ -77,7 +77,7 @@ class Connection:
             self._tls = ssl.create_default_context(cafile=endpoints.kubernetes_ca_file)
             self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the usual cluster CA has no key identifiers
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> Connection:
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False)
         return self
 
@@ -117,14 +117,13 @@ class Connection:
                 method, url, json=body, params=query, headers=headers, ssl=tls, allow_redirects=False
             ) as response:
                 return Answer(
-                    status=response.status, body=decoded(await response.read()), date=response.headers.get("Date", "")
+                    status=response.status, body=_decoded(await response.read()), date=response.headers.get("Date", "")
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return Answer(error=str(error) or type(error).__name__)
 
 
-def decoded(payload: bytes) -> Any:
-    """Return a body as JSON says, or as text if it is none."""
+def _decoded(payload: bytes) -> Any:
     try:
         return msgspec.json.decode(payload)
     except msgspec.DecodeError:

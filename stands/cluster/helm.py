@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from otel_control_gym.engine.errors import StandError, UsageError
@@ -43,6 +44,11 @@ class InstalledRelease(msgspec.Struct, frozen=True, kw_only=True):
         return self.status.startswith("pending") or self.status == "uninstalling"
 
 
+class _Revision(msgspec.Struct):
+    status: str
+    description: str = ""
+
+
 class Helm:
     """Runs a `helm` program against one context of one kubeconfig."""
 
@@ -69,13 +75,31 @@ class Helm:
     ) -> None:
         """Install a chart, or bring a release of it to these values; `checked`: against the chart's schema.
 
+        One that has been installed from the same archive and values is left alone: an upgrade would make Chaos Mesh new certificates, for
+        which its pods are replaced, and set every Deployment's replicas back in the middle of somebody's run.
+
         Raises: StandError: helm refused.
         """
+        digest = await anyio.to_thread.run_sync(_digest, (archive, *values))
+        if digest in await self._last(name, namespace):
+            self._tell(f"{name} is installed from the same chart and values")
+            return
         files = [word for path in values for word in ("--values", str(path))]
         skipped = [] if checked else ["--skip-schema-validation"]
         words = ["upgrade", "--install", name, str(archive), "--namespace", namespace, *skipped, *files]
         self._tell(f"helm {' '.join(words)}")
-        await self._run(*words, "--timeout", _SECONDS, *self._cluster)
+        await self._run(*words, "--description", f"ocg {digest}", "--timeout", _SECONDS, *self._cluster)
+
+    async def _last(self, name: str, namespace: str) -> str:
+        """Return the description of a release's last revision; empty: it has none that came to its end."""
+        if not any((item.name, item.namespace) == (name, namespace) for item in await self.releases()):
+            return ""
+        words = ["history", name, "--namespace", namespace, "--max", "1", "--output", "json"]
+        try:
+            last = msgspec.json.decode(await self._run(*words, *self._cluster), type=list[_Revision])[-1]
+        except (msgspec.DecodeError, IndexError):
+            return ""
+        return last.description if last.status == "deployed" else ""
 
     async def uninstall(self, name: str, *, namespace: str) -> None:
         """Remove a release and wait until its objects are gone; one that isn't there is no error.
@@ -115,6 +139,11 @@ class Helm:
             said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
             raise StandError(f"{self.program} {words[0]}: " + ("\n  ".join(said[-5:]) or f"ended by {done.returncode}"))
         return done.stdout
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Return a digest of what files hold, in their order."""
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()[:16]
 
 
 async def open_helm(

@@ -133,6 +133,13 @@ def _workload(item: Object) -> Workload:
 def _refused(item: Object, seen: Seen) -> Iterable[Reason]:
     """Yield why a workload has fewer pods than it wants: its own conditions, and the Events of what makes its pods."""
     name, kind = _name(item), str(item["kind"])
+    if (item.get("status") or {}).get("observedGeneration", 0) < item["metadata"].get("generation", 0):
+        yield Reason(
+            object=f"{kind.lower()}/{name}",
+            found="its controller hasn't looked at it yet",
+            remedy="is the controller manager up? kubectl --namespace kube-system get pods",
+        )
+        return
     messages = [
         condition.get("message", "")
         for condition in (item.get("status") or {}).get("conditions") or ()

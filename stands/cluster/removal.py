@@ -99,9 +99,11 @@ async def remove_chaos(administrator: Administrator, tell: Tell) -> None:
             await _delete(administrator, path, tell)
         for change, patience in ((None, _GENTLE_SECONDS), (_FORCE, _FORCED_SECONDS), (_CUT, _FORCED_SECONDS)):
             paths = [path for path in paths if not await _is_gone(administrator, path)]
+            if change is _CUT and paths:
+                await _remove_webhooks(administrator, tell)  # nobody answers them, so they would refuse the change
             for path in paths if change else ():
                 tell(f"{path} doesn't go: {'force annotation' if change is _FORCE else 'its finalizers are cut'}")
-                await administrator.merge(path, change or {})
+                await administrator.merge(path, change or {})  # may be refused, as long as there are webhooks
             await _wait_until_gone(administrator, paths, patience)
 
 

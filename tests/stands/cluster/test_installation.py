@@ -23,7 +23,7 @@ from otel_control_gym.stands.cluster.pins import Pins, pins
 from otel_control_gym.stands.cluster.removal import remove
 from otel_control_gym.stands.cluster.stand_images import mirrored_pins
 from otel_control_gym.stands.marks import MARK
-from tests.stands.cluster.bare_cluster import BareCluster, bare_cluster
+from tests.stands.cluster.paper_cluster import PaperCluster, paper_cluster
 
 SERVICES = resolve("small-core").public.services
 VALUES = values_files(SERVICES)
@@ -44,7 +44,7 @@ def wish(**asked: Any) -> Wish:
     return Wish(
         config="small-core",
         services=tuple(SERVICES.services),
-        values=VALUES,
+        values=asked.pop("values", VALUES),
         pins=pinned,
         installing=installer_accesses(),
         **{"patience_seconds": 0.0, **asked},
@@ -52,9 +52,9 @@ def wish(**asked: Any) -> Wish:
 
 
 class Bench:
-    """A bare cluster with what acts on it."""
+    """A cluster on paper with what acts on it."""
 
-    def __init__(self, cluster: BareCluster, administrator: Administrator, helm: Helm, lines: list[str]) -> None:
+    def __init__(self, cluster: PaperCluster, administrator: Administrator, helm: Helm, lines: list[str]) -> None:
         self.cluster, self.administrator, self.helm = cluster, administrator, helm
         self.lines = lines  #: of progress
         self.charts = cluster.home / "charts"
@@ -77,7 +77,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for name in ("_GENTLE_SECONDS", "_FORCED_SECONDS", "_GONE_SECONDS", "_LOOK_SECONDS"):
         monkeypatch.setattr(removal, name, 0.05)
     monkeypatch.setattr(installation, "_LOOK_SECONDS", 0.01)
-    async with bare_cluster(tmp_path, SERVICES.services) as (cluster, kubeconfig):
+    async with paper_cluster(tmp_path, SERVICES.services) as (cluster, kubeconfig):
         lines: list[str] = []
         helm = await open_helm(pins().helm, kubeconfig=kubeconfig, tell=lines.append)
         async with open_administrator(kubeconfig, namespace=NAMESPACE) as administrator:
@@ -118,9 +118,12 @@ async def test_helm_is_given_our_values_and_the_pinned_charts(bench: Bench) -> N
 
 async def test_up_again_makes_nothing_new(bench: Bench) -> None:
     await bench.up()
-    before = dict(bench.cluster.objects)
+    before, calls = dict(bench.cluster.objects), len(bench.cluster.calls)
     assert all(state.complete for state in await bench.up())
     assert bench.cluster.objects == before
+    assert "upgrade" not in {words[0] for words in bench.cluster.calls[calls:]}, "which would replace pods"
+    await bench.up(values={**VALUES, "helm/demo-small-core.yaml": VALUES["helm/demo-small-core.yaml"] + "# other\n"})
+    assert [words[2] for words in bench.cluster.calls[calls:] if words[0] == "upgrade"] == ["otel-demo"]
 
 
 async def test_an_interrupted_installation_goes_on(bench: Bench) -> None:
@@ -289,7 +292,7 @@ async def test_without_a_helm_that_will_do_nothing_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, sentence: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    async with bare_cluster(tmp_path, ()) as (_, kubeconfig):
+    async with paper_cluster(tmp_path, ()) as (_, kubeconfig):
         if said is None:
             (tmp_path / "helm").unlink()
         else:
