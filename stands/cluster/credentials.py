@@ -172,7 +172,7 @@ class ClusterCredentials:
             return response
         if await self._show(request, refused=shown) is shown:
             return response
-        response.close()  # with its connection: a certificate is shown once per connection
+        response.close()
         await self._allowance.take()
         return await handler(request)
 
@@ -180,6 +180,8 @@ class ClusterCredentials:
         identity = await self._valid(refused)
         if identity.token:
             request.headers["Authorization"] = f"Bearer {identity.token}"
+        if identity.certificate is not None and self._source.renewable:
+            request.headers["Connection"] = "close"  # a certificate is shown once per connection: the next call may have another
         return identity
 
     async def _valid(self, refused: Identity | None) -> Identity:
