@@ -38,7 +38,7 @@ class Way:
         self.answers: list[Callable[[], web.Response]] = []  #: to the next watches of pods, instead of the server's
         self.closed = False
         self.asked = 0  #: watches of pods
-        self._open: list[web.Request] = []
+        self._open: list[tuple[web.Request, anyio.CancelScope]] = []
 
     async def lead(self, request: web.Request) -> web.StreamResponse:
         watches = "watch" in request.query
@@ -57,15 +57,17 @@ class Way:
                 return web.Response(body=await found.read(), status=found.status, content_type=found.content_type)
             response = web.StreamResponse(status=found.status)
             await response.prepare(request)
-            self._open.append(request)
-            async for chunk in found.content.iter_any():
-                await response.write(chunk)
+            with anyio.CancelScope() as scope:
+                self._open.append((request, scope))
+                async for chunk in found.content.iter_any():
+                    await response.write(chunk)
         return response
 
     def cut(self) -> None:
         """Break every watch that is open, in the middle."""
-        for request in self._open:
+        for request, scope in self._open:
             _abort(request)
+            scope.cancel()
         self._open = []
 
 
@@ -107,10 +109,10 @@ async def both_watching(plane: ControlPlane) -> AsyncIterator[Pair]:
         application = web.Application()
         application.router.add_get("/{path:.*}", way.lead)
         longer = await stack.enter_async_context(listen(application))
+        stack.callback(way.cut)  # once nobody watches any more, else the server waits for its streams
         collectors = [KubernetesCollector(endpoints_at(place), now=plane.now) for place in (url, longer)]
         for collector in collectors:
             await stack.enter_async_context(collector.open())
-        stack.callback(way.cut)
         yield Pair(plane, way, *collectors)
 
 
@@ -242,4 +244,5 @@ async def test_another_server_in_its_place_is_told_as_what_it_is(
             gone = {row.uid for row in rows if row.change == "deleted"}
             assert gone == {row.uid for row in first[PodsTransitioned.__name__]}
             assert {row.uid for row in rows if row.change == "added"}.isdisjoint(gone)
+            pair.way.closed = True
             pair.way.cut()
