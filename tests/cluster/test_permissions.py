@@ -117,7 +117,7 @@ def by_name(permissions: Iterable[Permission]) -> list[Permission]:
     )
 
 
-@pytest.mark.parametrize(("account", "namespace"), GRANTED, ids="-in-".join)
+@pytest.mark.parametrize(("account", "namespace"), GRANTED, ids=[" in ".join(place) for place in GRANTED])
 async def test_an_account_may_do_what_it_needs_and_nothing_else(
     account: str, namespace: str, admin: KubernetesClient
 ) -> None:
