@@ -26,6 +26,8 @@ from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.stands.twin.manifests import deployment, service
 from tests.cluster.chaos_controller import ChaosController, custom_resources
 from tests.cluster.kubelet import Kubelet
+from tests.cluster.metrics_server import MetricsServer
+from tests.cluster.metrics_server import definition as metrics_definition
 from tests.cluster.processes import Server, missing_programs, open_server
 
 __all__ = ("CONFIGURATION", "NAMESPACE", "admin_of", "install", "open_cluster", "stand_in")
@@ -83,7 +85,7 @@ async def create(kubernetes: KubernetesClient, document: dict[str, Any], *, dry_
 
 async def install(kubernetes: KubernetesClient) -> None:
     """Create what the suite needs."""
-    for definition in custom_resources():
+    for definition in (*custom_resources(), metrics_definition()):
         await create(kubernetes, definition)
     for name in ("namespaces.yaml", "rbac.yaml", "policy-rbac.yaml", "network-policies.yaml"):
         for document in documents(MANIFESTS / name):
@@ -98,7 +100,7 @@ async def install(kubernetes: KubernetesClient) -> None:
 
 
 async def stand_in(kubernetes: KubernetesClient) -> None:
-    """Do a kubelet's and a chaos controller's work until cancelled.
+    """Do the work of a kubelet, a metrics-server and a chaos controller until cancelled.
 
     Raises: RuntimeError: the cluster has nodes, whose kubelets do theirs.
     """
@@ -109,6 +111,7 @@ async def stand_in(kubernetes: KubernetesClient) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(kubelet.run)
         tasks.start_soon(ChaosController(kubernetes, NAMESPACE, kubelet).run)
+        tasks.start_soon(MetricsServer(kubernetes, NAMESPACE).run)
 
 
 async def _calm(kubernetes: KubernetesClient) -> None:
@@ -121,14 +124,14 @@ async def _calm(kubernetes: KubernetesClient) -> None:
             await anyio.sleep(0.5)
 
 
-async def _serves_chaos(kubernetes: KubernetesClient) -> None:
+async def _serves_what_was_defined(kubernetes: KubernetesClient) -> None:
     """Wait until the server serves the kinds that were just defined."""
     with anyio.fail_after(_PATIENCE_SECONDS):
-        for definition in custom_resources():
-            plural = definition["spec"]["names"]["plural"]
+        for spec in [definition["spec"] for definition in (*custom_resources(), metrics_definition())]:
+            path = f"apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
             while True:
                 try:
-                    await kubernetes.call("GET", f"apis/chaos-mesh.org/v1alpha1/{plural}", dict)
+                    await kubernetes.call("GET", path, dict)
                     break
                 except (Refused, Busy):
                     await anyio.sleep(0.2)
@@ -139,7 +142,7 @@ async def open_cluster(folder: Path) -> AsyncIterator[Server]:
     """Start everything, and yield the server once every Deployment is available."""
     async with open_server(folder) as server, open_kubernetes(admin_of(server)) as kubernetes:
         await install(kubernetes)
-        await _serves_chaos(kubernetes)
+        await _serves_what_was_defined(kubernetes)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stand_in, kubernetes)
             await _calm(kubernetes)
