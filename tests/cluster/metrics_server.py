@@ -1,7 +1,7 @@
-"""A stand-in for the metrics-server, where a cluster has none: each pod uses half of the CPU that it requests, so that autoscalers are active.
+"""A stand-in for the metrics-server, where a cluster has none: each pod uses half of the CPU that it requests; so autoscalers are active.
 
-In: the pods of one namespace. Out: PodMetrics of `metrics.k8s.io/v1beta1`, which is defined as a custom resource here and answered by the API
-server itself; whoever asks for metrics sees no difference.
+In: the pods of one namespace. Out: PodMetrics of `metrics.k8s.io/v1beta1`, which is defined as a custom resource here and answered by the
+API server itself; whoever asks for metrics sees no difference.
 """
 
 from __future__ import annotations
