@@ -190,7 +190,7 @@ class ClusterCredentials:
         async with self._renewal:
             before, now = self._identity, wall_now()
             worn = before is None or now >= self._due or before is refused
-            if before is not None and (not worn or False):
+            if before is not None and (not worn or now < self._renewed + RENEWAL_SECONDS * SECOND):
                 return before
             found = await self._source.identity()
             self._renewed = now
