@@ -181,9 +181,8 @@ class ClusterCredentials:
         if identity.token:
             request.headers["Authorization"] = f"Bearer {identity.token}"
         if identity.certificate is not None and self._source.renewable:
-            request.headers["Connection"] = (
-                "close"  # a certificate is shown once per connection: the next call may have another
-            )
+            # A certificate is shown once per connection: the next call may have another one.
+            request.headers["Connection"] = "close"
         return identity
 
     async def _valid(self, refused: Identity | None) -> Identity:
