@@ -108,12 +108,17 @@ async def open_kubernetes(endpoints: Endpoints) -> AsyncIterator[KubernetesClien
     api_client, configuration_class = await anyio.to_thread.run_sync(_import_library)
     configuration = configuration_class(host=endpoints.kubernetes, ssl_ca_cert=endpoints.kubernetes_ca_file or None)
     configuration.disable_strict_ssl_verification = True  # Python 3.13 refuses the usual cluster CA: no key identifiers
-    if endpoints.kubernetes_token:
+    credentials = endpoints.kubernetes_credentials
+    if endpoints.kubernetes_token and credentials is None:
         configuration.api_key = {"BearerToken": endpoints.kubernetes_token}
         configuration.api_key_prefix = {"BearerToken": "Bearer"}
     async with api_client(configuration) as api:
         given = api.rest_client.pool_manager
-        # The library's connector, with its TLS and pool; but calls go where the stand says, not through a proxy of the environment.
-        api.rest_client.pool_manager = aiohttp.ClientSession(connector=given.connector, trust_env=False)
-        given.detach()
+        if credentials is None:
+            # The library's connector, with its TLS and pool; but calls go where the stand says, not through a proxy of the environment.
+            api.rest_client.pool_manager = aiohttp.ClientSession(connector=given.connector, trust_env=False)
+            given.detach()
+        else:
+            await given.close()
+            api.rest_client.pool_manager = credentials.session()
         yield KubernetesClient(api)

@@ -2,10 +2,16 @@
 
 In: a path of the API. Out: changes, in the order of their resourceVersions, and how far the watch has come.
 
-A watch may end at any time: the server closes it, the connection breaks, the version is too old (410). It goes on from the last
-version that it saw, and then nothing is lost. Only when that isn't possible is there a gap: it lists anew, and tells what changed
-in between as one change per object. The library's own watch can't be used for this: it reconnects without a pause, retries a 410 with
-the same version, and hands on unreadable lines for ever.
+A watch may end at any time, and goes on. Each way is told as a gap, but for the server's own regular end:
+
+- The connection breaks, the server is away for a while: it goes on from the last version that it saw. Nothing is lost, it came late.
+- The version is too old (410), or from the future (the server has lost its state, or is another one), or the stream ends again and again
+  without a word (some hosted servers do that to a version that they have forgotten): it lists anew, and tells what changed in between as
+  one change per object.
+- The server is busy (429, 503): it says when it wants to be asked again, and is.
+
+Tries come after pauses that grow, never at once for long. The library's own watch can't be used for this: it reconnects without a pause,
+retries a 410 with the same version, and hands on unreadable lines for ever.
 """
 
 from __future__ import annotations
@@ -24,13 +30,25 @@ from otel_control_gym.collectors.kubernetes_rows import Change, Metadata
 __all__ = ("Delivery", "Watch")
 
 _PAUSES_SECONDS = (0.0, 0.1, 0.5, 2.0, 5.0)  #: before the first, second, ... and every later try to reconnect
+_LONGEST_SECONDS = 60.0  #: that a busy server may have us wait at a time
+_SILENT_ENDS = 3  #: of streams without a word, one after the other, after which the version is taken for forgotten
+_EXPIRED, _TOO_MANY, _UNAVAILABLE, _TIMEOUT = 410, 429, 503, 504
+_FUTURE = "Too large resource version"  #: what a server says of a version that it hasn't reached
 _ACCEPTED = {"ADDED": "added", "MODIFIED": "modified", "DELETED": "deleted"}
 
 T = TypeVar("T")
 
 
 class _Expired(Exception):
-    """Raised when the server no longer knows what happened after our version."""
+    """Raised when the server doesn't know what happened after our version."""
+
+
+class _Busy(Exception):
+    """Raised when the server wants to be asked later."""
+
+    def __init__(self, status: int, after_seconds: float) -> None:
+        super().__init__(f"HTTP {status}")
+        self.after_seconds = after_seconds
 
 
 class Delivery(msgspec.Struct, Generic[T], frozen=True):
@@ -60,9 +78,14 @@ class _Bookmark(msgspec.Struct):
     metadata: _Version
 
 
+class _Details(msgspec.Struct, frozen=True, rename="camel"):
+    retry_after_seconds: float = 0.0
+
+
 class _Status(msgspec.Struct):
     message: str = ""
     code: int = 0
+    details: _Details = _Details()
 
 
 class _Identified(msgspec.Struct):
@@ -80,6 +103,7 @@ class Watch(Generic[T]):
         self._kubernetes, self._path, self._on_progress = kubernetes, path, on_progress
         self._decoder = msgspec.json.Decoder(kind)
         self._started: Callable[[], None] | None = None
+        self._interrupted = False  # since the stream flowed last
         self._known: dict[str, tuple[int, bytes]] = {}  # UID -> version and body of what exists
 
     async def list(self, *, initial: bool) -> None:
@@ -87,9 +111,7 @@ class Watch(Generic[T]):
 
         Raises: aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError: the list can't be had.
         """
-        async with await self._kubernetes.get(self._path) as response:
-            response.raise_for_status()
-            listing = msgspec.json.decode(await response.read(), type=_Listing)
+        listing = await self._listing()
         version = int(listing.metadata.resource_version)
         gone = dict(self._known)
         for item in listing.items:
@@ -105,6 +127,18 @@ class Watch(Generic[T]):
         self.version = version
         self._on_progress()
 
+    async def _listing(self) -> _Listing:
+        """Return what exists; a server that is busy is asked again, but not for ever."""
+        tries = 0
+        while True:
+            async with await self._kubernetes.get(self._path) as response:
+                busy = _busy(response)
+                if busy is None or tries == len(_PAUSES_SECONDS) - 1:
+                    response.raise_for_status()
+                    return msgspec.json.decode(await response.read(), type=_Listing)
+            tries += 1
+            await anyio.sleep(max(_PAUSES_SECONDS[tries], busy.after_seconds))
+
     def _deliver(self, version: int, change: Change, body: bytes, uid: str, *, initial: bool = False) -> None:
         if change == "deleted":
             self._known.pop(uid, None)
@@ -115,24 +149,34 @@ class Watch(Generic[T]):
     async def follow(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Watch until cancelled; started once the server has taken the watch on, or can't."""
         self._started = task_status.started
-        failures = 0
+        failures = silent = 0
+        wished = 0.0
         while True:
-            await anyio.sleep(_PAUSES_SECONDS[min(failures, len(_PAUSES_SECONDS) - 1)])
-            before = self.version
+            await anyio.sleep(max(wished, _PAUSES_SECONDS[min(failures, len(_PAUSES_SECONDS) - 1)]))
+            before, wished = self.version, 0.0
             try:
                 await self._stream()
-                failures = 0 if self.version > before else failures + 1
+                failures, silent = (0, 0) if self.version > before else (failures + 1, silent + 1)
+                if silent == _SILENT_ENDS:
+                    silent = 0
+                    await self._start_again("it ended again and again without a word", certain=False)
             except _Expired as expired:
                 failures += await self._start_again(str(expired))
+            except _Busy as busy:
+                failures, wished = failures + 1, busy.after_seconds
+                self._break(str(busy), failures)
             except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-                failures += 1
-                self._break(error, failures)
+                failures = 1 if self.version > before else failures + 1
+                self._break(_reason(error), failures)
 
-    def _break(self, error: Exception, failures: int) -> None:
-        """Say that the server can't be reached, once reconnecting at once hasn't helped."""
+    def _break(self, reason: str, failures: int) -> None:
+        """Note an interruption; say that the server can't be reached, once reconnecting at once hasn't helped."""
+        if not self._interrupted:
+            self._interrupted = True
+            self.gaps.append(f"watch interrupted ({reason}), went on from version {self.version}")
         if failures > 2:
             self._begun()
-            self.broken = f"watch broken ({type(error).__name__})"
+            self.broken = f"watch broken ({reason})"
             self._on_progress()
 
     def _begun(self) -> None:
@@ -140,23 +184,29 @@ class Watch(Generic[T]):
         if started is not None:
             started()
 
-    async def _start_again(self, reason: str) -> int:
-        """List anew after a 410; return how many failures that was."""
+    async def _start_again(self, reason: str, *, certain: bool = True) -> int:
+        """List anew, because going on isn't possible, or (not `certain`) may not be; return how many failures that was."""
+        told = len(self.deliveries)
         try:
             await self.list(initial=False)
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-            self._break(error, 3)
+            self._break(_reason(error), 3)
             return 1
-        self.gaps.append(f"watch expired, listed anew ({reason})")
+        if certain or len(self.deliveries) > told:
+            self.gaps.append(f"watch expired, listed anew ({reason})")
         return 0
 
     async def _stream(self) -> None:
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": str(self.version)}
         async with await self._kubernetes.get(self._path, query) as response:
-            if response.status == 410:
-                raise _Expired(_message(await response.read()))
+            if response.status in (_EXPIRED, _TIMEOUT):
+                message = _message(await response.read())
+                if response.status == _EXPIRED or _FUTURE in message:
+                    raise _Expired(message)
+            if (busy := _busy(response)) is not None:
+                raise busy
             response.raise_for_status()
-            self.broken = ""
+            self.broken, self._interrupted = "", False
             self._begun()
             async for line in _lines(response.content):
                 self._take(line)
@@ -178,9 +228,24 @@ class Watch(Generic[T]):
             self.version = max(self.version, version)
         else:
             status = msgspec.json.decode(body, type=_Status)
-            if status.code == 410:
+            if status.code == _EXPIRED or _FUTURE in status.message:
                 raise _Expired(status.message)
+            if status.code == _TOO_MANY:
+                raise _Busy(status.code, min(_LONGEST_SECONDS, status.details.retry_after_seconds))
             raise msgspec.ValidationError(f"{event.type}: {status.message}")
+
+
+def _busy(response: aiohttp.ClientResponse) -> _Busy | None:
+    """Return when the server wants to be asked again; null: it has answered."""
+    after = response.headers.get("Retry-After", "")
+    if response.status != _TOO_MANY and not (response.status == _UNAVAILABLE and after):
+        return None
+    return _Busy(response.status, min(_LONGEST_SECONDS, float(after)) if after.isdigit() else 0.0)
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, in a word or two."""
+    return f"HTTP {error.status}" if isinstance(error, aiohttp.ClientResponseError) else type(error).__name__
 
 
 def _message(payload: bytes) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from otel_control_gym.engine.events import Actor, Event, GraphEdge, GraphNode
 from otel_control_gym.engine.settings import RunConfig
+
+if TYPE_CHECKING:
+    import aiohttp
 
 __all__ = (
     "ActionRecord",
@@ -21,11 +24,23 @@ __all__ = (
     "Append",
     "Barrier",
     "Collector",
+    "Credentials",
     "Endpoints",
     "Request",
     "Stand",
     "WorkloadDriver",
 )
+
+
+class Credentials(Protocol):
+    """What an API server lets us in for, where that is more than a token for ever: what expires, certificates, a proxy on the way."""
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a session for calls to the API server and to nothing else (each bears our token); whoever asked closes it.
+
+        Its calls bear the credentials of their own moment, and wait where there would be too many at a time.
+        """
+        ...
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +54,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     flagd: str
     kubernetes_token: str = ""
     kubernetes_ca_file: str = ""
+    kubernetes_credentials: Credentials | None = None  #: if any, they count, and not the token and the file
     safekeeping: str = ""
     """Namespace in which inverses are kept for a janitor, which no policy reads; empty: the stand dies with the gym and needs none."""
 

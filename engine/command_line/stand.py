@@ -234,6 +234,7 @@ def endpoints_in_pod(*, load_generator: str = "", flagd: str = "") -> Iterator[E
     Raises: UsageError: this is no pod.
     """
     from otel_control_gym.engine.protocols import Endpoints
+    from otel_control_gym.stands.cluster.contexts import account_in_pod
 
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     try:
@@ -243,8 +244,9 @@ def endpoints_in_pod(*, load_generator: str = "", flagd: str = "") -> Iterator[E
         raise UsageError(f"no kubeconfig is given, and this is no pod with an account: {error}") from error
     if not host:
         raise UsageError("no kubeconfig is given, and KUBERNETES_SERVICE_HOST isn't set: this is no pod")
+    server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
     yield Endpoints(
-        kubernetes=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        kubernetes=server,
         namespace=namespace,
         prometheus="",
         coroot="",
@@ -252,6 +254,7 @@ def endpoints_in_pod(*, load_generator: str = "", flagd: str = "") -> Iterator[E
         flagd=flagd.rstrip("/"),
         kubernetes_token=token,
         kubernetes_ca_file=str(SERVICE_ACCOUNT / "ca.crt"),
+        kubernetes_credentials=account_in_pod(SERVICE_ACCOUNT, server),
     )
 
 

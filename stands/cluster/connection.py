@@ -3,7 +3,7 @@
 In: a method and a path of the Kubernetes API, or of a service of the stand. Out: an `Answer`, always: a refusal is one, and so is none.
 
 Services of the stand are reached at the URL that was given for them, or else through the API server's proxy
-(`services/NAME:PORT/proxy`), which needs no way into the cluster but the one that kubectl has.
+(`services/NAME:PORT/proxy`), which needs no way into the cluster but the one that kubectl has. Credentials go to the API server alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
+import anyio
 import msgspec
 
 from otel_control_gym.engine.protocols import Endpoints
@@ -21,6 +22,9 @@ from otel_control_gym.engine.protocols import Endpoints
 __all__ = ("Answer", "Connection")
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15.0)
+_BUSY = 429  #: nothing was done: the same again, later
+_PATIENCE = (0.5, 1.0, 2.0, 4.0)  #: seconds until a busy server is asked again, unless it names them itself
+_LONGEST = 15.0  #: seconds that a server may make us wait at a time
 _SHOWN = 200  #: characters of an answer that isn't JSON
 
 
@@ -71,56 +75,62 @@ class Connection:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
-        self._session: aiohttp.ClientSession
-        self._tls: ssl.SSLContext | bool = True
-        if endpoints.kubernetes_ca_file:
-            self._tls = ssl.create_default_context(cafile=endpoints.kubernetes_ca_file)
-            self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the usual cluster CA has no key identifiers
+        self._session: aiohttp.ClientSession  # to services at their URLs
+        self._api: aiohttp.ClientSession  # to the API server
 
     async def __aenter__(self) -> Connection:
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False)
+        self._session = aiohttp.ClientSession(trust_env=False)
+        credentials = self.endpoints.kubernetes_credentials
+        self._api = self._with_token() if credentials is None else credentials.session()
         return self
+
+    def _with_token(self) -> aiohttp.ClientSession:
+        tls: ssl.SSLContext | bool = True
+        if self.endpoints.kubernetes_ca_file:
+            tls = ssl.create_default_context(cafile=self.endpoints.kubernetes_ca_file)
+            tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the usual cluster CA has no key identifiers
+        token = self.endpoints.kubernetes_token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), headers=headers, trust_env=False)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+        await self._api.close()
 
     async def kubernetes(
         self, method: str, path: str, *, body: Any = None, query: Mapping[str, str] | None = None
     ) -> Answer:
         """Ask the Kubernetes API; `path` has no leading slash."""
-        token = self.endpoints.kubernetes_token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return await self._ask(method, f"{self.endpoints.kubernetes}/{path}", body, query, headers, self._tls)
+        return await self._ask(self._api, method, f"{self.endpoints.kubernetes}/{path}", body, query)
 
     async def service(
         self, url: str, service: str, path: str, *, namespace: str = "", query: Mapping[str, str] | None = None
     ) -> Answer:
         """Read from a service at its URL; empty: `service` (`NAME:PORT`) by the API server's proxy (`namespace`: the stand's)."""
         if url:
-            return await self._ask("GET", f"{url}/{path}", None, query, {}, True)
+            return await self._ask(self._session, "GET", f"{url}/{path}", None, query)
         place = f"api/v1/namespaces/{namespace or self.endpoints.namespace}/services/{service}/proxy/{path}"
         return await self.kubernetes("GET", place, query=query)
 
     async def _ask(
-        self,
-        method: str,
-        url: str,
-        body: Any,
-        query: Mapping[str, str] | None,
-        headers: Mapping[str, str],
-        tls: ssl.SSLContext | bool,
+        self, session: aiohttp.ClientSession, method: str, url: str, body: Any, query: Mapping[str, str] | None
     ) -> Answer:
-        try:
-            async with self._session.request(
-                method, url, json=body, params=query, headers=headers, ssl=tls, allow_redirects=False
-            ) as response:
-                return Answer(
-                    status=response.status, body=_decoded(await response.read()), date=response.headers.get("Date", "")
-                )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return Answer(error=str(error) or type(error).__name__)
+        """Ask; a server that is busy is asked again, when it says so."""
+        for patience in (*_PATIENCE, None):
+            try:
+                async with session.request(
+                    method, url, json=body, params=query, timeout=_TIMEOUT, allow_redirects=False
+                ) as response:
+                    payload, headers = await response.read(), response.headers
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                return Answer(error=str(error) or type(error).__name__)
+            after = headers.get("Retry-After", "")
+            if response.status != _BUSY or patience is None:
+                break
+            await anyio.sleep(min(_LONGEST, float(after)) if after.isdigit() else patience)
+        return Answer(status=response.status, body=_decoded(payload), date=headers.get("Date", ""))
 
 
 def _decoded(payload: bytes) -> Any:

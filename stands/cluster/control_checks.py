@@ -136,6 +136,9 @@ async def nodes(connection: Connection) -> AsyncIterator[Finding]:
     if not answer.ok:
         yield unknown(check, f"can't be listed: {answer.problem}", f"{_APPLY}rbac.yaml lets the gym list them")
         return
+    if not answer.items:
+        yield failed(check, "there are none: nothing can run", "join one: deploy/clusters/k3s.yaml is the reference")
+        return
     troubles = [f"{_name(node)}: {trouble}" for node in answer.items for trouble in _troubles(node)]
     if troubles:
         yield failed(check, "; ".join(troubles), "kubectl describe node NAME says why")

@@ -182,7 +182,15 @@ def examine(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Examination:
             return web.json_response(found, status=status if altered is None else 200)
 
         async with _serving(answer) as served:
-            endpoints = Endpoints(namespace=NAMESPACE, **(served | dict(places or {})))
+            at = served | dict(places or {})
+            endpoints = Endpoints(
+                kubernetes=at["kubernetes"],
+                namespace=NAMESPACE,
+                prometheus=at["prometheus"],
+                coroot=at["coroot"],
+                load_generator=at["load_generator"],
+                flagd=at["flagd"],
+            )
             found = (await diagnose(endpoints, _wanted(check))).findings
         return [finding for finding in found if finding.check == check or not check]
 

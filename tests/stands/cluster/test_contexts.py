@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -15,7 +16,6 @@ from typer.testing import CliRunner
 from otel_control_gym.engine.command_line.app import app
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.errors import ConfigurationError, StandError, UsageError
-from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.stands.cluster.contexts import check_mark, endpoints_of
 from otel_control_gym.stands.marks import MARK
 
@@ -66,11 +66,7 @@ async def test_one_that_is_not_marked_is_refused_with_what_would_mark_it(cluster
 async def test_if_nobody_can_be_asked_it_is_refused(cluster: Open) -> None:
     async with cluster(None) as endpoints:
         with pytest.raises(StandError, match="can't be told: no answer"):
-            await check_mark(Endpoints(**{**_fields(endpoints), "kubernetes": "http://127.0.0.1:1"}))
-
-
-def _fields(endpoints: Endpoints) -> dict[str, str]:
-    return {name: getattr(endpoints, name) for name in endpoints.__struct_fields__}
+            await check_mark(msgspec.structs.replace(endpoints, kubernetes="http://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("verbs", [("stand", "clean"), ("stand", "janitor", "--once")])

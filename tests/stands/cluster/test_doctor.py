@@ -127,6 +127,7 @@ TROUBLES = {
     "reviews that aren't made": (
         only(REVIEWS, refusal(403, "forbidden"), method="POST"), "operating", "unknown", "HTTP 403", "",
     ),
+    "no node": (only("/api/v1/nodes", {"items": []}), "nodes", "failed", "there are none", "join one"),
     "a node that isn't ready": (only("/api/v1/nodes", not_ready), "nodes", "failed", "Ready is False", "describe node"),
     "a node that is too small": (only("/api/v1/nodes", small), "nodes", "warning", "of 1.0 cores", "larger node"),
     "a node that is a container": (only("/api/v1/nodes", in_kind), "nodes", "warning", "node agent doesn't work", "k3s"),
