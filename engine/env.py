@@ -112,8 +112,8 @@ class Env:
             self._connection = (await self._host.enter(LogConnection(broker.value))).value
             if (name := self._rooms.stand.lease_name) is not None:
                 await self._host.enter(leased(broker.value, name))  # before anything is taken back on the stand
-            await self.put_in_order()
             await self._host.enter(self._rooms.stand.open())
+            await self.put_in_order()
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._host.close()

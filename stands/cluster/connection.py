@@ -8,8 +8,8 @@ Services of the stand are reached at the URL that was given for them, or else th
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
@@ -17,10 +17,14 @@ import aiohttp
 import msgspec
 
 from otel_control_gym.engine.protocols import Endpoints
+from otel_control_gym.engine.service_sessions import service_session
 
-__all__ = ("Answer", "Connection")
+__all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_PATCH", "Answer", "Connection")
 
-_TIMEOUT = aiohttp.ClientTimeout(total=15.0)
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+_ANSWER_SECONDS = 15.0
 _SHOWN = 200  #: characters of an answer that isn't JSON
 
 
@@ -71,50 +75,61 @@ class Connection:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
-        self._session: aiohttp.ClientSession
-        self._tls: ssl.SSLContext | bool = True
-        if endpoints.kubernetes_ca_file:
-            self._tls = ssl.create_default_context(cafile=endpoints.kubernetes_ca_file)
-            self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the usual cluster CA has no key identifiers
+        self._stack = AsyncExitStack()
+        self._within: aiohttp.ClientSession  # to the API server, and to what is behind its proxy
+        self._outside: aiohttp.ClientSession  # to any other address
 
     async def __aenter__(self) -> Connection:
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False)
+        server = f"{self.endpoints.kubernetes}/"
+        self._within = await self._stack.enter_async_context(service_session(self.endpoints, server, _ANSWER_SECONDS))
+        self._outside = await self._stack.enter_async_context(service_session(self.endpoints, "", _ANSWER_SECONDS))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        await self._stack.aclose()
 
     async def kubernetes(
-        self, method: str, path: str, *, body: Any = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
     ) -> Answer:
         """Ask the Kubernetes API; `path` has no leading slash."""
-        token = self.endpoints.kubernetes_token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return await self._ask(method, f"{self.endpoints.kubernetes}/{path}", body, query, headers, self._tls)
+        url, headers = f"{self.endpoints.kubernetes}/{path}", {"Content-Type": content_type}
+        return await self._ask(method, url, query, headers, None if body is None else msgspec.json.encode(body))
 
     async def service(
         self, url: str, service: str, path: str, *, namespace: str = "", query: Mapping[str, str] | None = None
     ) -> Answer:
         """Read from a service at its URL; empty: `service` (`NAME:PORT`) by the API server's proxy (`namespace`: the stand's)."""
         if url:
-            return await self._ask("GET", f"{url}/{path}", None, query, {}, True)
+            return await self._ask("GET", f"{url}/{path}", query, {}, None)
         place = f"api/v1/namespaces/{namespace or self.endpoints.namespace}/services/{service}/proxy/{path}"
         return await self.kubernetes("GET", place, query=query)
+
+    async def post(self, url: str, *, form: Mapping[str, str] | None = None, body: Any = None) -> Answer:
+        """Post a form, or JSON, to a service."""
+        if form is not None:
+            return await self._ask("POST", url, None, {}, form)
+        return await self._ask("POST", url, None, {"Content-Type": "application/json"}, msgspec.json.encode(body))
 
     async def _ask(
         self,
         method: str,
         url: str,
-        body: Any,
         query: Mapping[str, str] | None,
         headers: Mapping[str, str],
-        tls: ssl.SSLContext | bool,
+        body: bytes | Mapping[str, str] | None,
     ) -> Answer:
+        session = self._within if url.startswith(f"{self.endpoints.kubernetes}/") else self._outside
         try:
-            async with self._session.request(
-                method, url, json=body, params=query, headers=headers, ssl=tls, allow_redirects=False
+            async with session.request(
+                method, url, data=body, params=query, headers=headers, allow_redirects=False
             ) as response:
                 return Answer(
                     status=response.status, body=_decoded(await response.read()), date=response.headers.get("Date", "")
