@@ -189,7 +189,8 @@ class PrometheusCollector:
 
     def newest(self) -> Mapping[str, int]:
         """Return the time of the newest sample."""
-        return {self.source: int(self._last[: len(self._numbers)].max())} if self._numbers else {}
+        told = int(self._last[: len(self._numbers)].max(initial=self._start - 1))
+        return {self.source: told} if told >= self._start else {}
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return new series, then all samples, sorted by (series, time)."""

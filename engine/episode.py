@@ -57,6 +57,9 @@ __all__ = ("Decision", "DoneReason", "Episode", "Planned")
 DoneReason = Literal["horizon", "goal", "emergency", "reset_required", "stand_lost"]
 
 
+ABORT_SECONDS = 30  #: of a stand's time that an aborted run may wait until its reverts show
+
+
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """An intervention of the scenario, `offset` nanoseconds after control began."""
 
@@ -301,9 +304,20 @@ class Episode:
         """Take back what is in force and mark the run as aborted; also called when the caller is being cancelled."""
         if self._actuators is not None:
             await self._actuators.close(self._stand.clock)
+            await self._see_reverts()
             await self._actuators.settle(self._stand.clock)
         await self.append(RunAborted(time=self._stand.clock, reason=reason))
         self.ended = True
+
+    async def _see_reverts(self) -> None:
+        """On a stand that lives on, wait within bounds until it shows that what was in force is gone: there is no cool-down to see it in."""
+        assert self._actuators is not None
+        if self._stand.lease_name is None:
+            return
+        deadline = self._stand.clock + ABORT_SECONDS * SECOND
+        while (due := self._actuators.due()) is not None and due <= deadline:
+            await self._stand.live(due)
+            await self._actuators.run_due(self._stand.clock)
 
     # --- the tick ------------------------------------------------------------------------------------------------------
 
@@ -378,7 +392,7 @@ class Episode:
             lag_ns=max(lags.values(), default=0),
             source_lags_ns=lags,
             waited_ns=self._waited,
-            drift_ns=self._drift,
+            drift_ns=0 if closing.decision_step is None else self._drift,
         )
 
     def _deletions_of_ours(self, events: Sequence[Event]) -> list[str]:
