@@ -20,14 +20,13 @@ import msgspec
 
 from otel_control_gym.engine.broker import Broker, open_broker
 from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
-from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.cluster_access import ClusterAccess, listening_address
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
 from otel_control_gym.engine.errors import (
     BranchError,
     ConfigurationError,
     InvalidAction,
-    StandError,
     UsageError,
     nearest,
 )
@@ -468,36 +467,10 @@ def check_stand(stand: Literal["twin", "cluster"], *, whose: str = "") -> None:
 
 def _stand(config: RunConfig, access: ClusterAccess | None = None) -> Stand:
     if access is not None:
-        from otel_control_gym.stands.cluster.stand import ClusterStand
+        from otel_control_gym.engine.cluster_assembly import cluster_stand
 
-        return ClusterStand(access, remove_chaos)
+        return cluster_stand(access)
     check_stand(config.public.stand)
     from otel_control_gym.stands.twin.stand import TwinStand
 
     return TwinStand()
-
-
-async def remove_chaos(endpoints: Endpoints) -> tuple[str, ...]:
-    """Remove the gym's chaos objects from a stand that outlives it; return what is left, which should be nothing.
-
-    Raises: StandError: the stand can't be asked.
-    """
-    from otel_control_gym.actuators.janitor import open_janitor
-    from otel_control_gym.actuators.transport import CallError
-
-    try:
-        async with open_janitor(endpoints, anyio.sleep) as janitor:
-            return (await janitor.clean([])).problems
-    except CallError as error:
-        raise StandError(f"whether chaos objects are left can't be told: {error}") from error
-
-
-def listening_address(text: str) -> tuple[str, int]:
-    """Return host and port of `HOST:PORT`.
-
-    Raises: UsageError: it is none.
-    """
-    host, _, port = text.rpartition(":")
-    if not (host and port.isdigit() and 1 < int(port) < 65536):
-        raise UsageError(f"{text!r}: an address to listen on is HOST:PORT, as in 0.0.0.0:4318")
-    return host.strip("[]"), int(port)

@@ -11,7 +11,9 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ("ClusterAccess", "ResetLevel", "Way")
+from otel_control_gym.engine.errors import UsageError
+
+__all__ = ("ClusterAccess", "ResetLevel", "Way", "listening_address")
 
 ResetLevel = Literal["soft", "data", "reinstall"]
 """How a cluster is brought back before a run: chaos objects, autoscalers and specs; stateful services and their clients, too; anew."""
@@ -35,3 +37,14 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     flagd_evaluation: str = ""  #: flagd's OFREP; empty where `flagd` is given: the same address
     receive: str = ""  #: `HOST:PORT` where the stand's collector sends spans and logs; empty: they aren't collected
     safekeeping: str = "ocg-system"  #: namespace of Leases and inverses
+
+
+def listening_address(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`.
+
+    Raises: UsageError: it is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdigit() and 1 < int(port) < 65536):
+        raise UsageError(f"{text!r}: an address to listen on is HOST:PORT, as in 0.0.0.0:4318")
+    return host.strip("[]"), int(port)

@@ -54,10 +54,9 @@ from otel_control_gym.projections import CONTRACT_VERSION, RunState, initial, re
 
 __all__ = ("Decision", "DoneReason", "Episode", "Planned")
 
-DoneReason = Literal["horizon", "goal", "emergency", "reset_required", "stand_lost"]
-
-
 ABORT_SECONDS = 30  #: of a stand's time that an aborted run may wait until its reverts show
+
+DoneReason = Literal["horizon", "goal", "emergency", "reset_required", "stand_lost"]
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,7 +309,7 @@ class Episode:
         self.ended = True
 
     async def _see_reverts(self) -> None:
-        """On a stand that lives on, wait within bounds until it shows that what was in force is gone: there is no cool-down to see it in."""
+        """On a stand that lives on, wait within bounds until it shows that what was in force is gone: no cool-down follows."""
         assert self._actuators is not None
         if self._stand.lease_name is None:
             return

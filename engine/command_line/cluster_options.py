@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from otel_control_gym.engine.cluster_access import ClusterAccess, ResetLevel, Way
+from otel_control_gym.engine.cluster_access import ClusterAccess, ResetLevel, Way, listening_address
 from otel_control_gym.engine.errors import UsageError
 
 __all__ = (
@@ -118,8 +118,6 @@ def access_of(
             raise UsageError(f"--{given[0].replace('_', '-')} is for a cluster: say which, --kubeconfig FILE")
         return None
     if receive:
-        from otel_control_gym.engine.assembly import listening_address
-
         listening_address(receive)
     return ClusterAccess(
         kubeconfig=kubeconfig,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
+from otel_control_gym.engine.command_line.stand_reset import reset
 from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -253,4 +254,5 @@ def endpoints_in_pod(*, load_generator: str = "", flagd: str = "") -> Iterator[E
 
 
 app.command("clean")(command(clean))
+app.command("reset")(command(reset))
 app.command("janitor")(command(janitor))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -34,7 +35,7 @@ from otel_control_gym.stands.cluster.clock_offset import ClockOffset, measured_o
 from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.contexts import check_mark, endpoints_of
 from otel_control_gym.stands.cluster.facts import gathered
-from otel_control_gym.stands.cluster.known_state import restore
+from otel_control_gym.stands.cluster.known_state import Reset, restore
 from otel_control_gym.stands.cluster.services import PROMETHEUS, with_services
 from otel_control_gym.stands.cluster.tenancy import tenancy
 from otel_control_gym.stands.declared_graph import declared_graph
@@ -145,19 +146,29 @@ class ClusterStand:
 
         Raises: StandError: the state can't be reached, a service doesn't answer, or the clocks are too far apart.
         """
-        if self._connection is None:
-            raise StandError("the cluster isn't open: reset it inside `async with stand.open()`")
-        connection = self._connection
+        connection = self._opened()
         await self._check_services(connection)
         offset = await self._measured(connection, config)
-        done = await restore(
-            connection, config, self.access.reset, remove_chaos=lambda: self._remove_chaos(self.endpoints)
-        )
+        done = await self.restore(config)
         self._facts = await gathered(connection, config, self.access, done, offset)
         self._config = config
         self._answered = wall_timer()
         self._now = (wall_now() // SECOND + 1) * SECOND
         await _sleep_until(self._now)
+
+    async def restore(self, config: RunConfig, *, adopt: bool = False) -> Reset:
+        """Bring the stand to its known state, and return what was done; `adopt`: take what is there as what is wanted.
+
+        Raises: StandError: it can't be brought there.
+        """
+        connection, level = self._opened(), self.access.reset
+        remove = partial(self._remove_chaos, self.endpoints)
+        return await restore(connection, config, level, remove_chaos=remove, adopt=adopt)
+
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            raise StandError("the cluster isn't open: reset it inside `async with stand.open()`")
+        return self._connection
 
     async def _check_services(self, connection: Connection) -> None:
         """Refuse a stand without Prometheus; that its other services answer is seen where they are used."""
@@ -194,10 +205,10 @@ class ClusterStand:
 
         Raises: StandError: it hasn't answered for too long.
         """
-        assert self._connection is not None, "advanced outside of `open`"
+        connection = self._opened()
         path = f"api/v1/namespaces/{self.endpoints.namespace}/pods"
         nobody = {"labelSelector": "otel-control-gym/none=none"}
-        answer = await self._connection.kubernetes("GET", path, query=nobody)
+        answer = await connection.kubernetes("GET", path, query=nobody)
         if answer.ok:
             self._answered = wall_timer()
             self._version = answer.text("metadata", "resourceVersion") or self._version
