@@ -311,7 +311,7 @@ class Episode:
     async def _see_reverts(self) -> None:
         """On a stand that lives on, wait within bounds until it shows that what was in force is gone: no cool-down follows."""
         assert self._actuators is not None
-        if self._stand.lease_name is None:
+        if self._stand.name != "cluster":
             return
         deadline = self._stand.clock + ABORT_SECONDS * SECOND
         while (due := self._actuators.due()) is not None and due <= deadline:
@@ -350,7 +350,7 @@ class Episode:
         change = self._driver.due() if self._driver is not None and self._phase == "control" else None
         if change is not None:
             moments.append(change)
-        if self._pace.factor > 0 or self._stand.lease_name is not None:  # somebody may want to act in between
+        if self._pace.factor > 0 or self._stand.name == "cluster":  # somebody may want to act in between
             moments.append(self._stand.now + SECOND)
         return max(self._stand.now, min(moments))
 
