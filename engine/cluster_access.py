@@ -25,8 +25,9 @@ Way = Literal["proxy", "dns"]
 class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     """A cluster, and the ways to it. A URL that is empty is filled in by `way`."""
 
-    kubeconfig: Path
+    kubeconfig: Path | None  #: None: the cluster in whose pod this runs, with the account of the pod
     context: str = ""  #: of the kubeconfig; empty: its current one
+    namespace: str = ""  #: of the application; empty: the context's, or `otel-demo`
     unmarked: bool = False  #: touch a namespace that isn't labelled as a gym's stand, too
     reset: ResetLevel = "soft"
     way: Way = "proxy"

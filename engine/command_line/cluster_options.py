@@ -19,6 +19,7 @@ __all__ = (
     "Coroot",
     "Flagd",
     "FlagdEvaluation",
+    "InPod",
     "Kubeconfig",
     "LoadGenerator",
     "Prometheus",
@@ -43,9 +44,13 @@ Kubeconfig = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Run on the cluster that it leads to, and break it as the scenario says. [default: the embedded twin]",
+        help="The cluster that it leads to is the stand: everything in its namespace may be broken.",
         rich_help_panel=_PANEL,
     ),
+]
+InPod = Annotated[
+    bool,
+    typer.Option("--in-pod", help="Run on the cluster in whose pod this runs, as its account.", rich_help_panel=_PANEL),
 ]
 ClusterContext = Annotated[
     str,
@@ -66,9 +71,9 @@ Reset = Annotated[
     ResetLevel, typer.Option(help="How the stand is brought to its known state before the run.", rich_help_panel=_PANEL)
 ]
 Via = Annotated[
-    Way,
+    Way | None,
     typer.Option(
-        help="How services are reached: by the API server's proxy, or (from a pod) by their names.",
+        help="How services are reached: by the API server's proxy, or (the default in a pod) by their names.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -90,10 +95,11 @@ Receive = Annotated[
 def access_of(
     kubeconfig: Path | None,
     *,
+    in_pod: bool = False,
     context: str,
     unmarked: bool,
     reset: ResetLevel,
-    via: Way,
+    via: Way | None,
     prometheus: str,
     coroot: str,
     load_generator: str,
@@ -113,9 +119,13 @@ def access_of(
         "flagd_evaluation": flagd_evaluation,
     }
     given = [name for name, text in (urls | {"context": context, "receive": receive}).items() if text]
-    if kubeconfig is None:
+    if in_pod and (kubeconfig is not None or context):
+        raise UsageError("--in-pod is the cluster around this pod: --kubeconfig and --context name another")
+    if kubeconfig is None and not in_pod:
         if given:
-            raise UsageError(f"--{given[0].replace('_', '-')} is for a cluster: say which, --kubeconfig FILE")
+            raise UsageError(
+                f"--{given[0].replace('_', '-')} is for a cluster: say which, --kubeconfig FILE or --in-pod"
+            )
         return None
     if receive:
         listening_address(receive)
@@ -124,7 +134,7 @@ def access_of(
         context=context,
         unmarked=unmarked,
         reset=reset,
-        way=via,
+        way=via or ("dns" if in_pod else "proxy"),
         receive=receive,
         **{name: url.rstrip("/") for name, url in urls.items()},
     )

@@ -11,6 +11,7 @@ from otel_control_gym.engine.command_line.cluster_options import (
     Coroot,
     Flagd,
     FlagdEvaluation,
+    InPod,
     Kubeconfig,
     LoadGenerator,
     Prometheus,
@@ -58,10 +59,11 @@ def run(
         ),
     ] = None,
     kubeconfig: Kubeconfig = None,
+    in_pod: InPod = False,
     context: ClusterContext = "",
     unmarked: Unmarked = False,
     reset: Reset = "soft",
-    via: Via = "proxy",
+    via: Via = None,
     prometheus: Prometheus = "",
     coroot: Coroot = "",
     load_generator: LoadGenerator = "",
@@ -85,6 +87,7 @@ def run(
         raise UsageError(f"--pace {pace:g}: must be 0 (as fast as it goes) or a positive multiple of real time")
     access = access_of(
         kubeconfig,
+        in_pod=in_pod,
         context=context,
         unmarked=unmarked,
         reset=reset,

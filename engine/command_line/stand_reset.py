@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +12,8 @@ from otel_control_gym.engine.command_line.cluster_options import (
     Coroot,
     Flagd,
     FlagdEvaluation,
+    InPod,
+    Kubeconfig,
     LoadGenerator,
     Prometheus,
     Unmarked,
@@ -20,6 +21,7 @@ from otel_control_gym.engine.command_line.cluster_options import (
     access_of,
 )
 from otel_control_gym.engine.command_line.options import Options
+from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from otel_control_gym.stands.cluster.known_state import Reset
@@ -29,7 +31,8 @@ __all__ = ("reset",)
 
 def reset(
     options: Options,
-    kubeconfig: Annotated[Path, typer.Option(metavar="FILE", help="Whose current context is the stand.")],
+    kubeconfig: Kubeconfig = None,
+    in_pod: InPod = False,
     level: Annotated[
         ResetLevel,
         typer.Option(help="soft: specs, flags, load; data: what holds state and its clients are restarted, too."),
@@ -43,7 +46,7 @@ def reset(
     ] = False,
     context: ClusterContext = "",
     unmarked: Unmarked = False,
-    via: Via = "proxy",
+    via: Via = None,
     prometheus: Prometheus = "",
     coroot: Coroot = "",
     load_generator: LoadGenerator = "",
@@ -59,6 +62,7 @@ def reset(
 
     access = access_of(
         kubeconfig,
+        in_pod=in_pod,
         context=context,
         unmarked=unmarked,
         reset=level,
@@ -69,7 +73,8 @@ def reset(
         flagd=flagd,
         flagd_evaluation=flagd_evaluation,
     )
-    assert access is not None, "a kubeconfig is given"
+    if access is None:
+        raise UsageError("which stand? --kubeconfig FILE leads to one, --in-pod is the one around this pod")
     settings = resolve(config, workload=workload)
 
     async def do() -> Reset:

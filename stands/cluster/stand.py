@@ -17,8 +17,8 @@ Upstream: `contexts`, `services`. Next: `known_state` for the reset, `facts` for
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Literal
 
@@ -36,12 +36,14 @@ from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.contexts import check_mark, endpoints_of
 from otel_control_gym.stands.cluster.facts import gathered
 from otel_control_gym.stands.cluster.known_state import Reset, restore
+from otel_control_gym.stands.cluster.pod_account import endpoints_in_pod
 from otel_control_gym.stands.cluster.services import PROMETHEUS, with_services
 from otel_control_gym.stands.cluster.tenancy import tenancy
 from otel_control_gym.stands.declared_graph import declared_graph
 
 __all__ = ("SETTLE_SECONDS", "ClusterStand", "opened_endpoints")
 
+NAMESPACE = "otel-demo"  #: of the application, where nobody says another
 SETTLE_SECONDS = 1.0  #: after a barrier's moment, for what was under way
 SILENCE_SECONDS = 120.0  #: of the API server, after which the stand is lost
 _GRID = SECOND // 1000  #: of `clock`: Prometheus' time stamps have no more
@@ -59,19 +61,32 @@ async def opened_endpoints(access: ClusterAccess) -> AsyncIterator[Endpoints]:
         UsageError: the kubeconfig leads nowhere.
         StandError: the API server doesn't answer, or the namespace isn't marked as a gym's stand.
     """
-    with endpoints_of(
-        access.kubeconfig,
-        context=access.context,
-        prometheus=access.prometheus,
-        coroot=access.coroot,
-        load_generator=access.load_generator,
-        flagd=access.flagd,
-    ) as found:
-        evaluation = access.flagd_evaluation.rstrip("/")
-        kept = msgspec.structs.replace(found, flagd_evaluation=evaluation, safekeeping=access.safekeeping)
+    with _found(access) as endpoints:
         if not access.unmarked:
-            await check_mark(kept)
-        yield with_services(kept, access.way)
+            await check_mark(endpoints)
+        yield with_services(endpoints, access.way)
+
+
+@contextmanager
+def _found(access: ClusterAccess) -> Iterator[Endpoints]:
+    """Yield what a kubeconfig, or the pod in which this runs, tells of a cluster, and the URLs that were given."""
+    with _told(access) as endpoints:
+        yield msgspec.structs.replace(
+            endpoints,
+            namespace=access.namespace or (endpoints.namespace if access.kubeconfig is not None else NAMESPACE),
+            prometheus=access.prometheus.rstrip("/"),
+            coroot=access.coroot.rstrip("/"),
+            load_generator=access.load_generator.rstrip("/"),
+            flagd=access.flagd.rstrip("/"),
+            flagd_evaluation=access.flagd_evaluation.rstrip("/"),
+            safekeeping=access.safekeeping,
+        )
+
+
+def _told(access: ClusterAccess) -> AbstractContextManager[Endpoints]:
+    if access.kubeconfig is None:
+        return endpoints_in_pod()
+    return endpoints_of(access.kubeconfig, context=access.context)
 
 
 class ClusterStand:
@@ -85,7 +100,7 @@ class ClusterStand:
     def __init__(self, access: ClusterAccess, remove_chaos: RemoveChaos) -> None:
         self.access = access
         self._remove_chaos = remove_chaos
-        with endpoints_of(access.kubeconfig, context=access.context) as found:
+        with _found(access) as found:
             self.lease_name: str | None = f"{found.kubernetes.partition('://')[2]}/{found.namespace}"
         self._endpoints: Endpoints | None = None
         self._connection: Connection | None = None

@@ -26,7 +26,7 @@ from otel_control_gym.stands.cluster.connection import MERGE_PATCH, Answer, Conn
 
 __all__ = ("LEASE_SECONDS", "tenancy")
 
-LEASE_SECONDS = 30  #: after which a stand whose holder fell silent may be taken
+LEASE_SECONDS = 30  #: three renewals' time
 _RELEASE_SECONDS = 5.0
 _LABELS = {"app.kubernetes.io/managed-by": "otel-control-gym"}
 _NOT_FOUND, _CONFLICT = 404, 409
@@ -34,12 +34,12 @@ _NUMBERS = count(1)  # a process may have several environments
 
 
 @asynccontextmanager
-async def tenancy(connection: Connection) -> AsyncIterator[None]:
-    """Hold a stand while the context is open.
+async def tenancy(connection: Connection, *, seconds: int = LEASE_SECONDS) -> AsyncIterator[None]:
+    """Hold a stand while the context is open; `seconds`: after which one whose holder fell silent may be taken.
 
     Raises: StandTaken: somebody else holds it. StandError: it can't be held, or (in the context) it was lost.
     """
-    lease = _Lease(connection)
+    lease = _Lease(connection, seconds)
     await lease.take()
     try:
         async with anyio.create_task_group() as tasks:
@@ -52,9 +52,9 @@ async def tenancy(connection: Connection) -> AsyncIterator[None]:
 
 
 class _Lease:
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, seconds: int) -> None:
         endpoints = connection.endpoints
-        self._connection = connection
+        self._connection, self._seconds = connection, seconds
         self._namespace = endpoints.safekeeping
         self._stand = f"{endpoints.kubernetes} namespace {endpoints.namespace}"
         self._name = f"ocg-stand-{endpoints.namespace}"
@@ -85,7 +85,7 @@ class _Lease:
         self._version = answer.text("metadata", "resourceVersion")
 
     async def _make(self) -> Answer:
-        body = {"metadata": {"name": self._name, "labels": _LABELS}, "spec": _spec(self._holder)}
+        body = {"metadata": {"name": self._name, "labels": _LABELS}, "spec": self._spec(self._holder)}
         answer = await self._connection.kubernetes("POST", self._collection, body=body)
         if answer.status == _NOT_FOUND:  # the namespace isn't there
             namespace = {"metadata": {"name": self._namespace, "labels": _LABELS}}
@@ -97,7 +97,7 @@ class _Lease:
         holder, renewed = found.text("spec", "holderIdentity"), found.text("spec", "renewTime")
         return StandTaken(
             f"stand {self._stand} is driven by {holder or 'somebody else, this very moment'}, last seen at {renewed or 'no time'}\n"
-            f"  one environment at a time: wait for its end; if it died, the stand is free {LEASE_SECONDS} s later"
+            f"  one environment at a time: wait for its end; if it died, the stand is free {self._seconds} s later"
         )
 
     async def keep(self) -> None:
@@ -107,7 +107,7 @@ class _Lease:
         """
         renewed = wall_timer()
         while True:
-            await anyio.sleep(LEASE_SECONDS / 3)
+            await anyio.sleep(self._seconds / 3)
             answer = await self._write(self._version, self._holder)
             if answer.status == _CONFLICT:  # an answer that was lost, or somebody who thinks us dead
                 found = await self._connection.kubernetes("GET", f"{self._collection}/{self._name}")
@@ -118,9 +118,9 @@ class _Lease:
                 answer = await self._write(found.text("metadata", "resourceVersion"), self._holder)
             if answer.ok:
                 self._version, renewed = answer.text("metadata", "resourceVersion"), wall_timer()
-            elif wall_timer() - renewed > LEASE_SECONDS:
+            elif wall_timer() - renewed > self._seconds:
                 raise StandError(
-                    f"the Lease of stand {self._stand} was lost: it couldn't be renewed within {LEASE_SECONDS} s ({answer.problem})"
+                    f"the Lease of stand {self._stand} was lost: it couldn't be renewed within {self._seconds} s ({answer.problem})"
                 )
 
     async def release(self) -> None:
@@ -128,14 +128,13 @@ class _Lease:
         await self._write(self._version, "")
 
     async def _write(self, version: str, holder: str) -> Answer:
-        body = {"metadata": {"resourceVersion": version}, "spec": _spec(holder)}
+        body = {"metadata": {"resourceVersion": version}, "spec": self._spec(holder)}
         return await self._connection.kubernetes(
             "PATCH", f"{self._collection}/{self._name}", body=body, content_type=MERGE_PATCH
         )
 
-
-def _spec(holder: str) -> dict[str, Any]:
-    return {"holderIdentity": holder, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": rfc3339(wall_now())}
+    def _spec(self, holder: str) -> dict[str, Any]:
+        return {"holderIdentity": holder, "leaseDurationSeconds": self._seconds, "renewTime": rfc3339(wall_now())}
 
 
 def _is_held(found: Answer) -> bool:

@@ -119,24 +119,34 @@ def test_nothing_happens_after_the_end(events: list[Event]) -> None:
     assert set(settled.values()) == {"applied"}
 
 
+def kept(data_dir: Path) -> list[Path]:
+    """Return the locks of runs, and their directories."""
+    return [*data_dir.glob("locks/*"), *data_dir.glob("campaign=*")]
+
+
+async def abort_after_a_step(env: ocg.Env) -> None:
+    async with env:
+        await env.reset()
+        await env.step(ocg.Noop())
+        raise ZeroDivisionError
+
+
 async def test_a_stand_out_of_reach_leaves_no_run(tmp_path: Path) -> None:
     async with ocg.Env(ocg.resolve("small-core", seed=1), Rooms(StandOutOfReach()), data_dir=tmp_path) as env:
         for _ in range(2):
             with pytest.raises(ocg.StandError, match="no load at http for small-core"):
                 await env.reset()
         assert not env.run_dir.exists()
-    assert [*tmp_path.glob("locks/*")] == []
+    assert kept(tmp_path) == []
     async with ocg.Env(ocg.resolve("small-core", seed=1), Rooms(TwinStand()), data_dir=tmp_path):
-        assert [*tmp_path.glob("campaign=*")] == []  # nothing had to be recovered
+        assert kept(tmp_path) == []  # nothing had to be recovered
 
 
 async def test_a_run_that_is_aborted_in_the_middle_ends_when_the_clock_says(tmp_path: Path) -> None:
     config = ocg.resolve("small-core", seed=1, horizon_seconds=120)
+    env = ocg.Env(config, Rooms(RunningStand()), data_dir=tmp_path)
     with pytest.raises(ZeroDivisionError):
-        async with ocg.Env(config, Rooms(RunningStand()), data_dir=tmp_path) as env:
-            await env.reset()
-            await env.step(ocg.Noop())
-            raise ZeroDivisionError
+        await abort_after_a_step(env)
     found = [entry.event for entry in read_archive(env.run_dir / ARCHIVE_NAME)]
     assert isinstance(found[-1], RunAborted)
     assert found[-1].time == closings(found)[-1].time + LATE

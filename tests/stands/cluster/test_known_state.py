@@ -26,7 +26,10 @@ HPA = {
         "minReplicas": 1,
         "maxReplicas": 3,
         "metrics": [
-            {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}}
+            {
+                "type": "Resource",
+                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
+            }
         ],
     },
 }
@@ -46,7 +49,9 @@ async def wanted(connection: Connection) -> dict[str, Any]:
 
 
 async def patch(connection: Connection, name: str, spec: dict[str, Any]) -> None:
-    answer = await connection.kubernetes("PATCH", f"{DEPLOYMENTS}/{name}", body={"spec": spec}, content_type=MERGE_PATCH)
+    answer = await connection.kubernetes(
+        "PATCH", f"{DEPLOYMENTS}/{name}", body={"spec": spec}, content_type=MERGE_PATCH
+    )
     assert answer.ok, answer.problem
 
 
@@ -118,7 +123,10 @@ async def test_a_reset_of_data_restarts_what_holds_state_and_then_its_clients(tm
         assert done.restarted[-2:] == ("frontend", "load-generator")
         assert len(done.restarted) == len(CONFIG.public.services.services)
         pods = (await connection.kubernetes("GET", "api/v1/namespaces/otel-demo/pods")).items
-        started = {pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["metadata"]["creationTimestamp"] for pod in pods}
+        started = {
+            pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["metadata"]["creationTimestamp"]
+            for pod in pods
+        }
         assert started["postgresql"] <= started["product-catalog"] <= started["frontend"] <= started["load-generator"]
         assert (await reset(connection)).restored == ()  # a restart changes nothing that is wanted
 
@@ -149,7 +157,9 @@ def deployment(**spec: Any) -> dict[str, Any]:
 
 def test_a_rolling_restart_is_nobody_s_wish() -> None:
     restarted = copy.deepcopy(deployment())
-    restarted["spec"]["template"]["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}
+    restarted["spec"]["template"]["metadata"]["annotations"] = {
+        "kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"
+    }
     assert restoring(kept_deployment(deployment()), kept_deployment(restarted), restarted) == []
 
 
