@@ -5,7 +5,7 @@ answered once it is in the buffer; rows are made of it when the episode drains, 
 up.
 
 A stand whose pushes are answered before a barrier (the twin) has nothing left to send at the barrier. Elsewhere what comes later is in
-the next flush: that isn't a gap, a span counts by its own end. But there a step in which nothing came at all is one: an application under
+the next flush: that isn't a gap, a span counts by its own end. But there a time in which nothing came at all is one: an application under
 load always has spans, so its way to us is broken.
 
 Next: `otlp_http` and `otlp_grpc` listen, `otlp_intake` keeps, `spans` and `log_records` make rows.
@@ -23,12 +23,15 @@ from otel_control_gym.collectors.log_records import log_rows
 from otel_control_gym.collectors.otlp_http import serve_http
 from otel_control_gym.collectors.otlp_intake import Intake
 from otel_control_gym.collectors.spans import Directory, span_rows
+from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import Event, LogRow, LogsCollected, Span, SpansCollected
 from otel_control_gym.engine.protocols import Barrier
 from otel_control_gym.engine.settings import RunSettings
 
 __all__ = ("OtlpReceiver",)
+
+SILENCE = 10 * SECOND  #: after which nobody is just collecting a batch any more: an SDK's has five seconds
 
 
 class OtlpReceiver:
@@ -116,11 +119,12 @@ class OtlpReceiver:
         """Make rows of what has arrived."""
         spans, logs = self._intake.release()
         for source, arrived in (("spans", spans), ("logs", logs)):
-            silent = not (barrier.exact or arrived)
-            gaps = self._gaps.setdefault(
-                source, Gaps(source, barrier.time)
-            )  # made at the first barrier, the run's first moment
-            gaps.read_up_to(barrier.time, *(["nothing was received"] if silent and gaps.since < barrier.time else []))
+            # Made at the first barrier, the run's first moment.
+            gaps = self._gaps.setdefault(source, Gaps(source, barrier.time))
+            if barrier.exact or arrived:
+                gaps.read_up_to(barrier.time)
+            elif barrier.time - gaps.since >= SILENCE:
+                gaps.read_up_to(barrier.time, "nothing was received")
         for resource in spans:
             for truth, found in zip((False, True), span_rows(resource, self._directory, self._ratio), strict=True):
                 self._spans[truth] += [span for span in found if span.time >= self._since]

@@ -26,29 +26,29 @@ pytestmark = [
     pytest.mark.skipif(PROMETHEUS is None, reason=NO_PROMETHEUS),
 ]
 GRANULARITY = {
-    "control_step_seconds": 10,
+    "control_step_seconds": 5,
     "observation_bucket_seconds": 5,
     "observation_window_seconds": 30,
-    "reward_bucket_seconds": 10,
+    "reward_bucket_seconds": 5,
     "scrape_interval_seconds": 5,
     "trace_aggregation_seconds": 10,
     "log_pattern_window_seconds": 10,
-    "action_duration_seconds": 15,
-    "warmup_seconds": 10,
-    "cooldown_seconds": 10,
+    "action_duration_seconds": 10,
+    "warmup_seconds": 5,
+    "cooldown_seconds": 5,
 }
 SCENARIO = {
     "name": "on-a-cluster",
     "services": "small-core",
     "workload": "steady",
     "granularity": "./granularity.yaml",
-    "horizon_seconds": 20,
+    "horizon_seconds": 15,
     "interventions": [
         {"at_seconds": 0, "action": {"type": "network_delay", "target": "frontend->cart", "latency_ms": 300}}
     ],
     "policy": {
         "name": "scripted",
-        "actions": [{"at_seconds": 10, "action": {"type": "scale", "target": "frontend", "replicas": 2}}],
+        "actions": [{"at_seconds": 5, "action": {"type": "scale", "target": "frontend", "replicas": 2}}],
     },
 }
 
@@ -99,7 +99,7 @@ def test_a_run_comes_out_that_keeps_the_contract_and_is_rebuilt_byte_by_byte(
     lived: tuple[dict[str, Any], Path, int, str], tmp_path: Path
 ) -> None:
     answer, data, _, _ = lived
-    assert (answer["status"], answer["done_reason"], answer["steps"]) == ("completed", "horizon", 2)
+    assert (answer["status"], answer["done_reason"], answer["steps"]) == ("completed", "horizon", 3)
     directory = Path(answer["path"])
     assert ocg.validate(directory) == []
     rebuilt = ocg.rebuild(directory, out=tmp_path / "rebuilt", data_dir=data)
@@ -108,12 +108,12 @@ def test_a_run_comes_out_that_keeps_the_contract_and_is_rebuilt_byte_by_byte(
 
 
 def test_what_a_prometheus_has_scraped_fills_the_tables(lived: tuple[dict[str, Any], Path, int, str]) -> None:
-    run = ocg.open_run(lived[0]["path"])
+    run = ocg.open_run(lived[0]["path"], truth=True)
     nodes = run.table("node_features").to_arrow().to_pylist()
     assert min(row["coverage"] for row in nodes) == 1.0
     for column in ("request_rate", "latency_mean_ms", "memory_usage_bytes", "replicas_ready", "cpu_limit_cores"):
         known = [row[column] for row in nodes if row["service"] == "frontend" and row[column] is not None]
-        assert len(known) >= 6, column
+        assert len(known) >= 4, column
     assert max(row["latency_p95_ms"] or 0 for row in nodes if row["service"] == "frontend") > 300  # the fault shows
     (fault,) = [row for row in run.table("labels").to_arrow().to_pylist() if row["is_fault"]]
     assert fault["applied"]
@@ -137,6 +137,8 @@ def test_the_metadata_say_what_the_run_was_made_on(lived: tuple[dict[str, Any], 
     streams = metadata["streams"]
     for source in ("metrics", "spans", "logs", "kubernetes", "workload"):
         assert (streams[source]["present"], streams[source]["coverage"]) == (True, 1.0), source
+        assert 0 <= streams[source]["lag_s"]["median"] <= streams[source]["lag_s"]["largest"] < 30, source
+    assert streams["log"]["drift_s"]["median"] >= streams["log"]["waited_s"]["median"] >= 1.0
 
 
 def test_how_late_everything_was_is_in_the_log_and_no_step_is_longer_for_it(
@@ -144,7 +146,7 @@ def test_how_late_everything_was_is_in_the_log_and_no_step_is_longer_for_it(
 ) -> None:
     events = [entry.event for entry in read_archive(Path(lived[0]["path"]) / ARCHIVE_NAME)]
     steps = [event for event in events if isinstance(event, ClockAdvanced)]
-    assert {event.time - event.since for event in steps} <= {0, 10_000_000_000}
+    assert {event.time - event.since for event in steps} <= {0, 5_000_000_000}
     assert all(event.waited_ns >= 1_000_000_000 for event in steps)  # what was under way had its second
     decided = [event for event in steps if event.decision_step is not None]
     assert all(event.drift_ns >= 1_000_000_000 for event in decided)
