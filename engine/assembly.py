@@ -460,8 +460,8 @@ def check_stand(stand: Literal["twin", "cluster"], *, whose: str = "") -> None:
     """
     if stand != "twin":
         raise UsageError(
-            f"{whose}stand = {stand!r}: only the embedded twin can be driven here\n"
-            "  a cluster is reached by a kubeconfig, which no file may name: `ocg run --kubeconfig FILE`"
+            f"{whose}stand = {stand!r}: campaigns and branches are played on the embedded twin alone\n"
+            "  a single run takes a cluster: `ocg run --kubeconfig FILE`"
         )
 
 

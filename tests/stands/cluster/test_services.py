@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
+import pytest
 from aiohttp import web
 
+from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.cluster_assembly import cluster_stand
 from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.engine.service_sessions import service_session
 from otel_control_gym.stands.cluster.services import with_services
@@ -57,3 +62,15 @@ async def test_the_token_is_shown_to_the_api_server_alone() -> None:
             async with service_session(endpoints, url, 5.0) as session:
                 await session.get(url if url != f"{api}.example.org/api" else elsewhere)
     assert shown == ["Bearer t", "", ""]
+
+
+def test_a_gym_in_a_pod_drives_the_application_and_not_its_own_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("token", "t"), ("namespace", "ocg-system"), ("ca.crt", "")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("otel_control_gym.stands.cluster.pod_account.SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
+    assert cluster_stand(ClusterAccess(kubeconfig=None)).lease_name == "10.0.0.1:6443/otel-demo"
+    assert cluster_stand(ClusterAccess(kubeconfig=None, namespace="shop")).lease_name == "10.0.0.1:6443/shop"
