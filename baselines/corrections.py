@@ -45,6 +45,7 @@ GATES: tuple[float, ...] = (0.0, 1.0, 3.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 
 """From how many times the forecast's usual error on a correction is made."""
 
 _SHARES = (0.25, 0.5, 0.75, 1.0)  #: of a mean in the level
+_SHARES_LEARNT = (0.0, 0.25, 0.5, 0.75, 1.0)  #: of what a regressor foretells
 _ODD = 0.9  #: quantile beyond which errors are cut when the usual one is reckoned: a fault that begins isn't usual
 
 
@@ -54,13 +55,14 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     regressor: Regressor
     means: Int  #: [K, T] column of the inputs that says by how much a mean over earlier steps differs from the last one
     weights: Float  #: [names + 1, K, T] share of that difference in the level; the last is of a name that training didn't see
+    shares: Float  #: [T] share of what the regressor foretells that is added to the level
     usual: Float  #: [names + 1, T] mean absolute error by name; the last is of a name that training didn't see
 
     def predict_by_seed(self, inputs: Float, identity: Sequence[str]) -> Float:
         """Return what each seed's model foretells, as `Corrected.predict_by_seed`; of what there was too little to learn, the level."""
         weights = self.weights[self.regressor.encoding.codes(identity)]
         learnt = np.nan_to_num(self.regressor.predict_by_seed(inputs, None, identity))
-        return learnt + _level(inputs, self.means, weights)
+        return self.shares * learnt + _level(inputs, self.means, weights)
 
     def usual_of(self, identity: Sequence[str]) -> Float:
         """Return the usual error of R rows, [R, T]."""
@@ -134,13 +136,30 @@ def fit_forecast(
         [_best_weights(inputs[rows], wanted[rows], means, candidates) for rows in (*each, np.ones(len(wanted), bool))]
     )
     level = _level(inputs, means, weights[codes])
-    regressor = fit_regressor(
-        inputs, None, identity, wanted - level, held, model_class=model_class, seeds=seeds, losses=losses
-    )
-    missed = np.abs(wanted - level - np.nan_to_num(regressor.predict(inputs, None, identity)))
+    rest, labels = wanted - level, np.array(identity)
+
+    def fitted(rows: Bool, drawn: Sequence[int]) -> Regressor:
+        return fit_regressor(
+            inputs[rows],
+            None,
+            labels[rows].tolist(),
+            rest[rows],
+            held[rows],
+            model_class=model_class,
+            seeds=drawn,
+            losses=losses,
+        )
+
+    by_level = np.fmax(np.stack([_usual(np.abs(rest[rows])) for rows in each]), least)
+    shares = np.ones(wanted.shape[1])
+    if held.any() and not held.all():
+        unseen = fitted(~held, seeds[:1]).predict(inputs[held], None, labels[held].tolist())
+        shares = _best_shares(unseen, rest[held], by_level[codes[held]])
+    regressor = fitted(np.ones(len(wanted), bool), seeds)
+    missed = np.abs(rest - shares * np.nan_to_num(regressor.predict(inputs, None, identity)))
     by_name = np.stack([_usual(missed[rows]) for rows in each])
     usual = np.concatenate([by_name, _middle(by_name)[np.newaxis]])
-    return Forecast(regressor=regressor, means=means, weights=weights, usual=np.fmax(usual, least))
+    return Forecast(regressor=regressor, means=means, weights=weights, shares=shares, usual=np.fmax(usual, least))
 
 
 def fit_correction(
@@ -254,6 +273,17 @@ def _best_weights(inputs: Float, wanted: Float, means: Int, candidates: Sequence
         level = _level(inputs, means, np.broadcast_to(one[:, np.newaxis], (len(inputs), *means.shape)))
         errors.append(np.where(known, np.abs(wanted - level), 0.0).sum(axis=0))
     best: Float = np.stack(candidates)[np.stack(errors).argmin(axis=0)].T
+    return best
+
+
+def _best_shares(learnt: Float, rest: Float, usual: Float) -> Float:
+    """Return, for each target, the share of what was learnt that leaves the smallest error beside the usual one; of equal ones the least."""
+    known = np.isfinite(rest)
+    left = [
+        np.where(known, np.abs(rest - share * np.nan_to_num(learnt)) / usual, 0.0).sum(axis=0)
+        for share in _SHARES_LEARNT
+    ]
+    best: Float = np.array(_SHARES_LEARNT)[np.stack(left).argmin(axis=0)]
     return best
 
 
