@@ -3,8 +3,10 @@
 In: rows with the name of what each is a row of, and whether something is asked for at their decision. Out: a `Corrected`.
 
 - *forecast*: learnt from rows at which nothing is asked for; both twins have the very same. It starts from a level between the last step
-  and the mean of steps before it, whichever was nearest to what came for rows of that name: what only fluctuates is foretold by its
-  mean, as exponential smoothing does it. The regressor learns what differs from that.
+  and a mean of steps before it (`smoothing` makes one of them), whichever was nearest to what came for rows of that name. The regressor
+  learns what differs from that; of it the share is added that leaves the smallest error in families that it hadn't seen (those of the
+  validation side), for each target. "None" is among the candidates: most services hardly ever err, and their memory stands still, so
+  that there whatever a regressor foretells is noise.
 - *correction*: what that forecast misses in rows at which something is. The twins have one each, of the same class, rows and seeds; the one
   that knows the action reads its columns besides, and is the only one that does.
 - *gate*: a correction that is small beside what the forecast usually misses of that service isn't made. From how many times that on, is
@@ -45,7 +47,7 @@ GATES: tuple[float, ...] = (0.0, 1.0, 3.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 
 """From how many times the forecast's usual error on a correction is made."""
 
 _SHARES = (0.25, 0.5, 0.75, 1.0)  #: of a mean in the level
-_SHARES_LEARNT = (0.0, 0.25, 0.5, 0.75, 1.0)  #: of what a regressor foretells
+_SHARES_LEARNT = (0.0, 0.25, 0.5, 0.75, 1.0)  #: of what a regressor foretells, where medians are wanted
 _ODD = 0.9  #: quantile beyond which errors are cut when the usual one is reckoned: a fault that begins isn't usual
 
 
@@ -122,10 +124,10 @@ def fit_forecast(
         inputs: [R, P] what both twins read.
         identity: [R] what each row is a row of.
         wanted: [R, T] targets; NaN: unknown.
-        held: [R] rows of validation families, by which what is tuned is chosen.
+        held: [R] rows of validation families, by which what is tuned is chosen; of none, all that is learnt is added.
         means: [K, T] columns of the inputs that say by how much a mean over earlier steps differs from the last step.
         least: [T] differences below which nobody cares.
-        losses: [T] of the trees.
+        losses: [T] of the trees, and of the share.
         model_class: which.
         seeds: of the trees.
     """
@@ -154,7 +156,8 @@ def fit_forecast(
     shares = np.ones(wanted.shape[1])
     if held.any() and not held.all():
         unseen = fitted(~held, seeds[:1]).predict(inputs[held], None, labels[held].tolist())
-        shares = _best_shares(unseen, rest[held], by_level[codes[held]])
+        beside = by_level[codes[held]]
+        shares = _best_shares(unseen / beside, rest[held] / beside, losses)
     regressor = fitted(np.ones(len(wanted), bool), seeds)
     missed = np.abs(rest - shares * np.nan_to_num(regressor.predict(inputs, None, identity)))
     by_name = np.stack([_usual(missed[rows]) for rows in each])
@@ -276,15 +279,20 @@ def _best_weights(inputs: Float, wanted: Float, means: Int, candidates: Sequence
     return best
 
 
-def _best_shares(learnt: Float, rest: Float, usual: Float) -> Float:
-    """Return, for each target, the share of what was learnt that leaves the smallest error beside the usual one; of equal ones the least."""
-    known = np.isfinite(rest)
-    left = [
-        np.where(known, np.abs(rest - share * np.nan_to_num(learnt)) / usual, 0.0).sum(axis=0)
-        for share in _SHARES_LEARNT
-    ]
-    best: Float = np.array(_SHARES_LEARNT)[np.stack(left).argmin(axis=0)]
-    return best
+def _best_shares(learnt: Float, rest: Float, losses: Sequence[Loss]) -> Float:
+    """Return, for each target, the share of what was learnt, [R, T], that is nearest to the rest by the target's loss; of equal ones the least."""
+    return np.array(
+        [
+            _nearest_share(*pair) if loss == "absolute_error" else slope(*pair)
+            for *pair, loss in zip(learnt.T, rest.T, losses, strict=True)
+        ]
+    )
+
+
+def _nearest_share(learnt: Float, rest: Float) -> float:
+    known = np.isfinite(learnt) & np.isfinite(rest)
+    left = [np.abs(rest[known] - share * learnt[known]).sum() for share in _SHARES_LEARNT]
+    return _SHARES_LEARNT[int(np.argmin(left))]
 
 
 def _usual(missed: Float) -> Float:
