@@ -281,7 +281,7 @@ def _best_weights(inputs: Float, wanted: Float, means: Int, candidates: Sequence
 
 
 def _best_shares(learnt: Float, rest: Float, losses: Sequence[Loss]) -> Float:
-    """Return, for each target, by what share of what was learnt, [R, T], the rest is nearest by the target's loss; of equal ones the least."""
+    """Return, for each target, what share of the learnt, [R, T], is nearest to the rest by its loss; of equal ones the least."""
     return np.array(
         [
             _nearest_share(*pair) if loss == "absolute_error" else slope(*pair)
