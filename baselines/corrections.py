@@ -4,9 +4,10 @@ In: rows with the name of what each is a row of, and whether something is asked 
 
 - *forecast*: learnt from rows at which nothing is asked for; both twins have the very same. It starts from a level between the last step
   and a mean of steps before it (`smoothing` makes one of them), whichever was nearest to what came for rows of that name. The regressor
-  learns what differs from that; of it the share is added that leaves the smallest error in families that it hadn't seen (those of the
-  validation side), for each target. "None" is among the candidates: most services hardly ever err, and their memory stands still, so
-  that there whatever a regressor foretells is noise.
+  learns what differs from that. Of what a line foretells, the share is added that leaves the smallest error in families that it hadn't
+  seen (those of the validation side), for each target, "none" among the candidates: most services hardly ever err, and their memory
+  stands still; the squares of a few faults bend a line everywhere, and where nothing happens that is noise. Trees have the loss that is
+  scored, and need no share.
 - *correction*: what that forecast misses in rows at which something is. The twins have one each, of the same class, rows and seeds; the one
   that knows the action reads its columns besides, and is the only one that does.
 - *gate*: a correction that is small beside what the forecast usually misses of that service isn't made. From how many times that on, is
@@ -47,7 +48,7 @@ GATES: tuple[float, ...] = (0.0, 1.0, 3.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 
 """From how many times the forecast's usual error on a correction is made."""
 
 _SHARES = (0.25, 0.5, 0.75, 1.0)  #: of a mean in the level
-_SHARES_LEARNT = (0.0, 0.25, 0.5, 0.75, 1.0)  #: of what a regressor foretells, where medians are wanted
+_SHARES_LEARNT = (0.0, 0.25, 0.5, 0.75, 1.0)  #: of what a line foretells, where medians are wanted
 _ODD = 0.9  #: quantile beyond which errors are cut when the usual one is reckoned: a fault that begins isn't usual
 
 
@@ -57,7 +58,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     regressor: Regressor
     means: Int  #: [K, T] column of the inputs that says by how much a mean over earlier steps differs from the last one
     weights: Float  #: [names + 1, K, T] share of that difference in the level; the last is of a name that training didn't see
-    shares: Float  #: [T] share of what the regressor foretells that is added to the level
+    shares: Float  #: [T] share of what the regressor foretells that is added to the level; of trees all
     usual: Float  #: [names + 1, T] mean absolute error by name; the last is of a name that training didn't see
 
     def predict_by_seed(self, inputs: Float, identity: Sequence[str]) -> Float:
@@ -124,7 +125,7 @@ def fit_forecast(
         inputs: [R, P] what both twins read.
         identity: [R] what each row is a row of.
         wanted: [R, T] targets; NaN: unknown.
-        held: [R] rows of validation families, by which what is tuned is chosen; of none, all that is learnt is added.
+        held: [R] rows of validation families, by which what is tuned is chosen; without any, all that a line foretells is added.
         means: [K, T] columns of the inputs that say by how much a mean over earlier steps differs from the last step.
         least: [T] differences below which nobody cares.
         losses: [T] of the trees, and of the share.
@@ -154,7 +155,7 @@ def fit_forecast(
 
     by_level = np.fmax(np.stack([_usual(np.abs(rest[rows])) for rows in each]), least)
     shares = np.ones(wanted.shape[1])
-    if held.any() and not held.all():
+    if model_class == "ridge" and held.any() and not held.all():
         unseen = fitted(~held, seeds[:1]).predict(inputs[held], None, labels[held].tolist())
         beside = by_level[codes[held]]
         shares = _best_shares(unseen / beside, rest[held] / beside, losses)
@@ -280,7 +281,7 @@ def _best_weights(inputs: Float, wanted: Float, means: Int, candidates: Sequence
 
 
 def _best_shares(learnt: Float, rest: Float, losses: Sequence[Loss]) -> Float:
-    """Return, for each target, the share of what was learnt, [R, T], that is nearest to the rest by the target's loss; of equal ones the least."""
+    """Return, for each target, what share of the learnt, [R, T], is nearest to the rest by its loss; of equal ones the least."""
     return np.array(
         [
             _nearest_share(*pair) if loss == "absolute_error" else slope(*pair)

@@ -95,11 +95,8 @@ def test_what_only_fluctuates_is_foretold_by_its_mean_and_what_wanders_by_its_la
     np.testing.assert_allclose(found.predict_by_seed(mean - last, NAMES)[0], wanted, atol=0.02)
 
 
-@pytest.mark.parametrize("model_class", ["ridge", "boosted"])
 @pytest.mark.parametrize("loss", ["absolute_error", "squared_error"])
-def test_of_what_was_learnt_as_much_is_added_as_holds_in_families_that_it_had_not_seen(
-    model_class: ModelClass, loss: Loss
-) -> None:
+def test_of_what_a_line_foretells_as_much_is_added_as_holds_in_families_that_it_had_not_seen(loss: Loss) -> None:
     """One target follows the inputs everywhere, one only in families that are learnt from, and one is rare jumps by chance."""
     inputs, held = drawn("inputs", 3), np.arange(ROWS) % 3 == 0
     jumps = np.where(drawn("jumps", 1)[:, 0] > 0.95, drawn("heights", 1)[:, 0], 0.0)
@@ -112,7 +109,7 @@ def test_of_what_was_learnt_as_much_is_added_as_holds_in_families_that_it_had_no
         means=np.zeros((0, 3), np.int64),
         least=np.full(3, 0.01),
         losses=[loss] * 3,
-        model_class=model_class,
+        model_class="ridge",
         seeds=(0,),
     )
     holds, holds_not, chance = found.shares.tolist()
