@@ -66,7 +66,7 @@ ACTION_COLUMNS: tuple[str, ...] = (
 """Names of the columns. *called*: asked of what the service calls, nearer ones count more; *caller*: of what calls it."""
 _AT = {name: position for position, name in enumerate(ACTION_COLUMNS)}
 _WITHIN_STEPS = 10  #: how long an action is looked back on
-_PODS, _CORES, _BYTES, _RATE = 0.1, 0.005, 4 * 2.0**20, 0.5  #: negligible, as in `channels`
+_PODS, _CORES, _BYTES, _RATE, _USERS = 0.1, 0.005, 4 * 2.0**20, 0.5, 1.0  #: negligible, as in `channels`
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +88,7 @@ class Before(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     memory_limit: Float  #: [N] all pods
     cpu: Float  #: [N] used
     offered: float  #: requests per second
+    users: float  #: that the load generator was told to have
 
 
 def asked_in(row: Mapping[str, Any]) -> Asked:
@@ -263,11 +264,12 @@ def _disturbed(asked: Asked, before: Before) -> Float:
 
 
 def _load_ratio(asked: Asked, before: Before) -> float:
-    if asked.action_type != "set_workload" or not np.isfinite(before.offered):
+    """Return by which factor load is to grow, as a logarithm: users against users, a rate against a rate."""
+    if asked.action_type != "set_workload":
         return 0.0
     users, rate = _number(asked.parameters.get("users")), _number(asked.parameters.get("rate_per_s"))
-    wanted = rate if np.isnan(users) else users
-    return 0.0 if np.isnan(wanted) else float(_log_ratio(wanted, before.offered, _RATE))
+    ratios = [_log_ratio(users, before.users, _USERS), _log_ratio(rate, before.offered, _RATE)]
+    return next((float(ratio) for ratio in ratios if np.isfinite(ratio)), 0.0)
 
 
 def _log_ratio(after: Float | float, before: Float | float, negligible: float) -> Any:

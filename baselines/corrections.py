@@ -3,8 +3,11 @@
 In: rows with the name of what each is a row of, and whether something is asked for at their decision. Out: a `Corrected`.
 
 - *forecast*: learnt from rows at which nothing is asked for; both twins have the very same. It starts from a level between the last step
-  and the mean of steps before it, whichever was nearest to what came for rows of that name: what only fluctuates is foretold by its
-  mean, as exponential smoothing does it. The regressor learns what differs from that.
+  and a mean of steps before it (`smoothing` makes one of them), whichever was nearest to what came for rows of that name. The regressor
+  learns what differs from that. Of what a line foretells, the share is added that leaves the smallest error in families that it hadn't
+  seen (those of the validation side), for each target, "none" among the candidates: most services hardly ever err, and their memory
+  stands still; the squares of a few faults bend a line everywhere, and where nothing happens that is noise. Trees have the loss that is
+  scored, and need no share.
 - *correction*: what that forecast misses in rows at which something is. The twins have one each, of the same class, rows and seeds; the one
   that knows the action reads its columns besides, and is the only one that does.
 - *gate*: a correction that is small beside what the forecast usually misses of that service isn't made. From how many times that on, is
@@ -45,6 +48,7 @@ GATES: tuple[float, ...] = (0.0, 1.0, 3.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0, 
 """From how many times the forecast's usual error on a correction is made."""
 
 _SHARES = (0.25, 0.5, 0.75, 1.0)  #: of a mean in the level
+_SHARES_LEARNT = (0.0, 0.25, 0.5, 0.75, 1.0)  #: of what a line foretells, where medians are wanted
 _ODD = 0.9  #: quantile beyond which errors are cut when the usual one is reckoned: a fault that begins isn't usual
 
 
@@ -54,13 +58,14 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     regressor: Regressor
     means: Int  #: [K, T] column of the inputs that says by how much a mean over earlier steps differs from the last one
     weights: Float  #: [names + 1, K, T] share of that difference in the level; the last is of a name that training didn't see
+    shares: Float  #: [T] share of what the regressor foretells that is added to the level; of trees all
     usual: Float  #: [names + 1, T] mean absolute error by name; the last is of a name that training didn't see
 
     def predict_by_seed(self, inputs: Float, identity: Sequence[str]) -> Float:
         """Return what each seed's model foretells, as `Corrected.predict_by_seed`; of what there was too little to learn, the level."""
         weights = self.weights[self.regressor.encoding.codes(identity)]
         learnt = np.nan_to_num(self.regressor.predict_by_seed(inputs, None, identity))
-        return learnt + _level(inputs, self.means, weights)
+        return self.shares * learnt + _level(inputs, self.means, weights)
 
     def usual_of(self, identity: Sequence[str]) -> Float:
         """Return the usual error of R rows, [R, T]."""
@@ -120,10 +125,10 @@ def fit_forecast(
         inputs: [R, P] what both twins read.
         identity: [R] what each row is a row of.
         wanted: [R, T] targets; NaN: unknown.
-        held: [R] rows of validation families, by which what is tuned is chosen.
+        held: [R] rows of validation families, by which what is tuned is chosen; without any, all that a line foretells is added.
         means: [K, T] columns of the inputs that say by how much a mean over earlier steps differs from the last step.
         least: [T] differences below which nobody cares.
-        losses: [T] of the trees.
+        losses: [T] of the trees, and of the share.
         model_class: which.
         seeds: of the trees.
     """
@@ -134,13 +139,31 @@ def fit_forecast(
         [_best_weights(inputs[rows], wanted[rows], means, candidates) for rows in (*each, np.ones(len(wanted), bool))]
     )
     level = _level(inputs, means, weights[codes])
-    regressor = fit_regressor(
-        inputs, None, identity, wanted - level, held, model_class=model_class, seeds=seeds, losses=losses
-    )
-    missed = np.abs(wanted - level - np.nan_to_num(regressor.predict(inputs, None, identity)))
+    rest, labels = wanted - level, np.array(identity)
+
+    def fitted(rows: Bool, drawn: Sequence[int]) -> Regressor:
+        return fit_regressor(
+            inputs[rows],
+            None,
+            labels[rows].tolist(),
+            rest[rows],
+            held[rows],
+            model_class=model_class,
+            seeds=drawn,
+            losses=losses,
+        )
+
+    by_level = np.fmax(np.stack([_usual(np.abs(rest[rows])) for rows in each]), least)
+    shares = np.ones(wanted.shape[1])
+    if model_class == "ridge" and held.any() and not held.all():
+        unseen = fitted(~held, seeds[:1]).predict(inputs[held], None, labels[held].tolist())
+        beside = by_level[codes[held]]
+        shares = _best_shares(unseen / beside, rest[held] / beside, losses)
+    regressor = fitted(np.ones(len(wanted), bool), seeds)
+    missed = np.abs(rest - shares * np.nan_to_num(regressor.predict(inputs, None, identity)))
     by_name = np.stack([_usual(missed[rows]) for rows in each])
     usual = np.concatenate([by_name, _middle(by_name)[np.newaxis]])
-    return Forecast(regressor=regressor, means=means, weights=weights, usual=np.fmax(usual, least))
+    return Forecast(regressor=regressor, means=means, weights=weights, shares=shares, usual=np.fmax(usual, least))
 
 
 def fit_correction(
@@ -255,6 +278,22 @@ def _best_weights(inputs: Float, wanted: Float, means: Int, candidates: Sequence
         errors.append(np.where(known, np.abs(wanted - level), 0.0).sum(axis=0))
     best: Float = np.stack(candidates)[np.stack(errors).argmin(axis=0)].T
     return best
+
+
+def _best_shares(learnt: Float, rest: Float, losses: Sequence[Loss]) -> Float:
+    """Return, for each target, what share of the learnt, [R, T], is nearest to the rest by its loss; of equal ones the least."""
+    return np.array(
+        [
+            _nearest_share(*pair) if loss == "absolute_error" else slope(*pair)
+            for *pair, loss in zip(learnt.T, rest.T, losses, strict=True)
+        ]
+    )
+
+
+def _nearest_share(learnt: Float, rest: Float) -> float:
+    known = np.isfinite(learnt) & np.isfinite(rest)
+    left = [np.abs(rest[known] - share * learnt[known]).sum() for share in _SHARES_LEARNT]
+    return _SHARES_LEARNT[int(np.argmin(left))]
 
 
 def _usual(missed: Float) -> Float:

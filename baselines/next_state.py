@@ -63,7 +63,7 @@ OF_A_CORRECTION: frozenset[str] = frozenset(
     ]
 )
 """Columns on which it may depend what an action does."""
-LAGS_OF_A_LEVEL: tuple[str, ...] = ("change of 3 steps", "change of the look back")
+LAGS_OF_A_LEVEL: tuple[str, ...] = ("change of 3 steps", "change of the look back", "change of the smoothed")
 """Means over earlier steps, less the last one, from which a forecast may start."""
 TWINS: tuple[Twin, ...] = ("action", "passive")
 """The model that knows the action, and the one that doesn't."""

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from otel_control_gym.baselines.asked import ACTION_COLUMNS, OWN_COLUMNS, action_columns
-from otel_control_gym.baselines.channels import EDGE_CHANNELS, EDGE_TARGETS, NODE_CHANNELS, NODE_TARGETS, seen
+from otel_control_gym.baselines.channels import EDGE_CHANNELS, EDGE_TARGETS, NODE_CHANNELS, NODE_TARGETS, least, seen
+from otel_control_gym.baselines.smoothing import smoothed
 from otel_control_gym.baselines.states import State, before_of
 from otel_control_gym.baselines.systems import System
 
@@ -22,10 +23,11 @@ __all__ = ("Rows", "action_blocks", "edge_actions", "edge_rows", "node_rows")
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-_LAGS = ("now", "change", "change of 3 steps", "change of the look back")
+_LAGS_OF_AN_END = ("now", "change", "change of 3 steps", "change of the look back")
+_LAGS = (*_LAGS_OF_AN_END, "change of the smoothed")
 _CHANGES = 3  #: steps of the short mean
 _OF_AN_END = (
-    *(f"{feature}: {lag}" for feature in ("request_rate", "error_ratio", "latency_mean_ms") for lag in _LAGS),
+    *(f"{feature}: {lag}" for feature in ("request_rate", "error_ratio", "latency_mean_ms") for lag in _LAGS_OF_AN_END),
     "fullness: now",
     "ready_share: now",
     "replicas_ready: now",
@@ -111,6 +113,7 @@ def _lagged(own: Float, channels: tuple[str, ...], dynamics: int) -> tuple[list[
         "change": now - own[:, -2],
         "change of 3 steps": _mean(own[:, -_CHANGES:], axis=1) - now,
         "change of the look back": _mean(own, axis=1) - now,
+        "change of the smoothed": smoothed(np.moveaxis(own, 1, 0), least(channels)) - now,
     }
     names = [f"{channel}: {lag}" for lag in _LAGS for channel in channels[: _width(lag, channels, dynamics)]]
     return names, np.concatenate([parts[lag][..., : _width(lag, channels, dynamics)] for lag in _LAGS], axis=-1)

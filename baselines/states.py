@@ -51,6 +51,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     nodes: Float  #: [D, L, N, len(NODE_CHANNELS)] means over control steps, newest last
     edges: Float  #: [D, L, E, len(EDGE_CHANNELS)]
     offered: Float  #: [D, L] requests per second that users made
+    users: Float  #: [D] how many the load generator was told to have
     earned: Float  #: [D, len(EARNED)] in the last step
     now: tuple[Asked | None, ...]  #: [D] what is asked for at the decision; None: nothing
     past: tuple[tuple[Asked, ...], ...]  #: [D] what was asked for before it, oldest first
@@ -68,6 +69,7 @@ def state_from_buckets(
     edges: Float,
     edge_features: Sequence[str],
     offered: Float,
+    users: Float,
     bucket_seconds: int,
     step_seconds: int,
     now: Sequence[Asked | None],
@@ -84,6 +86,7 @@ def state_from_buckets(
         edges: [D, T, E, G], likewise.
         edge_features: names along G.
         offered: [D, T] requests per second that users made.
+        users: [D, T] how many the load generator was told to have.
         bucket_seconds: width of a bucket.
         step_seconds: length of a control step, a multiple of it.
         now: [D] what is asked for at each decision.
@@ -99,6 +102,7 @@ def state_from_buckets(
         nodes=per_step(nodes, node_features, NODE_CHANNELS, width=width),
         edges=per_step(edges, edge_features, EDGE_CHANNELS, width=width),
         offered=load[..., 0, 0],
+        users=users[:, -1],
         earned=np.full((len(time), len(EARNED)), np.nan) if earned is None else earned,
         now=tuple(now),
         past=tuple(tuple(asked) for asked in past),
@@ -132,6 +136,7 @@ def state_of(
         edges=_last(observation.edges, wanted)[np.newaxis],
         edge_features=observation.edge_features,
         offered=_last(observation.offered_rate, wanted)[np.newaxis],
+        users=_last(observation.users_target, wanted)[np.newaxis],
         bucket_seconds=width,
         step_seconds=step_seconds,
         now=(now,),
@@ -159,6 +164,7 @@ def selected(state: State, decisions: Sequence[int]) -> State:
         nodes=state.nodes[chosen],
         edges=state.edges[chosen],
         offered=state.offered[chosen],
+        users=state.users[chosen],
         earned=state.earned[chosen],
         now=tuple(state.now[position] for position in chosen),
         past=tuple(state.past[position] for position in chosen),
@@ -173,6 +179,7 @@ def joined(states: Sequence[State]) -> State:
         nodes=np.concatenate([state.nodes for state in states]),
         edges=np.concatenate([state.edges for state in states]),
         offered=np.concatenate([state.offered for state in states]),
+        users=np.concatenate([state.users for state in states]),
         earned=np.concatenate([state.earned for state in states]),
         now=tuple(asked for state in states for asked in state.now),
         past=tuple(asked for state in states for asked in state.past),
@@ -187,6 +194,7 @@ def repeated(state: State, times: int) -> State:
         nodes=np.tile(state.nodes, (times, 1, 1, 1)),
         edges=np.tile(state.edges, (times, 1, 1, 1)),
         offered=np.tile(state.offered, (times, 1)),
+        users=np.tile(state.users, times),
         earned=np.tile(state.earned, (times, 1)),
         now=state.now * times,
         past=state.past * times,
@@ -196,7 +204,7 @@ def repeated(state: State, times: int) -> State:
 def advanced(state: State, nodes: Float, edges: Float) -> State:
     """Return the state a control step later, if the dynamics were as foretold and nothing further is asked for.
 
-    What isn't foretold (replicas, limits, offered load) stays as it was last known; what the step earned isn't known.
+    What isn't foretold (replicas, limits, load) stays as it was last known; what the step earned isn't known.
 
     Args:
         state: D decisions.
@@ -232,4 +240,5 @@ def before_of(state: State, decision: int) -> Before:
         memory_limit=nodes[-1, :, at["memory_limit_bytes"]],
         cpu=nodes[-1, :, at["cpu_usage_cores"]],
         offered=float(state.offered[decision, -1]),
+        users=float(state.users[decision]),
     )

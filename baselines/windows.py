@@ -194,7 +194,7 @@ def run_windows(run: Run) -> RunWindows:
         "node_features", ("service",), [(name,) for name in system.nodes], NODE_CHANNELS
     )
     edges, edge_features = grid.features("edge_features", ("source", "target"), system.edges, EDGE_CHANNELS)
-    offered = grid.offered()
+    offered, users = grid.load("offered_rate"), grid.load("users_target")
     width, steps = step // bucket, max(HORIZON_STEPS)
     times = np.array([one.requested for one in asked], np.int64)
     seen = (times - grid.origin) // (bucket * SECOND)
@@ -209,6 +209,7 @@ def run_windows(run: Run) -> RunWindows:
         edges=_cut(edges, seen - back, back),
         edge_features=edge_features,
         offered=_cut(offered, seen - back, back),
+        users=_cut(users, seen - back, back),
         bucket_seconds=bucket,
         step_seconds=step,
         now=[None if one.action_type == "noop" else one for one in asked],
@@ -294,10 +295,10 @@ class _Grid:
             cells[bucket[inside], entity[inside], number] = values[inside]
         return cells, features
 
-    def offered(self) -> Float:
-        """Return the rate that users asked for, [buckets]."""
+    def load(self, name: str) -> Float:
+        """Return a number of the workload's, [buckets]."""
         rows = self._run.table("control_inputs", columns=["time", "name", "value"]).to_arrow()
-        chosen = np.array([name == "offered_rate" for name in rows["name"].to_pylist()], bool)
+        chosen = np.array([one == name for one in rows["name"].to_pylist()], bool)
         bucket = self._buckets(rows["time"])
         inside = chosen & (bucket >= 0) & (bucket < self._count)
         cells = np.full(self._count, np.nan)

@@ -230,7 +230,7 @@ def observation_message(observation: Observation, arrays: Arrays) -> dict[str, A
     fields = msgspec.structs.asdict(observation)
     for mask in ("node_mask", "edge_mask"):
         del fields[mask]
-    for name in ("nodes", "edges", "offered_rate"):
+    for name in ("nodes", "edges", "offered_rate", "users_target"):
         fields[name] = _sent(fields[name], arrays)
     fields["time"] = fields["time"].tolist()
     return fields

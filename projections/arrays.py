@@ -45,6 +45,7 @@ class ObservationArrays(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     edges: Float  #: [T, E, G]; NaN where unknown
     edge_mask: Bool  #: [T, E, G] known
     offered_rate: Float  #: [T] requests per second that users made; NaN where the load generator wasn't read
+    users_target: Float  #: [T] users that the load generator was told to have at the bucket's end; NaN likewise
     events: tuple[Happening, ...]  #: public, in the window, by time
     log_patterns: tuple[LogPattern, ...]  #: of the log windows that overlap, the first whole, the last as far as it is
     traces: tuple[TraceSummary, ...]  #: of the trace windows that overlap, likewise
@@ -90,6 +91,9 @@ def observation_arrays(state: RunState, end: int, *, window_seconds: int, bucket
         edges=edges,
         edge_mask=~np.isnan(edges),
         offered_rate=np.concatenate([np.full(early, np.nan), asked.scheduled / asked.seconds]),
+        users_target=np.array(
+            [np.nan] * early + [np.nan if row is None else row.users_target for row in asked.readings]
+        ),
         events=tuple(happenings(state, start, end, truth=False)),
         log_patterns=tuple(
             state.log_windows.between(begun, end, state.origin, granularity.log_pattern_window_seconds * SECOND)

@@ -6,14 +6,16 @@ In: a data directory with the campaign's runs. Out: in the campaign's directory
   fault and both, each under the same draws of chance. Rewards are summed from the action's moment on.
 - `matched.parquet`: runs with nothing (`baseline`), branched at a moment drawn by chance, once with an action and once with a fault at
   the same service and moment that show alike. *scale-down or cpu_pressure*: a service was scaled to 3 before; either it is scaled down,
-  or its CPU is taken away, each in several strengths (so that branches can be matched on the symptom). *bad rollout or bad_config*: the
-  policy rolls out a wrong address of a dependency, or somebody else does.
+  or its CPU is taken away, each in several strengths (so that branches can be matched on the symptom): what two pods or one of three
+  do more fills them by a tenth or two, so faults of such a size are played, not the words' (`mild` is half of the limit).
+  *bad rollout or bad_config*: the policy rolls out a wrong address of a dependency, or somebody else does.
 
 Upstream: `branch_arms`. Downstream: `baselines.contrasts`, `baselines.cause_model`.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,7 +49,7 @@ from otel_control_gym.engine.campaigns.readings import SATISFACTION
 from otel_control_gym.engine.campaigns.running import campaign_directory
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.runs import Run, find_runs, open_run
-from otel_control_gym.engine.settings import PlannedAction
+from otel_control_gym.engine.settings import PlannedAction, ServiceConfiguration
 
 __all__ = ("play_contrasts",)
 
@@ -57,6 +59,7 @@ _MEASURED_STEPS = 10  #: from the action on, in the factorial
 _BEFORE, _AFTER = 3, 6  #: steps before and after a cause, in matched branches
 _NOOP: dict[str, Any] = {"type": "noop"}
 _WRONG_PORT = 1  #: where nobody listens, as the intervention has it
+_TAKEN = (0.05, 0.1, 0.2, 0.3)  #: of a container's CPU limit, by pressure
 
 
 class _Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,14 +248,14 @@ def _matched_arms(run: Run, branches: int, scratch: Path) -> list[_Planned]:
             (
                 "scale-down or cpu_pressure",
                 "fault",
-                word,
+                f"{share:.0%} of the limit",
                 target,
                 {
                     "action": up,
-                    "faults": _fault({"type": "cpu_pressure", "target": target, "intensity": word}, moment, left),
+                    "faults": _fault(_pressure(target, share, config.public.services), moment, left),
                 },
             )
-            for word in ("mild", "visible")
+            for share in _TAKEN
         ]
     edges = [item["target"] for item in candidates.faults("bad_config")]
     if edges:
@@ -273,6 +276,17 @@ def _matched_arms(run: Run, branches: int, scratch: Path) -> list[_Planned]:
         )
         for comparison, cause, strength, target, what in arms
     ]
+
+
+def _pressure(target: str, share: float, application: ServiceConfiguration) -> dict[str, Any]:
+    limit = application.services[target].cpu_limit_cores or 1.0
+    workers = max(1, math.ceil(limit))
+    return {
+        "type": "cpu_pressure",
+        "target": target,
+        "workers": workers,
+        "load_percent": max(1, round(100 * share * limit / workers)),
+    }
 
 
 def _fault(action: dict[str, Any], moment: int, left: int) -> tuple[PlannedAction, ...]:

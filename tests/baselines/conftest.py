@@ -79,6 +79,7 @@ def steady_state(system: System, *, decisions: int = 1, now: Asked | None = None
         nodes=np.broadcast_to(nodes, (decisions, LOOK_BACK_STEPS, len(system.nodes), len(nodes))).copy(),
         edges=np.broadcast_to(edges, (decisions, LOOK_BACK_STEPS, len(system.edges), len(edges))).copy(),
         offered=np.full((decisions, LOOK_BACK_STEPS), 20.0),
+        users=np.full(decisions, 100.0),
         earned=np.tile([1.0, 0.0, 0.0], (decisions, 1)),
         now=(now,) * decisions,
         past=((),) * decisions,

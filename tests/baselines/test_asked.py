@@ -54,6 +54,19 @@ def test_a_group_is_all_of_its_services() -> None:
     assert found["asked:pods_ratio"][BACK] == pytest.approx(np.log(0.1 / 2.1))
 
 
+def workload(**parameters: float) -> Asked:
+    return Asked(
+        action_type="set_workload", target="load-generator", parameters=parameters, duration_s=None, requested=0
+    )
+
+
+def test_load_is_told_to_all_as_users_for_users_and_as_rate_for_rate() -> None:
+    users = columns(workload(users=200))["asked:load_ratio"]  # there are 100, who make 20 requests per second
+    assert users == pytest.approx([np.log(201 / 101)] * 3)
+    assert columns(workload(rate_per_s=40))["asked:load_ratio"] == pytest.approx([np.log(40.5 / 20.5)] * 3)
+    assert columns(workload(users=100))["asked:load_ratio"] == [0, 0, 0]
+
+
 def test_what_was_asked_before_fades_and_ends_after_the_look_back() -> None:
     moment = 100 * STEP * SECOND
 

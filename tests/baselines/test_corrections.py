@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from otel_control_gym.baselines.corrections import Corrected, Forecast, fit_correction, fit_forecast
-from otel_control_gym.baselines.regressors import ModelClass
+from otel_control_gym.baselines.regressors import Loss, ModelClass
 from otel_control_gym.engine.randomness import derive_seed, draw_uniform
 
 ROWS, PER_FAMILY = 240, 4
@@ -93,3 +93,28 @@ def test_what_only_fluctuates_is_foretold_by_its_mean_and_what_wanders_by_its_la
     )
     assert found.weights[:2, 0, 0].tolist() == [1.0, 0.0]
     np.testing.assert_allclose(found.predict_by_seed(mean - last, NAMES)[0], wanted, atol=0.02)
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "squared_error"])
+def test_of_what_a_line_foretells_as_much_is_added_as_holds_in_families_that_it_had_not_seen(loss: Loss) -> None:
+    """One target follows the inputs everywhere, one only in families that are learnt from, and one is rare jumps by chance."""
+    inputs, held = drawn("inputs", 3), np.arange(ROWS) % 3 == 0
+    jumps = np.where(drawn("jumps", 1)[:, 0] > 0.95, drawn("heights", 1)[:, 0], 0.0)
+    wanted = np.stack([inputs[:, 0], np.where(held, 0.0, inputs[:, 0]), jumps], axis=-1)
+    found = fit_forecast(
+        inputs,
+        NAMES,
+        wanted,
+        held,
+        means=np.zeros((0, 3), np.int64),
+        least=np.full(3, 0.01),
+        losses=[loss] * 3,
+        model_class="ridge",
+        seeds=(0,),
+    )
+    holds, holds_not, chance = found.shares.tolist()
+    assert holds > 0.7
+    assert holds_not < 0.3
+    if loss == "absolute_error":  # the mean of rare jumps isn't 0, but their median is
+        assert chance == 0.0
+        assert (found.predict_by_seed(inputs, NAMES)[..., 2] == 0.0).all()

@@ -36,9 +36,10 @@ def test_a_live_observation_gives_the_same_state_as_the_table(run_directory: Pat
             past=windows.state.past[position],
             now=windows.state.now[position],
         )
-        for name in ("time", "nodes", "edges", "offered"):
+        for name in ("time", "nodes", "edges", "offered", "users"):
             np.testing.assert_array_equal(getattr(live, name)[0], getattr(windows.state, name)[position])
         assert np.isfinite(live.offered[0, -1])
+        assert live.users[0] > live.offered[0, -1]  # who think between requests
         assert _inputs(live).tobytes() == _inputs(windows.state, position).tobytes()
 
 
