@@ -53,19 +53,22 @@ test-cluster: $(INSTALLED)  ## run the suite of every action against a cluster: 
 	  $(BIN)/python -m pytest tests/actuators/on_any_stand -m cluster $(ARGS)
 
 # A stand, on the cluster that a kubeconfig leads to. It has to be named here, too: these change what is there.
-STAND_TARGETS := stand-up stand-status stand-down
-.PHONY: stand-up stand-status stand-down stand-images image
+.PHONY: stand-up
 stand-up: $(INSTALLED)  ## install a stand, or go on with it: KUBECONFIG=FILE [ARGS='--config review-store']
+.PHONY: stand-status
 stand-status: $(INSTALLED)  ## say what of a stand is there and ready: KUBECONFIG=FILE
+.PHONY: stand-down
 stand-down: $(INSTALLED)  ## remove a stand: KUBECONFIG=FILE
-$(STAND_TARGETS):
+stand-up stand-status stand-down:
 	@test "$(origin KUBECONFIG)" = 'command line' || { echo 'name the cluster: make $@ KUBECONFIG=FILE (docs/how-to/install-a-stand.md)' >&2; exit 2; }
 	@$(BIN)/ocg stand $(@:stand-%=%) --kubeconfig '$(KUBECONFIG)' $(ARGS)
 
+.PHONY: stand-images
 stand-images: $(INSTALLED)  ## list every image that a stand runs
 	@$(BIN)/ocg stand images $(ARGS)
 
 IMAGE := otel-control-gym:0.1.0
+.PHONY: image
 image:  ## build the image of gym, workers and janitor (IMAGE=name; needs docker, or ENGINE=podman)
 	@$(or $(ENGINE),docker) build --file deploy/Dockerfile --tag '$(IMAGE)' .
 
