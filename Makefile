@@ -52,6 +52,26 @@ test-cluster: $(INSTALLED)  ## run the suite of every action against a cluster: 
 	@OCG_TEST_KUBECONFIG='$(KUBECONFIG)' OCG_TEST_LOAD_GENERATOR='$(LOAD_GENERATOR)' OCG_TEST_FLAGD='$(FLAGD)' \
 	  $(BIN)/python -m pytest tests/actuators/on_any_stand -m cluster $(ARGS)
 
+# A stand, on the cluster that a kubeconfig leads to. It has to be named here, too: these change what is there.
+.PHONY: stand-up
+stand-up: $(INSTALLED)  ## install a stand, or go on with it: KUBECONFIG=FILE [ARGS='--config review-store']
+.PHONY: stand-status
+stand-status: $(INSTALLED)  ## say what of a stand is there and ready: KUBECONFIG=FILE
+.PHONY: stand-down
+stand-down: $(INSTALLED)  ## remove a stand: KUBECONFIG=FILE
+stand-up stand-status stand-down:
+	@test "$(origin KUBECONFIG)" = 'command line' || { echo 'name the cluster: make $@ KUBECONFIG=FILE (docs/how-to/install-a-stand.md)' >&2; exit 2; }
+	@$(BIN)/ocg stand $(@:stand-%=%) --kubeconfig '$(KUBECONFIG)' $(ARGS)
+
+.PHONY: stand-images
+stand-images: $(INSTALLED)  ## list every image that a stand runs
+	@$(BIN)/ocg stand images $(ARGS)
+
+IMAGE := otel-control-gym:0.1.0
+.PHONY: image
+image:  ## build the image of gym, workers and janitor (IMAGE=name; needs docker, or ENGINE=podman)
+	@$(or $(ENGINE),docker) build --file deploy/Dockerfile --tag '$(IMAGE)' .
+
 # Every supported Python that this machine has besides the default one, by its path; `make PYTHON=path` gives each its own environment.
 OTHER_PYTHONS = default=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in 3.11 3.12 3.13; do \

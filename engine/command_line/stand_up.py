@@ -184,7 +184,7 @@ def images(
         if unknown:
             where = "the pins have none" if kubeconfig is None else "no pod of this stand has run them"
             hint = "; --kubeconfig of a stand that is up tells those that it has pulled" if kubeconfig is None else ""
-            options.output.side.print(f"{unknown} of {len(found)} without a digest: {where}{hint}")
+            options.output.side.print(f"{unknown} of {len(found)} without a digest: {where}{hint}", soft_wrap=True)
     return 0
 
 

@@ -171,6 +171,20 @@ def test_the_collector_finds_the_gym_where_it_is_told_that_it_is() -> None:
     assert {"protocol": "TCP", "port": port["port"]} in admitted["ingress"][0]["ports"]
 
 
+def test_the_gyms_pod_finds_the_cluster_that_it_is_in() -> None:
+    (config,) = (item["data"] for item in ALL if item["metadata"]["name"] == "gym-kubeconfig")
+    pod = GYM["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (variable,) = container["env"]
+    (mount,) = (item for item in container["volumeMounts"] if item["name"] == "kubeconfig")
+    assert variable == {"name": "KUBECONFIG", "value": f"{mount['mountPath']}/kubeconfig"}
+    document = yaml.safe_load(config["kubeconfig"])
+    (context,) = (item["context"] for item in document["contexts"] if item["name"] == document["current-context"])
+    assert context["namespace"] == "otel-demo"
+    assert context["cluster"] in {item["name"] for item in document["clusters"]}
+    assert context["user"] in {item["name"] for item in document["users"]}
+
+
 def test_every_namespace_that_a_stand_uses_is_made_and_one_alone_is_there_to_be_broken() -> None:
     made = {item["metadata"]["name"]: item["metadata"]["labels"] for item in ALL if item["kind"] == "Namespace"}
     stand = [item for path in MANIFESTS if path.parent.name == "stand" for item in documents(path)]
