@@ -35,9 +35,10 @@ __all__ = (
 class Credentials(Protocol):
     """What an API server lets us in for, where that is more than a token for ever: what expires, certificates, a proxy on the way."""
 
-    def session(self) -> aiohttp.ClientSession:
+    def session(self, seconds: float | None = None) -> aiohttp.ClientSession:
         """Return a session for calls to the API server and to nothing else (each bears our token); whoever asked closes it.
 
+        An answer may take `seconds`; null: what each call says for itself.
         Its calls bear the credentials of their own moment, and wait where there would be too many at a time.
         """
         ...

@@ -151,12 +151,13 @@ class ClusterCredentials:
         self._due = 0  # [ns] when the identity is to be renewed
         self._renewed = 0  # [ns] when it was
 
-    def session(self) -> aiohttp.ClientSession:
+    def session(self, seconds: float | None = None) -> aiohttp.ClientSession:
         """Return a session for calls to the API server and to nothing else; whoever asked closes it."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls),
             headers=self._headers,
             proxy=self._proxy or None,
+            timeout=aiohttp.ClientTimeout(total=seconds),
             trust_env=False,
             middlewares=(self._admit,),
         )
