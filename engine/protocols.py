@@ -38,8 +38,7 @@ class Credentials(Protocol):
     def session(self, seconds: float | None = None) -> aiohttp.ClientSession:
         """Return a session for calls to the API server and to nothing else (each bears our token); whoever asked closes it.
 
-        An answer may take `seconds`; null: as long as aiohttp has it.
-
+        An answer may take `seconds`; null: what each call says for itself.
         Its calls bear the credentials of their own moment, and wait where there would be too many at a time.
         """
         ...

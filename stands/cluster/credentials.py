@@ -152,15 +152,12 @@ class ClusterCredentials:
         self._renewed = 0  # [ns] when it was
 
     def session(self, seconds: float | None = None) -> aiohttp.ClientSession:
-        """Return a session for calls to the API server and to nothing else; whoever asked closes it.
-
-        An answer may take `seconds`; null: as long as aiohttp has it.
-        """
+        """Return a session for calls to the API server and to nothing else; whoever asked closes it."""
         return aiohttp.ClientSession(
-            timeout=aiohttp.client.DEFAULT_TIMEOUT if seconds is None else aiohttp.ClientTimeout(total=seconds),
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls),
             headers=self._headers,
             proxy=self._proxy or None,
+            timeout=aiohttp.ClientTimeout(total=seconds),
             trust_env=False,
             middlewares=(self._admit,),
         )
