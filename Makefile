@@ -118,7 +118,7 @@ lint: $(INSTALLED)  ## Ruff's rules and format, and the import contracts
 types: $(INSTALLED)  ## mypy, strict, on the rooms, the tests and the benchmarks
 	@$(BIN)/mypy -p otel_control_gym
 	@$(BIN)/mypy tests benchmarks docs
-	@MYPYPATH=deploy/load-generator $(BIN)/mypy deploy/load-generator
+	@MYPYPATH=deploy/load-generator $(BIN)/mypy deploy/load-generator/*.py
 
 .PHONY: bench
 bench: $(INSTALLED)  ## measure; prints each figure beside its floor and writes benchmarks/results/*.json
