@@ -70,7 +70,7 @@ from otel_control_gym.engine.protocols import Barrier, Endpoints
 
 __all__ = ("WATCHED", "KubernetesCollector")
 
-LAG_SECONDS = 2.0  #: wall time without progress after which an inexact barrier is caught up with by lists
+LAG_SECONDS = 0.5  #: wall time without progress after which an inexact barrier is caught up with by lists: its stand has waited already
 PATIENCE_SECONDS = 30.0  #: the same for an exact barrier: bookmarks come at once, unless a connection broke
 _KINDS: tuple[tuple[str, str, type[Any]], ...] = (
     ("Deployment", "apis/apps/v1/namespaces/{}/deployments", WorkloadObject),

@@ -36,12 +36,14 @@ SPOKEN_ONLY_IN = {
 LANGUAGE = (
     "clean_telemetry",
     "clock",
+    "cluster_access",
     "errors",
     "events",
     "metric_selectors",
     "plain_values",
     "protocols",
     "randomness",
+    "service_sessions",
     "settings",
 )
 SPEAK_THE_LANGUAGE_ONLY = ("actuators/", "collectors/", "projections/", "stands/")

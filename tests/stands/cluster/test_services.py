@@ -67,7 +67,7 @@ async def test_the_token_is_shown_to_the_api_server_alone() -> None:
 def test_a_gym_in_a_pod_drives_the_application_and_not_its_own_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, text in (("token", "t"), ("namespace", "ocg-system"), ("ca.crt", "")):
+    for name, text in (("token", "t"), ("namespace", "ocg-system")):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr("otel_control_gym.stands.cluster.pod_account.SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
