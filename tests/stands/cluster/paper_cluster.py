@@ -219,11 +219,15 @@ class PaperCluster:
         """Take away what is to be deleted and held by nothing."""
         metadata = self.objects[path]["metadata"]
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
-            del self.objects[path]
             name = path.rpartition("/")[2]
-            if path == f"api/v1/namespaces/{name}":
-                for other in [key for key in self.objects if f"/namespaces/{name}/" in key]:
-                    del self.objects[other]
+            inside = (
+                [key for key in self.objects if f"/namespaces/{name}/" in key]
+                if path == f"api/v1/namespaces/{name}"
+                else []
+            )
+            held = [key for key in inside if self.objects[key]["metadata"].get("finalizers")]
+            for key in [key for key in (path, *inside) if not held or key not in (path, *held)]:
+                del self.objects[key]
 
 
 def _merged(item: Object, change: Object) -> Object:
