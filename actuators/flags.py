@@ -17,13 +17,16 @@ import aiohttp
 import msgspec
 
 from otel_control_gym.actuators.procedure import Check, Precheck, Reversal, Standing
-from otel_control_gym.actuators.transport import CALL_SECONDS, decoded, receive
+from otel_control_gym.actuators.transport import CALL_SECONDS, Refused, decoded, receive
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 from otel_control_gym.engine.protocols import Endpoints
+from otel_control_gym.engine.service_sessions import service_session
 
 __all__ = ("FeatureFlagProcedure", "FlagClient", "open_flags")
 
-_WRITE = "feature/api/write"
+_PREFIX = "feature/"  #: of flagd-ui's paths, behind the demo's proxy
+_WRITE = f"{_PREFIX}api/write"
+_NOT_FOUND = 404
 
 T = TypeVar("T")
 
@@ -34,18 +37,34 @@ class _Evaluation(msgspec.Struct, frozen=True):
 
 
 class FlagClient:
-    """Calls to flagd-ui and flagd behind one URL."""
+    """Calls to flagd-ui and to flagd, each by a session to its URL.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    flagd-ui's paths begin with `feature/` behind the demo's proxy and not on its own Service: what isn't found is asked for without.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, evaluating: aiohttp.ClientSession, evaluation: str
+    ) -> None:
         self._session, self._url = session, url
+        self._evaluating, self._evaluation = evaluating, evaluation
+        self._prefix = _PREFIX
 
     async def call(self, method: str, path: str, answer: type[T], *, body: Any = None) -> T:
-        """Call and return the answer as a struct; `path` has no leading slash.
+        """Call flagd-ui and return the answer as a struct; `path` is the one behind the demo's proxy, without a leading slash.
 
         Raises: CallError: one of its three kinds.
         """
-        call = self._session.request(method, f"{self._url}/{path}", json=body)
-        return decoded(f"{method} {path}", await receive(f"{method} {path}", call), answer)
+        name, place = f"{method} {path}", path.removeprefix(_PREFIX)
+        try:
+            payload = await receive(
+                name, self._session.request(method, f"{self._url}/{self._prefix}{place}", json=body)
+            )
+        except Refused as refusal:
+            if refusal.status != _NOT_FOUND or not self._prefix:
+                raise
+            payload = await receive(name, self._session.request(method, f"{self._url}/{place}", json=body))
+            self._prefix = ""
+        return decoded(name, payload, answer)
 
     async def document(self) -> dict[str, Any]:
         """Return the flag document as it is.
@@ -60,15 +79,20 @@ class FlagClient:
 
         Raises: CallError: one of its three kinds.
         """
-        path = f"ofrep/v1/evaluate/flags/{flag}"
-        return (await self.call("POST", path, _Evaluation, body={"context": {}})).variant
+        name = f"POST ofrep/v1/evaluate/flags/{flag}"
+        call = self._evaluating.post(f"{self._evaluation}/ofrep/v1/evaluate/flags/{flag}", json={"context": {}})
+        return decoded(name, await receive(name, call), _Evaluation).variant
 
 
 @asynccontextmanager
 async def open_flags(endpoints: Endpoints) -> AsyncIterator[FlagClient]:
     """Open the session to a stand's flagd; closed on exit."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_SECONDS)) as session:
-        yield FlagClient(session, endpoints.flagd)
+    evaluation = endpoints.flagd_evaluation or endpoints.flagd
+    async with (
+        service_session(endpoints, endpoints.flagd, CALL_SECONDS) as writing,
+        service_session(endpoints, evaluation, CALL_SECONDS) as evaluating,
+    ):
+        yield FlagClient(writing, endpoints.flagd, evaluating, evaluation)
 
 
 class FeatureFlagProcedure:

@@ -21,6 +21,7 @@ from otel_control_gym.actuators.procedure import Check, Precheck, Reversal
 from otel_control_gym.actuators.transport import CALL_SECONDS, Refused, decoded, receive
 from otel_control_gym.engine.events import InverseCall, TouchedObject
 from otel_control_gym.engine.protocols import Endpoints
+from otel_control_gym.engine.service_sessions import service_session
 
 __all__ = ("LoadGenerator", "SetWorkloadProcedure", "open_load_generator")
 
@@ -79,7 +80,7 @@ class LoadGenerator:
 @asynccontextmanager
 async def open_load_generator(endpoints: Endpoints) -> AsyncIterator[LoadGenerator]:
     """Open the session to a stand's load generator; closed on exit."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_SECONDS)) as session:
+    async with service_session(endpoints, endpoints.load_generator, CALL_SECONDS) as session:
         yield LoadGenerator(session, endpoints.load_generator)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from otel_control_gym.engine.assembly import make, open_branch, serve_twin
     from otel_control_gym.engine.branching import Branch
+    from otel_control_gym.engine.cluster_access import ClusterAccess
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.env import Env, Info
     from otel_control_gym.engine.errors import (
@@ -72,6 +73,7 @@ __all__ = (
     "Branch",
     "BranchError",
     "BrokerError",
+    "ClusterAccess",
     "ConfigurationError",
     "CpuPressure",
     "DatasetError",
@@ -165,6 +167,7 @@ _HOMES = {
     "engine.assembly": ("make", "open_branch", "serve_twin"),
     "engine.branching": ("Branch",),
     "engine.run_collections": ("Runs", "open_runs"),
+    "engine.cluster_access": ("ClusterAccess",),
     "engine.configuration": ("resolve",),
     "engine.env": ("Env", "Info"),
     "engine.errors": (

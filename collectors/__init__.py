@@ -13,6 +13,7 @@ from otel_control_gym.collectors.kubernetes import KubernetesCollector
 from otel_control_gym.collectors.opening import make_collectors
 from otel_control_gym.collectors.otlp import OtlpReceiver
 from otel_control_gym.collectors.prometheus import PrometheusCollector
+from otel_control_gym.collectors.uncollected import Uncollected
 from otel_control_gym.collectors.workload import WorkloadCollector
 
 __all__ = (
@@ -21,6 +22,7 @@ __all__ = (
     "KubernetesCollector",
     "OtlpReceiver",
     "PrometheusCollector",
+    "Uncollected",
     "WorkloadCollector",
     "distorted",
     "make_collectors",

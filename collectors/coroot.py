@@ -8,7 +8,7 @@ called, because it acts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 from urllib.parse import quote
@@ -34,6 +34,7 @@ from otel_control_gym.collectors.gaps import Gaps
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import Event, Finding, FindingsObserved
 from otel_control_gym.engine.protocols import Barrier, Endpoints
+from otel_control_gym.engine.service_sessions import service_session
 
 __all__ = ("CorootCollector",)
 
@@ -82,9 +83,12 @@ class CorootCollector:
     source = "findings"
 
     def __init__(self, endpoints: Endpoints, *, now: int) -> None:
+        self._endpoints = endpoints
         self._base = f"{endpoints.coroot}/api"
         self._gaps = Gaps(self.source, now)
         self._next_poll = now
+        self._answered = False  # the last poll was
+        self._told_until: int | None = None
         self._book = FindingBook()
         self._events: list[tuple[int, tuple[Finding, ...]]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -95,15 +99,16 @@ class CorootCollector:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
-        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as self._session:
+        async with service_session(self._endpoints, self._base, _ANSWER_SECONDS) as self._session:
             yield
 
     async def drain(self, barrier: Barrier) -> None:
         """Poll, if a minute has passed since the last poll."""
         if barrier.time < self._next_poll:
+            self._told_until = barrier.time if self._answered else self._told_until
             return
         self._next_poll = barrier.time + POLL_EVERY
+        self._answered = False
         try:
             findings = await self._poll(barrier.time)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -112,6 +117,8 @@ class CorootCollector:
             self._gaps.read_up_to(barrier.time, f"answer can't be read ({error})")
         else:
             self._gaps.read_up_to(barrier.time)
+            self._answered = True
+            self._told_until = barrier.time
             self._events.append((barrier.time, self._book.news(findings, barrier.time)))
 
     async def _poll(self, now: int) -> list[Finding]:
@@ -139,6 +146,10 @@ class CorootCollector:
         async with self._session.get(f"{self._base}/{path}") as response:
             response.raise_for_status()
             return msgspec.json.decode(await response.read(), type=answer)
+
+    def newest(self) -> Mapping[str, int]:
+        """Return the last barrier at which no poll was due, or one was answered."""
+        return {} if self._told_until is None else {self.source: self._told_until}
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return one event per poll since the last flush; its time is the poll's."""

@@ -13,7 +13,7 @@ With `keep_clean`, the truth stream gets what the stand really showed (`engine.c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
@@ -165,6 +165,10 @@ class DistortedCollector:
         for event in telemetry:
             if type(event) is kind:
                 way.take(event)
+
+    def newest(self) -> Mapping[str, int]:
+        """Return what the collector has told, before it was distorted."""
+        return self._inner.newest()
 
     def _silent_gaps(self, now: int) -> list[CollectorGap]:
         return [

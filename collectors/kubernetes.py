@@ -16,7 +16,7 @@ What makes this hard:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -106,6 +106,7 @@ class KubernetesCollector:
         self._start = now
         self._gaps = Gaps(self.source, now)
         self._newest = now  # newest time shown by an object so far
+        self._whole_until = now
         self._watches: dict[str, Watch[Any]] = {}
         self._progress = anyio.Event()
         self._pods: list[PodTransition] = []
@@ -178,6 +179,8 @@ class KubernetesCollector:
         for watch in self._watches.values():
             watch.gaps = []
         self._gaps.read_up_to(barrier.time, *reasons)
+        if not reasons:
+            self._whole_until = barrier.time
 
     async def _catch_up(self, wanted: int) -> None:
         """List where a watch has fallen silent; what happened in between is then one change per object."""
@@ -278,6 +281,10 @@ class KubernetesCollector:
         )
         hidden = kind.endswith("Chaos") or any(mark in field for field in foreign.fields for mark in _CHAOS_MARKS)
         self._external += [(event, hidden) for event in events]
+
+    def newest(self) -> Mapping[str, int]:
+        """Return the last barrier up to which no watch was broken."""
+        return {self.source: self._whole_until}
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return rollouts, pods, autoscalers, routes, Events; rows in the order of their resourceVersions, which is that of their times."""

@@ -5,22 +5,25 @@ answered once it is in the buffer; rows are made of it when the episode drains, 
 up.
 
 A stand whose pushes are answered before a barrier (the twin) has nothing left to send at the barrier. Elsewhere what comes later is in
-the next flush: that isn't a gap, a span counts by its own end.
+the next flush: that isn't a gap, a span counts by its own end. But there a time in which nothing came at all is one: an application under
+load always has spans, so its way to us is broken.
 
 Next: `otlp_http` and `otlp_grpc` listen, `otlp_intake` keeps, `spans` and `log_records` make rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import anyio.lowlevel
 
+from otel_control_gym.collectors.gaps import Gaps
 from otel_control_gym.collectors.log_records import log_rows
 from otel_control_gym.collectors.otlp_http import serve_http
 from otel_control_gym.collectors.otlp_intake import Intake
 from otel_control_gym.collectors.spans import Directory, span_rows
+from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import Event, LogRow, LogsCollected, Span, SpansCollected
 from otel_control_gym.engine.protocols import Barrier
@@ -28,27 +31,42 @@ from otel_control_gym.engine.settings import RunSettings
 
 __all__ = ("OtlpReceiver",)
 
+SILENCE = 10 * SECOND  #: after which nobody is just collecting a batch any more: an SDK's has five seconds
+
 
 class OtlpReceiver:
     """Receives spans and logs; among the collectors it stands for both sources.
 
     Args:
         host: address to listen on.
+        port: for HTTP; 0: a free one.
         grpc: whether to listen for gRPC, too. It costs a tenth of a second, and the twin doesn't speak it.
+        grpc_port: for gRPC; 0: a free one.
         intake: where exports wait (default: one of its own).
     """
 
     source = "spans"
 
-    def __init__(self, host: str = "127.0.0.1", *, grpc: bool = False, intake: Intake | None = None) -> None:
-        self._host = host
-        self._grpc = grpc
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        *,
+        port: int = 0,
+        grpc: bool = False,
+        grpc_port: int = 0,
+        intake: Intake | None = None,
+    ) -> None:
+        self._host, self._port = host, port
+        self._grpc, self._grpc_port = grpc, grpc_port
         self._endpoint = self._grpc_endpoint = ""
         self._intake = intake or Intake()
         self._directory = Directory(None)
         self._ratio = 1.0
+        self._since = 0
         self._spans: dict[bool, list[Span]] = {False: [], True: []}
         self._logs: dict[bool, list[LogRow]] = {False: [], True: []}
+        self._gaps: dict[str, Gaps] = {}
+        self._newest: dict[str, int] = {}
 
     @property
     def endpoint(self) -> str:
@@ -66,38 +84,54 @@ class OtlpReceiver:
             raise StandError("the OTLP receiver doesn't listen: it has no such endpoint yet")
         return endpoint
 
-    def know(self, settings: RunSettings) -> None:
-        """Take in the application, so that peers can be told by RPC service, and the share of the traces that is wanted."""
+    def know(self, settings: RunSettings, *, since: int = 0) -> None:
+        """Take in the application, so that peers can be told by RPC service, and the share of the traces that is wanted.
+
+        What ended before `since` [ns] isn't the run's: a stand that lives on its own has sent it while it was being reset.
+        """
+        self._since = since
         self._directory = Directory(settings.services)
         self._ratio = settings.telemetry.span_sampling_ratio
 
     def open(self) -> AbstractAsyncContextManager[None]:
-        """Listen on free ports."""
+        """Listen.
+
+        Raises: StandError: the address can't be listened on.
+        """
         return self._open()
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            self._endpoint = await stack.enter_async_context(serve_http(self._intake, self._host))
+            self._endpoint = await stack.enter_async_context(serve_http(self._intake, self._host, self._port))
             if self._grpc:
                 from otel_control_gym.collectors.otlp_grpc import serve_grpc
 
-                self._grpc_endpoint = await stack.enter_async_context(serve_grpc(self._intake, self._host))
+                self._grpc_endpoint = await stack.enter_async_context(
+                    serve_grpc(self._intake, self._host, self._grpc_port)
+                )
             try:
                 yield
             finally:
                 self._endpoint = self._grpc_endpoint = ""
 
-    async def drain(self, barrier: Barrier) -> None:  # noqa: ARG002
+    async def drain(self, barrier: Barrier) -> None:
         """Make rows of what has arrived."""
         spans, logs = self._intake.release()
+        for source, arrived in (("spans", spans), ("logs", logs)):
+            # Made at the first barrier, the run's first moment.
+            gaps = self._gaps.setdefault(source, Gaps(source, barrier.time))
+            if barrier.exact or arrived:
+                gaps.read_up_to(barrier.time)
+            elif barrier.time - gaps.since >= SILENCE:
+                gaps.read_up_to(barrier.time, "nothing was received")
         for resource in spans:
             for truth, found in zip((False, True), span_rows(resource, self._directory, self._ratio), strict=True):
-                self._spans[truth] += found
+                self._spans[truth] += [span for span in found if span.time >= self._since]
             await anyio.lowlevel.checkpoint()
         for resource in logs:
             for truth, lines in zip((False, True), log_rows(resource, self._directory.flags), strict=True):
-                self._logs[truth] += lines
+                self._logs[truth] += [line for line in lines if line.time >= self._since]
             await anyio.lowlevel.checkpoint()
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
@@ -106,12 +140,18 @@ class OtlpReceiver:
         for truth, spans in self._spans.items():
             if spans:
                 rows = tuple(sorted(spans, key=lambda row: (row.time, row.trace_id, row.span_id)))
+                self._newest |= {} if truth else {"spans": rows[-1].time}
                 events.append((SpansCollected(time=now, rows=rows), truth))
         for truth, logs in self._logs.items():
             if logs:
                 lines = tuple(
                     sorted(logs, key=lambda row: (row.time, row.service, row.trace_id, row.span_id, row.body))
                 )
+                self._newest |= {} if truth else {"logs": lines[-1].time}
                 events.append((LogsCollected(time=now, rows=lines), truth))
         self._spans, self._logs = {False: [], True: []}, {False: [], True: []}
-        return events
+        return [*events, *((gap, False) for gaps in self._gaps.values() for gap in gaps.flush(now))]
+
+    def newest(self) -> Mapping[str, int]:
+        """Return the times of the newest span and log record that a policy may see."""
+        return self._newest

@@ -25,6 +25,7 @@ from otel_control_gym.collectors.otlp_intake import (
     status_message,
     unzipped,
 )
+from otel_control_gym.engine.errors import StandError
 
 __all__ = ("serve_http",)
 
@@ -38,7 +39,10 @@ _RETRY_SECONDS = 1
 
 @asynccontextmanager
 async def serve_http(intake: Intake, host: str, port: int = 0) -> AsyncIterator[str]:
-    """Listen on a port (0: a free one); the value is the base URL, without `/v1/...`."""
+    """Listen on a port (0: a free one); the value is the base URL, without `/v1/...`.
+
+    Raises: StandError: the address can't be listened on.
+    """
     application = web.Application(client_max_size=LARGEST_BYTES)
     for name in _SIGNALS:
         application.router.add_post(f"/v1/{name}", _handler(intake, name))
@@ -46,7 +50,10 @@ async def serve_http(intake: Intake, host: str, port: int = 0) -> AsyncIterator[
     runner = web.AppRunner(application, access_log=None, auto_decompress=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise StandError(f"port {port} of {host} can't be listened on for OTLP over HTTP: {error}") from error
         yield f"http://{host}:{runner.addresses[0][1]}"
     finally:
         with anyio.CancelScope(shield=True):

@@ -17,7 +17,7 @@ stays encoded and is the key of its series, the value parts of all series are pa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
@@ -31,6 +31,7 @@ from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import Event, SamplesCollected, SeriesDeclaration, SeriesDeclared
 from otel_control_gym.engine.metric_selectors import selectors
 from otel_control_gym.engine.protocols import Barrier, Endpoints
+from otel_control_gym.engine.service_sessions import service_session
 from otel_control_gym.engine.settings import MetricMap
 
 __all__ = ("PrometheusCollector", "parse_values")
@@ -100,6 +101,7 @@ class PrometheusCollector:
     source = "metrics"
 
     def __init__(self, endpoints: Endpoints, metric_map: MetricMap, *, scrape_interval_seconds: int, now: int) -> None:
+        self._endpoints = endpoints
         self._url = f"{endpoints.prometheus}/api/v1/query"
         self._selectors = selectors(metric_map)
         self._dropped = frozenset(metric_map.drop_labels)
@@ -119,8 +121,7 @@ class PrometheusCollector:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
-        timeout = aiohttp.ClientTimeout(total=_QUERY_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as self._session:
+        async with service_session(self._endpoints, self._url, _QUERY_SECONDS) as self._session:
             yield
 
     async def drain(self, barrier: Barrier) -> None:
@@ -185,6 +186,11 @@ class PrometheusCollector:
             if number >= len(self._last):
                 self._last = np.concatenate([self._last, np.full(len(self._last), self._start - 1, np.int64)])
         return number
+
+    def newest(self) -> Mapping[str, int]:
+        """Return the time of the newest sample."""
+        told = int(self._last[: len(self._numbers)].max(initial=self._start - 1))
+        return {self.source: told} if told >= self._start else {}
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return new series, then all samples, sorted by (series, time)."""

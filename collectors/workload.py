@@ -7,7 +7,7 @@ a stock Locust one, at the barrier). A restarted load generator shows as counter
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ import msgspec
 from otel_control_gym.collectors.gaps import Gaps
 from otel_control_gym.engine.events import Event, WorkloadObserved, WorkloadState
 from otel_control_gym.engine.protocols import Barrier, Endpoints
+from otel_control_gym.engine.service_sessions import service_session
 
 __all__ = ("WorkloadCollector",)
 
@@ -59,9 +60,11 @@ class WorkloadCollector:
     source = "workload"
 
     def __init__(self, endpoints: Endpoints, *, now: int) -> None:
+        self._endpoints = endpoints
         self._base = endpoints.load_generator
         self._gaps = Gaps(self.source, now)
         self._rows: list[WorkloadState] = []
+        self._told: int | None = None  # time of the newest reading [ns]
         self._read_until = now - 1_000_000  #: [ns] readings have milliseconds; that of the first moment counts
         self._session: aiohttp.ClientSession | None = None
 
@@ -71,19 +74,20 @@ class WorkloadCollector:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
-        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as self._session:
+        async with service_session(self._endpoints, self._base, _ANSWER_SECONDS) as self._session:
             yield
 
     async def drain(self, barrier: Barrier) -> None:
         """Take the readings up to the barrier."""
         try:
-            self._rows += await self._read(barrier.time)
+            rows = await self._read(barrier.time)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._gaps.read_up_to(barrier.time, f"no answer ({type(error).__name__})")
         except msgspec.MsgspecError as error:
             self._gaps.read_up_to(barrier.time, f"answer can't be read ({error})")
         else:
+            self._rows += rows
+            self._told = max((row.time for row in rows), default=self._told)
             self._gaps.read_up_to(barrier.time)
 
     async def _read(self, time: int) -> list[WorkloadState]:
@@ -117,6 +121,10 @@ class WorkloadCollector:
                 return None
             response.raise_for_status()
             return msgspec.json.decode(await response.read(), type=answer)
+
+    def newest(self) -> Mapping[str, int]:
+        """Return the time of the newest reading."""
+        return {} if self._told is None else {self.source: self._told}
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return the readings since the last flush."""

@@ -20,9 +20,16 @@ import msgspec
 
 from otel_control_gym.engine.broker import Broker, open_broker
 from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
+from otel_control_gym.engine.cluster_access import ClusterAccess, listening_address
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.episode import Planned
-from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError, nearest
+from otel_control_gym.engine.errors import (
+    BranchError,
+    ConfigurationError,
+    InvalidAction,
+    UsageError,
+    nearest,
+)
 from otel_control_gym.engine.events import ActionRequested, Actor, EnvironmentRecorded, Event, Recorded
 from otel_control_gym.engine.protocols import Actuators, Append, Collector, Endpoints, Stand, WorkloadDriver
 from otel_control_gym.engine.provenance import git_shas, lock_digest
@@ -32,7 +39,7 @@ from otel_control_gym.engine.recovery import Crashed
 from otel_control_gym.engine.settings import PlannedAction, RunConfig, RunSettings
 
 if TYPE_CHECKING:
-    from otel_control_gym.collectors import OtlpReceiver
+    from otel_control_gym.collectors import OtlpReceiver, Uncollected
     from otel_control_gym.engine.branches import Randomness
     from otel_control_gym.engine.env import Env
     from otel_control_gym.stands.twin.serving import ServedTwin
@@ -60,25 +67,40 @@ _SHORTEST_WAIT_SECONDS = 0.02  #: of wall time: a twin that lags comes to a mome
 class Rooms:
     """What an environment needs of the rooms, each made when it is asked for."""
 
-    def __init__(self, stand: Stand) -> None:
+    def __init__(self, stand: Stand, *, receive: str = "") -> None:
+        """Take a stand; a cluster sends spans and logs to `receive` (`HOST:PORT`; empty: nowhere), the twin to where it is told."""
         self.stand = stand
+        self._receive = receive
 
     def another(self, config: RunConfig) -> Rooms:
-        """Return rooms around a stand of their own, for a second run beside this one."""
+        """Return rooms around a stand of their own, for a second run beside this one.
+
+        Raises: BranchError: there is one such stand alone.
+        """
+        if self.stand.name == "cluster":
+            raise BranchError("a cluster has one past: only runs on the twin can be branched")
         return Rooms(_stand(config))
 
     def broker(self, data_dir: Path, nats: str | None) -> AbstractAsyncContextManager[Broker]:
         """Return the embedded broker of the data directory, or the one at a URL."""
         return configured_broker(data_dir, nats)
 
-    def receiver(self) -> OtlpReceiver:
-        """Return a receiver of spans and logs; the stand is told its endpoint before it is reset. Only a cluster may speak gRPC."""
-        from otel_control_gym.collectors import OtlpReceiver
+    def receiver(self) -> OtlpReceiver | Uncollected:
+        """Return a receiver of spans and logs; the twin is told its endpoint before it is reset.
 
-        return OtlpReceiver(grpc=self.stand.name == "cluster")
+        A cluster's collector speaks HTTP to the port that was named, or gRPC to the one before it, as OTLP's 4318 and 4317.
+        """
+        from otel_control_gym.collectors import OtlpReceiver, Uncollected
+
+        if self.stand.name == "twin":
+            return OtlpReceiver()
+        if not self._receive:
+            return Uncollected()
+        host, port = listening_address(self._receive)
+        return OtlpReceiver(host, port=port, grpc=True, grpc_port=port - 1)
 
     def collectors(
-        self, endpoints: Endpoints, config: RunConfig, now: int, receiver: OtlpReceiver
+        self, endpoints: Endpoints, config: RunConfig, now: int, receiver: OtlpReceiver | Uncollected
     ) -> tuple[Collector, ...]:
         """Return all collectors in the order in which a flush publishes them; `receiver` is among them, already open.
 
@@ -254,6 +276,7 @@ def make(
     policy_version: str = "",
     policy_information: Literal["public", "privileged"] = "public",
     reveal_truth: bool = False,
+    kubeconfig: str | Path | ClusterAccess | None = None,
 ) -> Env:
     """Return an environment: `async with ocg.make("small-core", workload="steady") as env`.
 
@@ -268,8 +291,11 @@ def make(
         policy_version: free text that identifies the deciding model.
         reveal_truth: observations have the interventions in force, and every decision counts as privileged; recorded.
         policy_information: `privileged` when the decider knows more than its observations.
+        kubeconfig: of a cluster to run on instead of the embedded twin; a `ClusterAccess` says more than which.
 
-    Raises: ConfigurationError: the configuration can't be run; says where, what, and what would be right.
+    Raises:
+        ConfigurationError: the configuration can't be run; says where, what, and what would be right.
+        UsageError: the kubeconfig leads nowhere.
     """
     from otel_control_gym.engine.env import Env
 
@@ -286,9 +312,15 @@ def make(
         config = msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, reveal_truth=True))
     if pace < 0:
         raise UsageError(f"pace = {pace}: must be 0 (as fast as it goes) or a positive multiple of real time")
+    if isinstance(kubeconfig, str | Path):
+        kubeconfig = ClusterAccess(kubeconfig=Path(kubeconfig))
+    if kubeconfig is not None:
+        config = msgspec.structs.replace(config, public=msgspec.structs.replace(config.public, stand="cluster"))
+        if pace:
+            raise UsageError(f"pace = {pace:g}: a cluster lives by its own clock")
     return Env(
         checked(config),
-        Rooms(_stand(config)),
+        Rooms(_stand(config, kubeconfig), receive="" if kubeconfig is None else kubeconfig.receive),
         data_dir=data_directory(data_dir),
         nats=nats,
         pace=pace,
@@ -422,15 +454,22 @@ async def _follow(curve: WorkloadDriver, twin: ServedTwin) -> None:
 
 
 def check_stand(stand: Literal["twin", "cluster"], *, whose: str = "") -> None:
-    """Refuse a kind of stand that this version can't drive; `whose` begins the sentence.
+    """Refuse a kind of stand that can't be driven without being told how it is reached; `whose` begins the sentence.
 
     Raises: UsageError: it can't.
     """
     if stand != "twin":
-        raise UsageError(f"{whose}stand = {stand!r}: only the embedded twin can be driven by this version")
+        raise UsageError(
+            f"{whose}stand = {stand!r}: campaigns and branches are played on the embedded twin alone\n"
+            "  a single run takes a cluster: `ocg run --kubeconfig FILE`"
+        )
 
 
-def _stand(config: RunConfig) -> Stand:
+def _stand(config: RunConfig, access: ClusterAccess | None = None) -> Stand:
+    if access is not None:
+        from otel_control_gym.engine.cluster_assembly import cluster_stand
+
+        return cluster_stand(access)
     check_stand(config.public.stand)
     from otel_control_gym.stands.twin.stand import TwinStand
 

@@ -112,8 +112,8 @@ class Env:
             self._connection = (await self._host.enter(LogConnection(broker.value))).value
             if (name := self._rooms.stand.lease_name) is not None:
                 await self._host.enter(leased(broker.value, name))  # before anything is taken back on the stand
-            await self.put_in_order()
             await self._host.enter(self._rooms.stand.open())
+            await self.put_in_order()
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._host.close()
@@ -414,11 +414,7 @@ class Env:
         For who plays futures only to measure them (`ocg campaign certify`): what `observe` and `step` returned is all that stays.
         """
         async with self._host.guard():
-            episode = self._episode
-            await self._close_episode()
-            if episode is not None and self._connection is not None:
-                await self._connection.delete(episode.log.run.run_id)
-                forget_run(self.data_dir, episode.log.run.run_id)
+            await self._drop_episode()
 
     # --- episodes --------------------------------------------------------------------------------------------------------
 
@@ -497,6 +493,11 @@ class Env:
             await self._close_episode()
 
     async def _abort_episode(self, reason: str) -> None:
+        if self._episode is not None and self._episode.log.public_sequence == 0:
+            await (
+                self._drop_episode()
+            )  # the stand didn't come to its known state: nothing was declared, so there is no run
+            return
         if self._episode is not None and not self._episode.ended:
             try:
                 await self._episode.abort(reason)
@@ -504,6 +505,13 @@ class Env:
                 # The stand or the broker is what failed. The lock file stays, and the next start writes the end.
                 _LOGGER.warning("run %s has no end yet, the next start writes it: %s", self.run_id, error)
         await self._close_episode()
+
+    async def _drop_episode(self) -> None:
+        episode = self._episode
+        await self._close_episode()
+        if episode is not None and self._connection is not None:
+            await self._connection.delete(episode.log.run.run_id)
+            forget_run(self.data_dir, episode.log.run.run_id)
 
     async def _close_episode(self) -> None:
         """Leave the episode's contexts; export its log and write its dataset if it has an end. The lock goes last."""

@@ -40,11 +40,21 @@ from otel_control_gym.engine.events import (
 )
 from otel_control_gym.engine.hands import Hands
 from otel_control_gym.engine.log import RunLog
-from otel_control_gym.engine.protocols import ActionRecord, Actuators, Collector, Request, Stand, WorkloadDriver
+from otel_control_gym.engine.protocols import (
+    ActionRecord,
+    Actuators,
+    Barrier,
+    Collector,
+    Request,
+    Stand,
+    WorkloadDriver,
+)
 from otel_control_gym.engine.settings import RunConfig, RunIdentity
 from otel_control_gym.projections import CONTRACT_VERSION, RunState, initial, reached_emergency, reached_goal, step
 
 __all__ = ("Decision", "DoneReason", "Episode", "Planned")
+
+ABORT_SECONDS = 30  #: of a stand's time that an aborted run may wait until its reverts show
 
 DoneReason = Literal["horizon", "goal", "emergency", "reset_required", "stand_lost"]
 
@@ -95,6 +105,8 @@ class Episode:
             str, None
         ] = {}  # UIDs of objects that our own actions deleted, and of pods that they killed
         self._phase: Phase = "reset"
+        self._barrier: Barrier | None = None  # the last one
+        self._waited = self._drift = 0  # of the step in progress, as `ClockAdvanced` tells them
         self._control_start = 0
         self._hands = Hands(self._perform_for_a_human)
 
@@ -216,7 +228,10 @@ class Episode:
 
     async def _decide_and_live(self, decision: Decision, duration: int) -> tuple[ActionRecord, list[ActionRecord]]:
         assert self._actuators is not None
-        await self._intervene()
+        # One moment for all that is done before time passes: how long a fault took to be made mustn't show in when a policy acted.
+        moment = self._stand.clock
+        self._drift = moment - self._stand.now
+        await self._intervene(moment)
         decision_step, self.decisions = self.decisions, self.decisions + 1
         record = await self._actuators.perform(
             Request(
@@ -229,7 +244,7 @@ class Episode:
                 policy_version=decision.policy_version,
                 policy_information=decision.policy_information,
             ),
-            self._stand.now,
+            moment,
         )
         settled = [record] if record.settled is not None else []
         settled += await self._pass(self._stand.now + duration, decision_step=decision_step)
@@ -249,7 +264,7 @@ class Episode:
     async def _perform_for_a_human(self, action: msgspec.Struct, truth: bool) -> ActionRecord:
         assert self._actuators is not None
         request = Request(action=action, actor="human", truth=truth, decision_log_sequence=self.log.public_sequence)
-        return await self._actuators.perform(request, self._stand.now)
+        return await self._actuators.perform(request, self._stand.clock)
 
     def _judge(self, settled: Sequence[ActionRecord]) -> DoneReason | None:
         rules = self.config.public.episode
@@ -277,20 +292,31 @@ class Episode:
     async def end(self) -> None:
         """Take back what is in force, cool down, close the log in order."""
         assert self._actuators is not None
-        await self._actuators.close(self._stand.now)
+        await self._actuators.close(self._stand.clock)
         await self._enter("cooldown")
         await self._pass(self._stand.now + self.config.public.granularity.cooldown_seconds * SECOND, decision_step=None)
-        await self._actuators.settle(self._stand.now)
-        await self.append(RunEnded(time=self._stand.now, reason=self._done_reason or "closed"))
+        await self._actuators.settle(self._stand.clock)
+        await self.append(RunEnded(time=self._stand.clock, reason=self._done_reason or "closed"))
         self.ended = True
 
     async def abort(self, reason: str) -> None:
         """Take back what is in force and mark the run as aborted; also called when the caller is being cancelled."""
         if self._actuators is not None:
-            await self._actuators.close(self._stand.now)
-            await self._actuators.settle(self._stand.now)
-        await self.append(RunAborted(time=self._stand.now, reason=reason))
+            await self._actuators.close(self._stand.clock)
+            await self._see_reverts()
+            await self._actuators.settle(self._stand.clock)
+        await self.append(RunAborted(time=self._stand.clock, reason=reason))
         self.ended = True
+
+    async def _see_reverts(self) -> None:
+        """On a stand that lives on, wait within bounds until it shows that what was in force is gone: no cool-down follows."""
+        assert self._actuators is not None
+        if self._stand.name != "cluster":
+            return
+        deadline = self._stand.clock + ABORT_SECONDS * SECOND
+        while (due := self._actuators.due()) is not None and due <= deadline:
+            await self._stand.live(due)
+            await self._actuators.run_due(self._stand.clock)
 
     # --- the tick ------------------------------------------------------------------------------------------------------
 
@@ -306,13 +332,14 @@ class Episode:
             moment = min(end, self._next_due(end))
             await self._pace.wait_for(moment)
             if moment == end:
-                barrier = await self._stand.advance(moment)
+                self._barrier = barrier = await self._stand.advance(moment)
                 for collector in self._collectors:
                     await collector.drain(barrier)
-                return settled + await self._run_due(moment)
+                self._waited = self._stand.clock - moment
+                return settled + await self._run_due(self._stand.clock)
             await self._stand.live(moment)
-            settled += await self._run_due(moment)
-            await self._intervene()
+            settled += await self._run_due(self._stand.clock)
+            await self._intervene(self._stand.clock)
             await self._hands.serve()
 
     def _next_due(self, end: int) -> int:
@@ -323,7 +350,7 @@ class Episode:
         change = self._driver.due() if self._driver is not None and self._phase == "control" else None
         if change is not None:
             moments.append(change)
-        if self._pace.factor > 0:
+        if self._pace.factor > 0 or self._stand.name == "cluster":  # somebody may want to act in between
             moments.append(self._stand.now + SECOND)
         return max(self._stand.now, min(moments))
 
@@ -336,10 +363,9 @@ class Episode:
             settled += await self._actuators.run_due(now)
         return settled
 
-    async def _intervene(self) -> None:
+    async def _intervene(self, now: int) -> None:
         """Change the load as its curve says, and begin the scenario's interventions that are due now."""
         assert self._actuators is not None
-        now = self._stand.now
         if self._driver is not None and self._phase == "control":
             await self._driver.run_due(now)
         while self._phase == "control" and self._plan and self._control_start + self._plan[0].offset <= now:
@@ -352,7 +378,21 @@ class Episode:
         ours = self._deletions_of_ours([event for event, _ in batch])
         batch = [(event, truth) for event, truth in batch if getattr(event, "action_id", None) not in ours]
         closing = ClockAdvanced(time=now, since=since, decision_step=decision_step)
+        if self._barrier is not None and not self._barrier.exact:
+            closing = self._timed(closing)
         await self._append_all([*batch, (closing, False)])
+
+    def _timed(self, closing: ClockAdvanced) -> ClockAdvanced:
+        """Return what closes a step on a stand whose time doesn't stand still, with how late everything was."""
+        told = {source: time for collector in self._collectors for source, time in collector.newest().items()}
+        lags = {source: max(0, closing.time - told[source]) for source in sorted(told)}
+        return msgspec.structs.replace(
+            closing,
+            lag_ns=max(lags.values(), default=0),
+            source_lags_ns=lags,
+            waited_ns=self._waited,
+            drift_ns=0 if closing.decision_step is None else self._drift,
+        )
 
     def _deletions_of_ours(self, events: Sequence[Event]) -> list[str]:
         """Return the actions which a collector took for somebody else's and which were this run's: deletions bear no name."""

@@ -173,7 +173,16 @@ class ClockAdvanced(Event, frozen=True, kw_only=True, tag="run.clock.1"):
 
     since: int
     decision_step: int | None  #: null outside control
-    lag_ns: int = 0  #: how far collectors were behind the barrier (always 0 on the twin)
+    lag_ns: int = (
+        0  #: how far collectors were behind the barrier: the largest of `source_lags_ns` (always 0 on the twin)
+    )
+    source_lags_ns: dict[
+        str, int
+    ] = {}  #: source -> how far before `time` what it told ended (`Collector.newest`); on a cluster
+    waited_ns: int = (
+        0  #: how long after `time` it was waited for what is late; not part of the step (always 0 on the twin)
+    )
+    drift_ns: int = 0  #: how long after `since` the step's decision was taken (always 0 on the twin)
 
 
 class RunEnded(Event, frozen=True, kw_only=True, tag="run.ended.1"):

@@ -52,7 +52,8 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     prometheus: str
     coroot: str
     load_generator: str
-    flagd: str
+    flagd: str  #: flagd-ui's, whose API is at `feature/api`, or (on its own Service) at `api`
+    flagd_evaluation: str = ""  #: flagd's own, whose API is at `ofrep/v1`; empty: the same as `flagd`
     kubernetes_token: str = ""
     kubernetes_ca_file: str = ""
     kubernetes_credentials: Credentials | None = None  #: if any, they count, and not the token and the file
@@ -87,7 +88,12 @@ class Stand(Protocol):
 
     @property
     def now(self) -> int:
-        """Episode time in nanoseconds."""
+        """Episode time in nanoseconds: the moment that the stand was last let live until."""
+        ...
+
+    @property
+    def clock(self) -> int:
+        """What the stand's clock shows, in nanoseconds: `now`, or later where time doesn't stand still between two calls of `live`."""
         ...
 
     @property
@@ -96,7 +102,7 @@ class Stand(Protocol):
         ...
 
     def surviving(self, recorded: Mapping[str, str]) -> Endpoints | None:
-        """Return the interfaces of the stand that a crashed run recorded (`environment`), if it is this one and lives; before `open`.
+        """Return the interfaces of the stand that a crashed run recorded (`environment`), if it is this one and lives; once it is open.
 
         None: that stand died with its process, or is another.
         """
@@ -152,6 +158,13 @@ class Collector(Protocol):
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
         """Return the events since the last flush as (event, truth) and empty the buffer; `now` becomes their `time`."""
+        ...
+
+    def newest(self) -> Mapping[str, int]:
+        """Return up to when each of its sources has told [ns]; one that has told nothing is left out.
+
+        Of samples, spans, log records and readings that is the time of the newest, of what is watched or polled the last look.
+        """
         ...
 
 

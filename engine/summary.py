@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,9 +193,10 @@ def _table(directory: Path, name: str) -> pa.Table:
 
 
 def _control_start(actions: list[dict[str, Any]], metadata: dict[str, Any]) -> datetime:
-    """Return when control began: the first decision, or the run's start if there was none."""
-    first = [row["requested"] for row in actions if row["decision_step"] == 0]
-    return first[0] if first else datetime.fromisoformat(metadata["run_start"])
+    """Return when control began: after the warm-up (a cluster's first decision is later), or the run's start if nothing was decided."""
+    start = datetime.fromisoformat(metadata["run_start"])
+    decided = any(row["decision_step"] == 0 for row in actions)
+    return start + timedelta(seconds=metadata["granularity_config"]["warmup_seconds"]) if decided else start
 
 
 def _happening(row: dict[str, Any], origin: datetime) -> Happening:

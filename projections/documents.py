@@ -239,7 +239,8 @@ class MetadataFile(_Record, frozen=True, kw_only=True):
         dict[str, dict[str, Any]],
         Meta(
             description="per telemetry stream: whether it is `present`, `rows` that came, `coverage`: share (0..1) of time and services "
-            "that no gap tells of, rows left out as too `late`; `log`: the last sequences"
+            "that no gap tells of, rows left out as too `late`, on a cluster `lag_s` behind the ends of steps; `log`: the last sequences, "
+            "on a cluster how long after a step's end was waited (`waited_s`) and how long after its begin was decided (`drift_s`)"
         ),
     ]
     columns: Annotated[dict[str, dict[str, str]], Meta(description="table, column: how a cell comes about")]

@@ -72,6 +72,7 @@ from otel_control_gym.engine.events import (
 from otel_control_gym.engine.settings import Granularity, RunIdentity, RunSettings
 from otel_control_gym.projections.client_spans import EdgeSpans
 from otel_control_gym.projections.covers import coverage_masks
+from otel_control_gym.projections.delays import Delays
 from otel_control_gym.projections.growth import Buckets
 from otel_control_gym.projections.lateness import Lateness
 from otel_control_gym.projections.lives import Lives
@@ -124,6 +125,7 @@ class RunState:
         self.environment: EnvironmentRecorded | None = None
         self.graph = GraphObserved(time=0, nodes=(), edges=())
         self.phases: list[PhaseEntered] = []
+        self.delays = Delays()
         self.known_until = 0  #: [ns] all telemetry before this moment is here
         self.ended: RunEnded | RunAborted | None = None
         self.lives = Lives()
@@ -296,6 +298,7 @@ class RunState:
 
     def _clock(self, event: ClockAdvanced) -> None:
         self.known_until = max(self.known_until, event.time)
+        self.delays.note(event)
         self.lateness.settle(self.known_until - self.settings.telemetry.lag_seconds * SECOND)
         self.samples.settle(self.lateness.settled)
 

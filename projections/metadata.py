@@ -223,12 +223,14 @@ def _streams(state: RunState) -> dict[str, Any]:
             "coverage": 1.0 - missing_share(state, source, state.origin, state.known_until),
             "late": sum(each.count for each in state.lateness.left_out if each.source == source),
         }
+        | state.delays.of_source(source)
         for source in rows
     }
     telemetry = state.settings.telemetry
     streams["spans"] |= {"tables": _TRACE_TABLES[telemetry.traces], "sampling_ratio": telemetry.span_sampling_ratio}
     streams["metrics"]["phase_s"] = _phases(state)
-    return streams | {"log": {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence}}
+    log = {"public_sequence": state.sequence, "truth_sequence": state.truth.sequence} | state.delays.of_steps()
+    return streams | {"log": log}
 
 
 def _phases(state: RunState) -> dict[str, float]:

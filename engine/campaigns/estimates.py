@@ -10,7 +10,7 @@ import heapq
 import msgspec
 
 from otel_control_gym.engine.campaigns.plans import CampaignPlan
-from otel_control_gym.engine.campaigns.settings import ResetLevel
+from otel_control_gym.engine.cluster_access import ResetLevel
 from otel_control_gym.engine.settings import Granularity
 
 __all__ = ("Estimate", "estimate_of")

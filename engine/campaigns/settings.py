@@ -6,9 +6,10 @@ from typing import Literal
 
 import msgspec
 
+from otel_control_gym.engine.cluster_access import ResetLevel
 from otel_control_gym.engine.settings import Intensity, Randomization
 
-__all__ = ("STRATA", "BalanceBounds", "CampaignSettings", "ClusterStand", "Length", "ResetLevel", "Stratum")
+__all__ = ("STRATA", "BalanceBounds", "CampaignSettings", "ClusterStand", "Length", "Stratum")
 
 Stratum = Literal[
     "baseline",
@@ -22,8 +23,6 @@ Stratum = Literal[
     "randomised",
     "zero_strength",
 ]
-ResetLevel = Literal["soft", "data", "reinstall"]
-"""How a cluster is brought back between two runs: chaos objects, autoscalers and specs; stateful services and their clients, too; anew."""
 
 STRATA: tuple[Stratum, ...] = Stratum.__args__  # type: ignore[attr-defined]
 """What a run is for:

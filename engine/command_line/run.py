@@ -6,6 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from otel_control_gym.engine.command_line.cluster_options import (
+    ClusterContext,
+    Coroot,
+    Flagd,
+    FlagdEvaluation,
+    InPod,
+    Kubeconfig,
+    LoadGenerator,
+    Prometheus,
+    Receive,
+    Reset,
+    Unmarked,
+    Via,
+    access_of,
+)
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
 
 if TYPE_CHECKING:
@@ -43,6 +58,18 @@ def run(
             "rollback-on-bad-rollout, package.module:function, or nats:SUBJECT for another process."
         ),
     ] = None,
+    kubeconfig: Kubeconfig = None,
+    in_pod: InPod = False,
+    context: ClusterContext = "",
+    unmarked: Unmarked = False,
+    reset: Reset = "soft",
+    via: Via = None,
+    prometheus: Prometheus = "",
+    coroot: Coroot = "",
+    load_generator: LoadGenerator = "",
+    flagd: Flagd = "",
+    flagd_evaluation: FlagdEvaluation = "",
+    receive: Receive = "",
 ) -> int:
     """Run an episode and write its dataset."""
     from otel_control_gym.engine.assembly import checked, make
@@ -58,6 +85,20 @@ def run(
 
     if pace < 0:
         raise UsageError(f"--pace {pace:g}: must be 0 (as fast as it goes) or a positive multiple of real time")
+    access = access_of(
+        kubeconfig,
+        in_pod=in_pod,
+        context=context,
+        unmarked=unmarked,
+        reset=reset,
+        via=via,
+        prometheus=prometheus,
+        coroot=coroot,
+        load_generator=load_generator,
+        flagd=flagd,
+        flagd_evaluation=flagd_evaluation,
+        receive=receive,
+    )
     config = checked(
         resolve(
             scenario,
@@ -73,7 +114,7 @@ def run(
     if policy is not None and policy_subject(policy) is None:
         controller(policy)  # before anything is started: it may not exist
     actor: Actor = "scripted" if policy is None else "external" if is_foreign(policy) else "baseline"
-    env = make(config, data_dir=options.directory, nats=options.nats, pace=pace)
+    env = make(config, data_dir=options.directory, nats=options.nats, pace=pace, kubeconfig=access)
     decider = opened_policy(policy, config, data_dir=options.directory, nats=options.nats)
     began = wall_timer()
     with EpisodeProgress(options.output.side, config.public, lines=options.verbose) as progress:

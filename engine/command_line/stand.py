@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
+from otel_control_gym.engine.command_line.stand_reset import reset
 from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from otel_control_gym.engine.events import Event
     from otel_control_gym.engine.protocols import Endpoints
 
-__all__ = ("Context", "Unmarked", "app", "clean", "clean_of", "endpoints_in_pod", "janitor")
+__all__ = ("Context", "Unmarked", "app", "clean", "clean_of", "janitor")
 
 LOOK_SECONDS = 10.0  #: between two rounds of the janitor
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  #: where a pod finds its credentials
 
 Context = Annotated[str, typer.Option(metavar="NAME", help="Context of the kubeconfig. [default: its current one]")]
 Unmarked = Annotated[
@@ -152,6 +151,7 @@ def janitor(
 
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.stands.cluster.contexts import endpoints_of
+    from otel_control_gym.stands.cluster.pod_account import endpoints_in_pod
 
     if options.json and not once:
         raise UsageError("--json prints one document, and a janitor that goes on has none: add --once")
@@ -224,36 +224,6 @@ async def _look_after(
         await anyio.sleep(caretaker.next_seconds if once and caretaker.next_seconds is not None else LOOK_SECONDS)
 
 
-@contextmanager
-def endpoints_in_pod(*, load_generator: str = "", flagd: str = "") -> Iterator[Endpoints]:
-    """Return the API server of the cluster in whose pod this runs, with the account of the pod.
-
-    Raises: UsageError: this is no pod.
-    """
-    from otel_control_gym.engine.protocols import Endpoints
-    from otel_control_gym.stands.cluster.contexts import account_in_pod
-
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    try:
-        token = (SERVICE_ACCOUNT / "token").read_text().strip()
-        namespace = (SERVICE_ACCOUNT / "namespace").read_text().strip()
-    except OSError as error:
-        raise UsageError(f"no kubeconfig is given, and this is no pod with an account: {error}") from error
-    if not host:
-        raise UsageError("no kubeconfig is given, and KUBERNETES_SERVICE_HOST isn't set: this is no pod")
-    server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-    yield Endpoints(
-        kubernetes=server,
-        namespace=namespace,
-        prometheus="",
-        coroot="",
-        load_generator=load_generator.rstrip("/"),
-        flagd=flagd.rstrip("/"),
-        kubernetes_token=token,
-        kubernetes_ca_file=str(SERVICE_ACCOUNT / "ca.crt"),
-        kubernetes_credentials=account_in_pod(SERVICE_ACCOUNT, server),
-    )
-
-
 app.command("clean")(command(clean))
+app.command("reset")(command(reset))
 app.command("janitor")(command(janitor))

@@ -3,13 +3,13 @@
 In: a method and a path of the Kubernetes API, or of a service of the stand. Out: an `Answer`, always: a refusal is one, and so is none.
 
 Services of the stand are reached at the URL that was given for them, or else through the API server's proxy
-(`services/NAME:PORT/proxy`), which needs no way into the cluster but the one that kubectl has. Credentials go to the API server alone.
+(`services/NAME:PORT/proxy`), which needs no way into the cluster but the one that kubectl has.
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
@@ -18,10 +18,14 @@ import anyio
 import msgspec
 
 from otel_control_gym.engine.protocols import Endpoints
+from otel_control_gym.engine.service_sessions import service_session
 
-__all__ = ("Answer", "Connection")
+__all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_PATCH", "Answer", "Connection")
 
-_TIMEOUT = aiohttp.ClientTimeout(total=15.0)
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+_ANSWER_SECONDS = 15.0
 _BUSY = 429  #: nothing was done: the same again, later
 _PATIENCE = (0.5, 1.0, 2.0, 4.0)  #: seconds until a busy server is asked again, unless it names them itself
 _LONGEST = 15.0  #: seconds that a server may make us wait at a time
@@ -75,62 +79,72 @@ class Connection:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
-        self._session: aiohttp.ClientSession  # to services at their URLs
-        self._api: aiohttp.ClientSession  # to the API server
+        self._stack = AsyncExitStack()
+        self._within: aiohttp.ClientSession  # to the API server, and to what is behind its proxy
+        self._outside: aiohttp.ClientSession  # to any other address
 
     async def __aenter__(self) -> Connection:
-        self._session = aiohttp.ClientSession(trust_env=False)
-        credentials = self.endpoints.kubernetes_credentials
-        self._api = self._with_token() if credentials is None else credentials.session()
+        server = f"{self.endpoints.kubernetes}/"
+        self._within = await self._stack.enter_async_context(service_session(self.endpoints, server, _ANSWER_SECONDS))
+        self._outside = await self._stack.enter_async_context(service_session(self.endpoints, "", _ANSWER_SECONDS))
         return self
-
-    def _with_token(self) -> aiohttp.ClientSession:
-        tls: ssl.SSLContext | bool = True
-        if self.endpoints.kubernetes_ca_file:
-            tls = ssl.create_default_context(cafile=self.endpoints.kubernetes_ca_file)
-            tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the usual cluster CA has no key identifiers
-        token = self.endpoints.kubernetes_token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), headers=headers, trust_env=False)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
-        await self._api.close()
+        await self._stack.aclose()
 
     async def kubernetes(
-        self, method: str, path: str, *, body: Any = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
     ) -> Answer:
         """Ask the Kubernetes API; `path` has no leading slash."""
-        return await self._ask(self._api, method, f"{self.endpoints.kubernetes}/{path}", body, query)
+        url, headers = f"{self.endpoints.kubernetes}/{path}", {"Content-Type": content_type}
+        return await self._ask(method, url, query, headers, None if body is None else msgspec.json.encode(body))
 
     async def service(
         self, url: str, service: str, path: str, *, namespace: str = "", query: Mapping[str, str] | None = None
     ) -> Answer:
         """Read from a service at its URL; empty: `service` (`NAME:PORT`) by the API server's proxy (`namespace`: the stand's)."""
         if url:
-            return await self._ask(self._session, "GET", f"{url}/{path}", None, query)
+            return await self._ask("GET", f"{url}/{path}", query, {}, None)
         place = f"api/v1/namespaces/{namespace or self.endpoints.namespace}/services/{service}/proxy/{path}"
         return await self.kubernetes("GET", place, query=query)
 
+    async def post(self, url: str, *, form: Mapping[str, str] | None = None, body: Any = None) -> Answer:
+        """Post a form, or JSON, to a service."""
+        if form is not None:
+            return await self._ask("POST", url, None, {}, form)
+        return await self._ask("POST", url, None, {"Content-Type": "application/json"}, msgspec.json.encode(body))
+
     async def _ask(
-        self, session: aiohttp.ClientSession, method: str, url: str, body: Any, query: Mapping[str, str] | None
+        self,
+        method: str,
+        url: str,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        body: bytes | Mapping[str, str] | None,
     ) -> Answer:
         """Ask; a server that is busy is asked again, when it says so."""
+        session = self._within if url.startswith(f"{self.endpoints.kubernetes}/") else self._outside
         for patience in (*_PATIENCE, None):
             try:
                 async with session.request(
-                    method, url, json=body, params=query, timeout=_TIMEOUT, allow_redirects=False
+                    method, url, data=body, params=query, headers=headers, allow_redirects=False
                 ) as response:
-                    payload, headers = await response.read(), response.headers
+                    payload, told = await response.read(), response.headers
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 return Answer(error=str(error) or type(error).__name__)
-            after = headers.get("Retry-After", "")
+            after = told.get("Retry-After", "")
             if response.status != _BUSY or patience is None:
                 break
             await anyio.sleep(min(_LONGEST, float(after)) if after.isdigit() else patience)
-        return Answer(status=response.status, body=_decoded(payload), date=headers.get("Date", ""))
+        return Answer(status=response.status, body=_decoded(payload), date=told.get("Date", ""))
 
 
 def _decoded(payload: bytes) -> Any:

@@ -6,27 +6,26 @@ In: a connection, a metric map. Out: findings.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
-from otel_control_gym.engine.clock import SECOND, wall_now
+from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.metric_selectors import metric_names
 from otel_control_gym.engine.settings import MetricMap
-from otel_control_gym.stands.cluster.connection import Answer, Connection
+from otel_control_gym.stands.cluster.clock_offset import measured_offset, prometheus_time
+from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.findings import Finding, failed, fine, unknown, warning
+from otel_control_gym.stands.cluster.services import COROOT, COROOT_NAMESPACE, FLAGD_UI, LOAD_GENERATOR, PROMETHEUS
 
 __all__ = ("clocks", "coroot", "flags", "load_generator", "metrics")
 
 _RECENT_SECONDS = 300  #: a metric without a sample for so long isn't scraped any more
-_PROMETHEUS, _COROOT, _LOAD, _FLAGS = "prometheus:9090", "coroot-coroot:8080", "load-generator:8089", "flagd:4000"
 _NOT_FOUND = 404
 
 
 async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterator[Finding]:
     """Look which quantities of the tables Prometheus has no series for."""
     check, url = "Prometheus", connection.endpoints.prometheus
-    clock = await connection.service(url, _PROMETHEUS, "api/v1/query", query={"query": "time()"})
-    now = _prometheus_time(clock)
+    clock = await connection.service(url, PROMETHEUS, "api/v1/query", query={"query": "time()"})
+    now = prometheus_time(clock)
     if now is None:
         yield failed(
             check,
@@ -35,7 +34,7 @@ async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterato
         )
         return
     query = {"start": f"{now / SECOND - _RECENT_SECONDS:.3f}", "end": f"{now / SECOND:.3f}"}
-    answer = await connection.service(url, _PROMETHEUS, "api/v1/label/__name__/values", query=query)
+    answer = await connection.service(url, PROMETHEUS, "api/v1/label/__name__/values", query=query)
     names = answer.find("data")
     if not answer.ok or not isinstance(names, list):
         yield failed(check, f"doesn't say which metrics it has: {answer.problem}", "is this a Prometheus?")
@@ -63,44 +62,18 @@ async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterato
 async def clocks(connection: Connection, bucket_seconds: float) -> Finding:
     """Compare this machine's clock with the stand's; more than half a bucket apart, samples would be in the wrong rows."""
     check = "clocks"
-    before = wall_now()
-    answer = await connection.service(
-        connection.endpoints.prometheus, _PROMETHEUS, "api/v1/query", query={"query": "time()"}
-    )
-    now, after = _prometheus_time(answer), wall_now()
-    whose, slack = "Prometheus'", (after - before) / 2 / SECOND
-    if (
-        now is None
-    ):  # the API server's header has whole seconds: enough to see that something is wrong, not to correct by
-        before = wall_now()
-        head = (await connection.kubernetes("GET", "version")).date
-        if not head:
-            return unknown(check, "nobody tells the stand's time", "name a Prometheus: --prometheus URL")
-        after = wall_now()
-        now = round(parsedate_to_datetime(head).replace(tzinfo=UTC).timestamp()) * SECOND
-        whose, slack = "the API server's", (after - before) / 2 / SECOND + 1.0
-    offset = (now - (before + after) // 2) / SECOND
-    found = f"{whose} is {abs(offset):.3f} s {'ahead of' if offset > 0 else 'behind'} ours, give or take {slack:.3f} s"
-    if abs(offset) > bucket_seconds / 2 + slack:
-        return failed(check, f"{found}: more than half a bucket of {bucket_seconds:g} s", "synchronize both (NTP)")
-    return fine(check, found)
-
-
-def _prometheus_time(answer: Answer) -> int | None:
-    """Return the moment that a query for `time()` tells [ns]; None: it tells none."""
-    result = answer.find("data", "result")
-    if not answer.ok or not isinstance(result, list) or len(result) != 2:
-        return None
-    try:
-        return round(float(result[1]) * SECOND)
-    except (TypeError, ValueError):
-        return None
+    offset = await measured_offset(connection)
+    if offset is None:
+        return unknown(check, "nobody tells the stand's time", "name a Prometheus: --prometheus URL")
+    if offset.exceeds(bucket_seconds):
+        return failed(check, f"{offset}: more than half a bucket of {bucket_seconds:g} s", "synchronize both (NTP)")
+    return fine(check, str(offset))
 
 
 async def coroot(connection: Connection) -> Finding:
     """Look whether Coroot answers, and has a project."""
     check, url = "Coroot", connection.endpoints.coroot
-    answer = await connection.service(url, _COROOT, "api/user", namespace="coroot")
+    answer = await connection.service(url, COROOT, "api/user", namespace=COROOT_NAMESPACE)
     if not answer.ok:
         return warning(
             check,
@@ -115,7 +88,7 @@ async def coroot(connection: Connection) -> Finding:
 async def load_generator(connection: Connection) -> Finding:
     """Look whether there are users, and whether it is our load generator."""
     check, url = "load generator", connection.endpoints.load_generator
-    answer = await connection.service(url, _LOAD, "ocg/workload")
+    answer = await connection.service(url, LOAD_GENERATOR, "ocg/workload")
     if answer.ok:
         state = answer.text("state")
         if state != "running":
@@ -125,7 +98,7 @@ async def load_generator(connection: Connection) -> Finding:
                 "a stopped test has no users: POST /swarm starts it, or restart its pod",
             )
         return fine(check, f"{answer.find('users_active')} of {answer.find('users_target')} users")
-    stock = await connection.service(url, _LOAD, "stats/requests")
+    stock = await connection.service(url, LOAD_GENERATOR, "stats/requests")
     if stock.ok:
         return warning(
             check,
@@ -138,9 +111,9 @@ async def load_generator(connection: Connection) -> Finding:
 async def flags(connection: Connection) -> Finding:
     """Look whether feature flags can be read."""
     check, url = "flags", connection.endpoints.flagd
-    answer = await connection.service(url, _FLAGS, "feature/api/read")
+    answer = await connection.service(url, FLAGD_UI, "feature/api/read")
     if answer.status == _NOT_FOUND:
-        answer = await connection.service(url, _FLAGS, "api/read")  # without the proxy's prefix
+        answer = await connection.service(url, FLAGD_UI, "api/read")  # without the proxy's prefix
     if not answer.ok:
         return warning(
             check, f"can't be read: {answer.problem}", "feature_flag can't be used; --flagd URL names where flagd-ui is"

@@ -35,6 +35,7 @@ from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import GraphEdge, GraphNode
 from otel_control_gym.engine.protocols import Barrier, Endpoints
 from otel_control_gym.engine.settings import RunConfig, ServiceConfiguration, TwinSettings
+from otel_control_gym.stands.declared_graph import declared_graph
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.credentials import Credentials
 from otel_control_gym.stands.twin.images import image_of
@@ -45,6 +46,7 @@ from otel_control_gym.stands.twin.servers import coroot, prometheus
 from otel_control_gym.stands.twin.servers.coroot import CorootServer
 from otel_control_gym.stands.twin.servers.flagd import FlagdServer
 from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
+from otel_control_gym.stands.twin.servers.kubernetes_proxy import ServiceProxy
 from otel_control_gym.stands.twin.servers.listening import LOOPBACK, listen
 from otel_control_gym.stands.twin.servers.load_generator import LoadGeneratorServer
 from otel_control_gym.stands.twin.servers.prometheus import PrometheusServer
@@ -91,6 +93,11 @@ class TwinStand:
         return self._run.now if self._run is not None else 0
 
     @property
+    def clock(self) -> int:
+        """The same: between two calls of `live` time stands still."""
+        return self.now
+
+    @property
     def endpoints(self) -> Endpoints:
         """The stand's interfaces; valid from the end of `open`, the namespace from the first reset."""
         if self._endpoints is None:
@@ -116,7 +123,9 @@ class TwinStand:
         listening = self._listening
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
-            self._kubernetes = KubernetesServer(_empty_cluster(), listening.credentials)
+            self._kubernetes = KubernetesServer(
+                _empty_cluster(), listening.credentials, ServiceProxy(lambda: self.endpoints)
+            )
             self._endpoints = Endpoints(
                 kubernetes=await stack.enter_async_context(self._kubernetes.open(**listening.place(0))),
                 namespace="otel-demo",
@@ -184,24 +193,7 @@ class TwinStand:
 
     def graph(self) -> tuple[tuple[GraphNode, ...], tuple[GraphEdge, ...]]:
         """Return the declared graph in the configuration's order."""
-        services = self.run.config.public.services
-        nodes = tuple(
-            GraphNode(
-                id=name,
-                kind=service.kind,
-                namespace=services.namespace,
-                deployment=name,
-                container=name,
-                endpoint=f"{name}.{services.namespace}.svc:{service.port}",
-                kubernetes_kind="Deployment",
-                optional_group=service.optional_group,
-            )
-            for name, service in services.services.items()
-        )
-        edges = tuple(
-            GraphEdge(source=edge.source, target=edge.target, protocol=edge.protocol) for edge in services.edges
-        )
-        return nodes, edges
+        return declared_graph(self.run.config.public.services)
 
     def surviving(self, _recorded: Mapping[str, str], /) -> Endpoints | None:
         """An embedded twin dies with its process: nothing of a crashed run is left on it."""

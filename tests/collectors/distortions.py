@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -58,6 +58,9 @@ class Playback:
         due = [pair for pair in self.waiting if pair[0].time <= now]
         self.waiting = self.waiting[len(due) :]
         return [(msgspec.structs.replace(event, time=now), truth) for event, truth in due]
+
+    def newest(self) -> Mapping[str, int]:
+        return {}
 
 
 Series = dict[tuple[tuple[str, str], ...], dict[int, float]]  #: labels -> time -> value

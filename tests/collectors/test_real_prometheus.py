@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import ssl
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +23,17 @@ from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.events import CollectorGap, SamplesCollected, SeriesDeclared
 from otel_control_gym.engine.metric_selectors import selectors
 from otel_control_gym.engine.protocols import Barrier, Endpoints
+from tests.scraped_twin import ADDED, NO_PROMETHEUS, PROMETHEUS, scraped
 
-PROMETHEUS = shutil.which("prometheus")
-OCG = (sys.executable, "-c", "from otel_control_gym.engine.command_line import main; main()")
 METRICS = resolve("small-core").public.metrics
 CALLS = "traces_service_graph_request_total"
 SCRAPE_SECONDS = 5  # the twin's grid
-ADDED = ("scraped", "twin:1")  # job and instance, where a series has none of its own
 SLACK_SECONDS = 5.0  # a scrape's own duration, and how far the twin may be behind the wall clock
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(PROMETHEUS is None, reason="prometheus isn't on the path (Debian: apt install prometheus)"),
+    pytest.mark.skipif(PROMETHEUS is None, reason=NO_PROMETHEUS),
 ]
-
-
-@asynccontextmanager
-async def process(*command: str, **options: Any) -> AsyncIterator[anyio.abc.Process]:
-    """Run a program inside, and end it in order."""
-    async with await anyio.open_process(command, **options) as running:
-        try:
-            yield running
-        finally:
-            if running.returncode is None:
-                running.terminate()
-            with anyio.CancelScope(shield=True):
-                await running.wait()
-
-
-async def served(twin: anyio.abc.Process) -> Any:
-    """Return what the twin says of itself."""
-    assert twin.stdout is not None
-    said = b""
-    while not said.endswith(b"\n}\n"):
-        said += await twin.stdout.receive()
-    return json.loads(said)
 
 
 async def ask(http: aiohttp.ClientSession, url: str, path: str, **parameters: str) -> Any:
@@ -117,35 +88,6 @@ async def wait_for_scrapes(http: aiohttp.ClientSession, url: str, fewest: int) -
             if max((float(item["value"][1]) for item in data["result"]), default=0) >= fewest:
                 return
             await anyio.sleep(0.2)
-
-
-@asynccontextmanager
-async def scraped(tmp_path: Path) -> AsyncIterator[tuple[Any, str]]:
-    """Serve a twin and let a real Prometheus scrape it; the values are what the twin says of itself and Prometheus' URL."""
-    assert PROMETHEUS is not None
-    kubeconfig = str(tmp_path / "kubeconfig")
-    async with process(*OCG, "twin", "serve", "--json", "--port", "0", "--kubeconfig", kubeconfig, stderr=None) as twin:
-        told = await served(twin)
-        relabelled = {"targets": [told["prometheus"].removeprefix("http://")], "labels": {"instance": ADDED[1]}}
-        job = {"job_name": ADDED[0], "honor_labels": True, "static_configs": [relabelled]}
-        configuration = tmp_path / "prometheus.yml"
-        configuration.write_text(
-            yaml.safe_dump({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]})
-        )
-        async with listening_port() as port:
-            address = f"127.0.0.1:{port}"
-        command = (PROMETHEUS, f"--config.file={configuration}", f"--storage.tsdb.path={tmp_path / 'tsdb'}")
-        async with process(
-            *command, f"--web.listen-address={address}", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ):
-            yield told, f"http://{address}"
-
-
-@asynccontextmanager
-async def listening_port() -> AsyncIterator[int]:
-    """Reserve a port that is free now."""
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        yield listener.extra(anyio.abc.SocketAttribute.local_port)
 
 
 @pytest.mark.timeout(300)  # two programs start, and the kernel may have to be compiled first

@@ -29,6 +29,7 @@ from otel_control_gym.stands.twin.servers.kubernetes_bodies import BODY_LIMIT, b
 from otel_control_gym.stands.twin.servers.kubernetes_discovery import aggregated, document, openapi, version
 from otel_control_gym.stands.twin.servers.kubernetes_lists import Page, asked_version, page
 from otel_control_gym.stands.twin.servers.kubernetes_negotiation import DISCOVERY, JSON, form
+from otel_control_gym.stands.twin.servers.kubernetes_proxy import ServiceProxy
 from otel_control_gym.stands.twin.servers.kubernetes_requests import (
     Target,
     check_verb,
@@ -54,9 +55,15 @@ __all__ = ("KubernetesServer",)
 class KubernetesServer:
     """Serves a `ControlPlane`; `control_plane` may be exchanged between two runs of one server (open watches are ended then)."""
 
-    def __init__(self, control_plane: ControlPlane, credentials: Credentials | None = None) -> None:
-        """Serve `control_plane`, to anybody over plain HTTP, or with credentials over TLS to whoever shows their token."""
+    def __init__(
+        self, control_plane: ControlPlane, credentials: Credentials | None = None, proxy: ServiceProxy | None = None
+    ) -> None:
+        """Serve `control_plane`, to anybody over plain HTTP, or with credentials over TLS to whoever shows their token.
+
+        `proxy` leads to the twin's other services; None: there are none behind this server.
+        """
         self._control_plane = control_plane
+        self._proxy = proxy
         self._credentials = credentials
 
     @property
@@ -101,6 +108,8 @@ class KubernetesServer:
             return web.Response(text="ok")
         if path == REVIEWS and request.method == "POST":
             return _json(reviewed(await body(request)), status=201)
+        if self._proxy is not None and (url := self._proxy.url(request.rel_url.raw_path)) is not None:
+            return await self._proxy.answer(request, url)
         found = target(path)
         if found is None:
             return _described(request, path.rstrip("/") or "/")

@@ -29,10 +29,11 @@ from otel_control_gym.actuators.lifecycle import Lifecycle
 from otel_control_gym.actuators.recovering import recovering
 from otel_control_gym.actuators.safekeeping import MOST_BYTES, open_safekeeping
 from otel_control_gym.engine.clock import seconds
-from otel_control_gym.engine.command_line.stand import clean_of, endpoints_in_pod
+from otel_control_gym.engine.command_line.stand import clean_of
 from otel_control_gym.engine.errors import StandError, UsageError
 from otel_control_gym.engine.events import ActionPrechecked, ActionReverted, ActionSettled, Event, InverseCall
 from otel_control_gym.engine.protocols import Endpoints
+from otel_control_gym.stands.cluster.pod_account import endpoints_in_pod
 from otel_control_gym.stands.twin.objects import CONFIG_MAP, DEPLOYMENT, LEASE, STRESS_CHAOS
 from tests.actuators.on_the_twin.conftest import Call, honest
 from tests.actuators.on_the_twin.test_stand_clean import kubeconfig
@@ -543,7 +544,7 @@ async def test_the_command_waits_for_a_lease_to_run_out_and_cleans(open_twin: Op
 
 
 def test_a_pod_finds_its_cluster_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("otel_control_gym.engine.command_line.stand.SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr("otel_control_gym.stands.cluster.pod_account.SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
     with pytest.raises(UsageError, match="this is no pod"), endpoints_in_pod():

@@ -72,7 +72,8 @@ async def test_without_a_cluster_it_is_refused_in_one_sentence(tmp_path: Path) -
         with pytest.raises(ocg.UsageError) as raised:
             await run_campaign(load_plan("cluster", only=1), broker, data_dir=tmp_path, nats=None, workers=1)
     assert str(raised.value) == (
-        "campaign 'cluster': stand = 'cluster': only the embedded twin can be driven by this version"
+        "campaign 'cluster': stand = 'cluster': campaigns and branches are played on the embedded twin alone\n"
+        "  a single run takes a cluster: `ocg run --kubeconfig FILE`"
     )
     assert ocg.find_runs(tmp_path) == []
 

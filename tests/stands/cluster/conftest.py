@@ -163,7 +163,7 @@ def examine(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Examination:
     """Return what examines a cluster that answers as the twin did, but for what is changed, at the twin's time."""
     _, told = answers["prometheus", "GET", "/api/v1/query"]
     now = round(float(msgspec.json.decode(told)["data"]["result"][1]) * SECOND)
-    for module in ("control_checks", "telemetry_checks"):
+    for module in ("clock_offset", "control_checks"):
         monkeypatch.setattr(f"otel_control_gym.stands.cluster.{module}.wall_now", lambda: now)
 
     async def examined(

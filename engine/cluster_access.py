@@ -1,0 +1,51 @@
+"""How somebody reaches a cluster that is to be a stand, and what may be done to bring it to its known state.
+
+Given by a caller or on a command line, never by a file of a configuration or scenario: a kubeconfig can name programs to be run, and a
+scenario that is passed around mustn't.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from otel_control_gym.engine.errors import UsageError
+
+__all__ = ("ClusterAccess", "ResetLevel", "Way", "listening_address")
+
+ResetLevel = Literal["soft", "data", "reinstall"]
+"""How a cluster is brought back before a run: chaos objects, autoscalers and specs; stateful services and their clients, too; anew."""
+
+Way = Literal["proxy", "dns"]
+"""How its services are reached: by the API server's proxy, which needs no way in but kubectl's; by the cluster's own names."""
+
+
+class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster, and the ways to it. A URL that is empty is filled in by `way`."""
+
+    kubeconfig: Path | None  #: None: the cluster in whose pod this runs, with the account of the pod
+    context: str = ""  #: of the kubeconfig; empty: its current one
+    namespace: str = ""  #: of the application; empty: the context's, or `otel-demo`
+    unmarked: bool = False  #: touch a namespace that isn't labelled as a gym's stand, too
+    reset: ResetLevel = "soft"
+    way: Way = "proxy"
+    prometheus: str = ""
+    coroot: str = ""
+    load_generator: str = ""
+    flagd: str = ""  #: flagd-ui's
+    flagd_evaluation: str = ""  #: flagd's OFREP; empty where `flagd` is given: the same address
+    receive: str = ""  #: `HOST:PORT` where the stand's collector sends spans and logs; empty: they aren't collected
+    safekeeping: str = "ocg-system"  #: namespace of Leases and inverses
+
+
+def listening_address(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`.
+
+    Raises: UsageError: it is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdigit() and 1 < int(port) < 65536):
+        raise UsageError(f"{text!r}: an address to listen on is HOST:PORT, as in 0.0.0.0:4318")
+    return host.strip("[]"), int(port)

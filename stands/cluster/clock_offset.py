@@ -1,0 +1,65 @@
+"""How far the stand's clock is from ours: what is measured there is stamped there, and put into rows by our time.
+
+In: a connection. Out: an offset with its uncertainty. Prometheus tells its time to the millisecond, and stamps what it scrapes. Where it
+doesn't answer the API server's `Date` has whole seconds: enough to see that something is wrong, not to correct by.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from otel_control_gym.engine.clock import SECOND, wall_now
+from otel_control_gym.stands.cluster.connection import Answer, Connection
+from otel_control_gym.stands.cluster.services import PROMETHEUS
+
+__all__ = ("ClockOffset", "measured_offset", "prometheus_time")
+
+
+class ClockOffset(msgspec.Struct, frozen=True, kw_only=True):
+    """What the other clock shows less what ours does [s], give or take `slack_seconds`."""
+
+    whose: str
+    seconds: float
+    slack_seconds: float
+
+    def __str__(self) -> str:
+        direction = "ahead of" if self.seconds > 0 else "behind"
+        return f"{self.whose} is {abs(self.seconds):.3f} s {direction} ours, give or take {self.slack_seconds:.3f} s"
+
+    def exceeds(self, bucket_seconds: float) -> bool:
+        """Return whether it is so large that samples would be in the wrong rows: more than half a bucket."""
+        return abs(self.seconds) > bucket_seconds / 2 + self.slack_seconds
+
+
+async def measured_offset(connection: Connection) -> ClockOffset | None:
+    """Compare the clocks; None: nobody tells the stand's time."""
+    before = wall_now()
+    url, query = connection.endpoints.prometheus, {"query": "time()"}
+    now = prometheus_time(await connection.service(url, PROMETHEUS, "api/v1/query", query=query))
+    after, whose, coarse = wall_now(), "Prometheus'", 0.0
+    if now is None:
+        before = wall_now()
+        head = (await connection.kubernetes("GET", "version")).date
+        if not head:
+            return None
+        after, whose, coarse = wall_now(), "the API server's", 1.0
+        now = round(parsedate_to_datetime(head).replace(tzinfo=UTC).timestamp()) * SECOND
+    return ClockOffset(
+        whose=whose,
+        seconds=(now - (before + after) // 2) / SECOND,
+        slack_seconds=(after - before) / 2 / SECOND + coarse,
+    )
+
+
+def prometheus_time(answer: Answer) -> int | None:
+    """Return the moment that the answer to a query for `time()` tells [ns]; None: it tells none."""
+    result = answer.find("data", "result")
+    if not answer.ok or not isinstance(result, list) or len(result) != 2:
+        return None
+    try:
+        return round(float(result[1]) * SECOND)
+    except (TypeError, ValueError):
+        return None

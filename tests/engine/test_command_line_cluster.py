@@ -1,0 +1,94 @@
+"""A cluster is named on the command line or not at all, and whoever names it half is told what is missing before anything begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import otel_control_gym as ocg
+from otel_control_gym.engine.cluster_access import listening_address
+from otel_control_gym.engine.command_line.app import app
+from otel_control_gym.engine.command_line.cluster_options import access_of
+
+NOTHING = {
+    "context": "", "unmarked": False, "reset": "soft", "via": None, "prometheus": "", "coroot": "", "load_generator": "",
+    "flagd": "", "flagd_evaluation": "",
+}  # fmt: skip
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> str:
+    """Return a kubeconfig that leads to a server that isn't there."""
+    document = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("run", "--prometheus", "http://p"),
+            "--prometheus is for a cluster: say which, --kubeconfig FILE or --in-pod",
+        ),
+        (("run", "--context", "x"), "--context is for a cluster"),
+        (("run", "--receive", "0.0.0.0:4318"), "--receive is for a cluster"),
+        (("run", "--kubeconfig", "FILE", "--receive", "4318"), "'4318': an address to listen on is HOST:PORT"),
+        (("run", "--kubeconfig", "FILE", "--in-pod"), "--in-pod is the cluster around this pod"),
+        (("run", "--kubeconfig", "FILE", "--pace", "2"), "pace = 2: a cluster lives by its own clock"),
+        (("run", "--kubeconfig", "FILE", "--context", "y"), "contexts has no 'y'"),
+        (("run", "--kubeconfig", "FILE"), "can't be told: no answer"),
+        (("stand", "reset"), "which stand? --kubeconfig FILE leads to one, --in-pod is the one around this pod"),
+        (("stand", "reset", "--kubeconfig", "FILE"), "can't be told: no answer"),
+        (
+            ("env", "serve", "--kubeconfig", "FILE", "--sessions", "2"),
+            "a cluster is driven by one environment at a time",
+        ),
+    ],
+)
+def test_half_a_cluster_is_refused_with_what_is_missing(
+    arguments: tuple[str, ...], sentence: str, kubeconfig: str, tmp_path: Path
+) -> None:
+    words = [kubeconfig if word == "FILE" else word for word in arguments]
+    told = CliRunner().invoke(app, [*words, "--data-dir", str(tmp_path / "data")])
+    assert told.exit_code == 2
+    assert sentence in told.stderr.replace("\n", " ")
+
+
+def test_a_kubeconfig_of_the_shell_is_nobody_s_wish(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", kubeconfig)
+    assert access_of(None, **NOTHING) is None  # type: ignore[arg-type]
+    told = CliRunner().invoke(app, ["stand", "reset"])
+    assert "which stand?" in told.stderr
+
+
+def test_a_pod_reaches_services_by_their_names_and_others_by_the_proxy() -> None:
+    inside, outside = access_of(None, in_pod=True, **NOTHING), access_of(Path("k"), **NOTHING)  # type: ignore[arg-type]
+    assert inside is not None
+    assert outside is not None
+    assert (inside.kubeconfig, inside.way, outside.way) == (None, "dns", "proxy")
+
+
+def test_an_address_to_listen_on_has_a_host_and_a_port() -> None:
+    assert listening_address("0.0.0.0:4318") == ("0.0.0.0", 4318)
+    assert listening_address("[::1]:4318") == ("::1", 4318)
+    for text in ("", "4318", "host:", "host:1", "host:70000", "host:http"):
+        with pytest.raises(ocg.UsageError, match="HOST:PORT"):
+            listening_address(text)
+
+
+def test_no_file_may_name_a_kubeconfig(kubeconfig: str, tmp_path: Path) -> None:
+    file = tmp_path / "scenario.yaml"
+    for key in ("kubeconfig", "context", "stand", "cluster"):
+        file.write_text(f"name: mine\nservices: small-core\n{key}: {kubeconfig}\n")
+        with pytest.raises(ocg.ConfigurationError, match="unknown key"):
+            ocg.resolve(str(file))
