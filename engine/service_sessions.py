@@ -1,8 +1,8 @@
 """HTTP sessions to a stand's services, whichever way they are reached.
 
 In: where the stand is, the URL of one of its services. Out: a session. A service behind the API server's proxy
-(`…/services/NAME:PORT/proxy`) wants what the API server wants: our credentials, and its authority. Any other URL gets neither: a token opens
-the whole stand, and isn't shown to whoever answers at an address that somebody typed.
+(`…/services/NAME:PORT/proxy`) wants what the API server wants: our credentials and its authority. Any other URL gets neither: a token
+opens the whole stand, and isn't shown to whoever answers at an address that somebody typed.
 """
 
 from __future__ import annotations
