@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import anyio
@@ -25,7 +25,6 @@ __all__ = ("JSON_PATCH", "MERGE_PATCH", "STRATEGIC_PATCH", "Answer", "Connection
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-_ANSWER_SECONDS = 15.0
 _BUSY = 429  #: nothing was done: the same again, later
 _PATIENCE = (0.5, 1.0, 2.0, 4.0)  #: seconds until a busy server is asked again, unless it names them itself
 _LONGEST = 15.0  #: seconds that a server may make us wait at a time
@@ -77,16 +76,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Connection:
     """To the API server and the services of one stand; open while it is entered."""
 
+    answer_seconds = 15.0  #: that an answer may take
+
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
         self._stack = AsyncExitStack()
         self._within: aiohttp.ClientSession  # to the API server, and to what is behind its proxy
         self._outside: aiohttp.ClientSession  # to any other address
 
-    async def __aenter__(self) -> Connection:
-        server = f"{self.endpoints.kubernetes}/"
-        self._within = await self._stack.enter_async_context(service_session(self.endpoints, server, _ANSWER_SECONDS))
-        self._outside = await self._stack.enter_async_context(service_session(self.endpoints, "", _ANSWER_SECONDS))
+    async def __aenter__(self) -> Self:
+        to_server = service_session(self.endpoints, f"{self.endpoints.kubernetes}/", self.answer_seconds)
+        self._within = await self._stack.enter_async_context(to_server)
+        self._outside = await self._stack.enter_async_context(service_session(self.endpoints, "", self.answer_seconds))
         return self
 
     async def __aexit__(

@@ -1,7 +1,8 @@
 """The load generator of a stand: brought to the workload with which a run begins, and seen to offer it.
 
 `/swarm` answers 200 also when it does nothing (`success: false`), and a restarted load generator has its own users again: so the answer is
-read, and the users are asked for afterwards. A stock Locust knows no rate and no mix: a workload that needs them is refused there.
+read, and the users are asked for afterwards. Our own locustfile is told besides what kind of load it is, and how long users think; a curve
+that it still follows ends with that. A stock Locust knows no rate and no mix: a workload that needs them is refused there.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ async def set_load(connection: Connection, config: RunConfig) -> None:
     Raises: StandError: the load generator doesn't take it.
     """
     workload, base = config.workload, connection.endpoints.load_generator
+    profile: dict[str, object] = {"arrivals": workload.arrivals, "think_seconds": workload.think_seconds, "curve": []}
+    told = await connection.post(f"{base}/ocg/profile", body=profile)
+    if told.status != _NOT_FOUND:  # who hasn't that page is what it is: a twin is what it was served as
+        _check(told, base)
     account = await _account(connection)
     if workload.arrivals == "open":
         if account is None or account.find("rate_per_s") is None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 import anyio
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -27,6 +28,9 @@ from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.deployment import PACKAGED
 from otel_control_gym.engine.events import WorkloadObserved
 from otel_control_gym.engine.protocols import Barrier, Endpoints
+from otel_control_gym.stands.cluster.availability import Patience
+from otel_control_gym.stands.cluster.connection import Connection
+from otel_control_gym.stands.cluster.load import set_load, wait_load
 from otel_control_gym.stands.cluster.locust import load_values
 from otel_control_gym.stands.twin.servers.listening import listen
 
@@ -242,6 +246,12 @@ async def test_a_real_locust_is_steered_and_read_as_the_twins(tmp_path: Path) ->
             return (await action.reverted(0)).verified
 
         await until(reverted)
+
+        async def told_of_five() -> bool:
+            async with session.get("/ocg/workload/readings", params={"since": str(begun / SECOND)}) as answer:
+                return any(row["users_target"] == 5 for row in (await answer.json())["readings"])
+
+        await until(told_of_five)
         rate = SetWorkloadProcedure(generator, {"rate_per_s": 3.0})
         assert "closed loop" in (await rate.precheck()).rejection
 
@@ -275,3 +285,12 @@ async def test_a_real_locust_is_steered_and_read_as_the_twins(tmp_path: Path) ->
         assert [row.scheduled for row in rows] == sorted(row.scheduled for row in rows)
         assert {row.users_target for row in rows} >= {0, 5}
         assert shop_.seen["GET /api/data/"] == shop_.seen["GET /api/data"]
+
+        steady = resolve("medium-store").workload
+        few = msgspec.structs.replace(resolve("medium-store"), workload=msgspec.structs.replace(steady, users=7))
+        async with Connection(endpoints) as connection:
+            await set_load(connection, few)
+            await wait_load(connection, few, Patience())
+        told = await generator.call("GET", "ocg/workload", dict)
+        assert told["users_active"] == 7
+        assert "rate_per_s" not in told, "what a run finds open is a closed loop again"

@@ -260,7 +260,7 @@ async def test_what_hangs_is_told_with_its_reason(bench: Bench) -> None:
     states: list[PartState] = []
     bench.cluster.put(OF_DEMO, metadata={"labels": {MARK: "true", "app.kubernetes.io/part-of": "otel-control-gym"}})
     bench.cluster.put(pod, spec={"containers": []}, status={"phase": "Pending", "conditions": conditions})
-    states += await bench.up(patience_seconds=0.5)
+    states += await bench.up(patience_seconds=4.0)  # two looks at least, at our allowance of calls
     (demo,) = (state for state in states if state.namespace == NAMESPACE)
     assert (demo.complete, demo.wanted - demo.ready) == (False, 1)
     ((place, found),) = ((reason.object, reason.found) for reason in demo.reasons)
