@@ -55,16 +55,17 @@ def forest(rows: Sequence[Row], *, axis: str, marks: Mapping[str, float]) -> byt
         if found.low is not None and found.high is not None:
             axes.plot([found.low, found.high], [place, place], color=colour, alpha=faint, linewidth=2)
         axes.plot([found.value or 0.0], [place], "o", color=colour, alpha=faint, markersize=5)
-    for name, value in marks.items():
+    for place, (name, value) in enumerate(marks.items()):
         axes.axvline(value, color=_INK, linewidth=0.8, linestyle="--")
+        outwards = -1 if place == 0 and len(marks) > 1 else 1  # names of neighbours lean away from each other
         axes.annotate(
             name,
             (value, 1.0),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
-            xytext=(3, 2),
+            xytext=(3 * outwards, 2),
             fontsize=7,
-            rotation=25,
+            ha="right" if outwards < 0 else "left",
         )
     axes.set_yticks(range(len(shown)), [f"{row.name} (n = {row.found.families})" for row in shown], fontsize=8)
     axes.invert_yaxis()
