@@ -39,27 +39,8 @@ def headline_section(found: Evaluation | None, commands: Sequence[str]) -> Secti
     whole = {group: ratio(one) for group, one in found.figures[_HEADLINE].items()}
     parts, everywhere = (_parts(found, stratum) for stratum in ("randomised", "all"))
     overall = {group: ratio(one) for group, one in found.figures["ratios"][_PRIMARY].items()}
-    rows = [
-        Row(name=f"{name}: {group}", part=group, found=_as_interval(one))
-        for name, groups in (
-            ("all", whole),
-            *((level, groups) for levels in parts.values() for level, groups in levels.items()),
-        )
-        for group, one in groups.items()
-    ]
     wanting = tuple(commands) if not any(one.cells for one in whole.values()) else ()
-    pictures: tuple[Picture, ...] = ()
-    if not wanting:
-        marks = {"no difference": 1.0, "no worse": NO_WORSE}
-        picture = forest(rows, axis="error with the action known / error without", marks=marks)
-        pictures = (
-            Picture(
-                name="headline",
-                caption="Randomised stratum, boosted trees, direct. Left of 1 knowing the action helps; faint: fewer than "
-                "twelve families, no claim. 95 % intervals, bootstrap over families.",
-                png=picture,
-            ),
-        )
+    pictures = () if wanting else (_picture("headline", whole, parts), _picture("breadth", overall, everywhere))
     first, *others = found.tables
     return Section(
         key=_HEADLINE,
@@ -77,6 +58,27 @@ def headline_section(found: Evaluation | None, commands: Sequence[str]) -> Secti
         pictures=pictures,
         figures={group: found.figures[_HEADLINE][group] for group in whole},
         wanting=wanting,
+    )
+
+
+_STRATA: Mapping[str, str] = {"headline": "Randomised stratum", "breadth": "All strata whose decisions were branched"}
+
+
+def _picture(name: str, whole: Mapping[str, Ratio], parts: Mapping[str, Mapping[str, Mapping[str, Ratio]]]) -> Picture:
+    rows = [
+        Row(name=f"{level}: {group}", part=group, found=_as_interval(one))
+        for level, groups in (
+            ("all", whole),
+            *((key, found) for levels in parts.values() for key, found in levels.items()),
+        )
+        for group, one in groups.items()
+    ]
+    marks = {"no difference": 1.0, "no worse": NO_WORSE}
+    return Picture(
+        name=name,
+        caption=f"{_STRATA[name]}, boosted trees, direct. Left of 1 knowing the action helps; faint: fewer than "
+        "twelve families, no claim. 95 % intervals, bootstrap over families.",
+        png=forest(rows, axis="error with the action known / error without", marks=marks),
     )
 
 
