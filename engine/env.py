@@ -494,9 +494,8 @@ class Env:
 
     async def _abort_episode(self, reason: str) -> None:
         if self._episode is not None and self._episode.log.public_sequence == 0:
-            await (
-                self._drop_episode()
-            )  # the stand didn't come to its known state: nothing was declared, so there is no run
+            # The stand didn't come to its known state: nothing was declared, so there is no run.
+            await self._drop_episode()
             return
         if self._episode is not None and not self._episode.ended:
             try:
