@@ -67,7 +67,7 @@ async def _publish_seconds(directory: Path, messages: int, *, rounds: int) -> li
         for index in range(rounds):
             began = time.perf_counter()
             for _ in range(messages):
-                await log.append(ClockAdvanced(time=index, since=index, decision_step=None))
+                await log.append(ClockAdvanced(time=index, since=index, decision_step=None, lag_ns=0))
             durations.append(time.perf_counter() - began)
     return durations
 
@@ -76,7 +76,7 @@ async def log_appends(publishes: int) -> list[Measurement]:
     """Measure acknowledged publishes per second, beside writing and syncing the same bodies to a file one by one."""
     with tempfile.TemporaryDirectory() as directory:
         (elapsed,) = await _publish_seconds(Path(directory), publishes, rounds=1)
-        body = encode(ClockAdvanced(time=0, since=0, decision_step=None))
+        body = encode(ClockAdvanced(time=0, since=0, decision_step=None, lag_ns=0))
         with (Path(directory) / "floor").open("wb", buffering=0) as file:
             began = time.perf_counter()
             for _ in range(publishes):

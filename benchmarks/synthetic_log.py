@@ -88,7 +88,7 @@ def events(size: LogSize) -> Iterator[Event]:
             values=table.ravel(),
         )
         yield WorkloadObserved(time=now, rows=tuple(_reading(int(moment)) for moment in moments))
-        yield ClockAdvanced(time=now, since=max(ORIGIN, now - STEP * SECOND), decision_step=None)
+        yield ClockAdvanced(time=now, since=max(ORIGIN, now - STEP * SECOND), decision_step=None, lag_ns=0)
     yield RunEnded(time=ORIGIN + size.seconds * SECOND, reason="horizon")
 
 

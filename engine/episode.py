@@ -377,7 +377,7 @@ class Episode:
         batch = [pair for collector in self._collectors for pair in collector.flush(now)]
         ours = self._deletions_of_ours([event for event, _ in batch])
         batch = [(event, truth) for event, truth in batch if getattr(event, "action_id", None) not in ours]
-        closing = ClockAdvanced(time=now, since=since, decision_step=decision_step)
+        closing = ClockAdvanced(time=now, since=since, decision_step=decision_step, lag_ns=0)
         if self._barrier is not None and not self._barrier.exact:
             closing = self._timed(closing)
         await self._append_all([*batch, (closing, False)])

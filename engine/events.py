@@ -168,21 +168,18 @@ class PhaseEntered(Event, frozen=True, kw_only=True, tag="run.phase.1"):
     phase: Phase
 
 
-class ClockAdvanced(Event, frozen=True, kw_only=True, tag="run.clock.1"):
-    """One step (or warm-up, cool-down) is over: all telemetry up to `time` is in the log before this event."""
+class ClockAdvanced(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run.clock.1"):
+    """One step (or warm-up, cool-down) is over: all telemetry up to `time` is in the log before this event.
+
+    What only a cluster has to tell is left out elsewhere: the twin's events are byte for byte what they were before there were clusters.
+    """
 
     since: int
     decision_step: int | None  #: null outside control
-    lag_ns: int = (
-        0  #: how far collectors were behind the barrier: the largest of `source_lags_ns` (always 0 on the twin)
-    )
-    source_lags_ns: dict[
-        str, int
-    ] = {}  #: source -> how far before `time` what it told ended (`Collector.newest`); on a cluster
-    waited_ns: int = (
-        0  #: how long after `time` it was waited for what is late; not part of the step (always 0 on the twin)
-    )
-    drift_ns: int = 0  #: how long after `since` the step's decision was taken (always 0 on the twin)
+    lag_ns: int  #: how far collectors were behind the barrier: the largest of `source_lags_ns` (always 0 on the twin)
+    source_lags_ns: dict[str, int] = {}  #: source -> how far before `time` what it told ended (`Collector.newest`)
+    waited_ns: int = 0  #: how long after `time` it was waited for what is late; not part of the step
+    drift_ns: int = 0  #: how long after `since` the step's decision was taken
 
 
 class RunEnded(Event, frozen=True, kw_only=True, tag="run.ended.1"):

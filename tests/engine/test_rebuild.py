@@ -61,7 +61,7 @@ class Streams:
         return [
             declared,
             GraphObserved(time=0, nodes=(), edges=()),
-            ClockAdvanced(time=600 * 10**9, since=0, decision_step=None),
+            ClockAdvanced(time=600 * 10**9, since=0, decision_step=None, lag_ns=0),
             RunEnded(time=600 * 10**9, reason="horizon"),
         ]
 

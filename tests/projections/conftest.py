@@ -205,7 +205,7 @@ class Scribe:
                 )
             )
         self._new, self._samples = [], []
-        self.add(ClockAdvanced(time=now, since=moment(self._flushed), decision_step=None))
+        self.add(ClockAdvanced(time=now, since=moment(self._flushed), decision_step=None, lag_ns=0))
         self._flushed = seconds
 
     def workload(self, readings: Iterable[tuple[float, int, int, int]], *, users: int = 10) -> None:

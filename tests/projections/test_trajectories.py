@@ -52,7 +52,7 @@ def lived(scribe: Any, at: At, *, steps: int = 3, end: Event | None = None, brok
                 log.calls(seconds, 10 * seconds + number)
             log.flush(start + 30)
             closing = log.entries.pop().event
-            log.add(ClockAdvanced(time=closing.time, since=closing.since, decision_step=number))
+            log.add(ClockAdvanced(time=closing.time, since=closing.since, decision_step=number, lag_ns=0))
     if end is not None:
         log.add(end)
     return [entry for entry in log.entries if not entry.truth]
@@ -96,12 +96,12 @@ def test_what_comes_in_late_does_not_change_what_was_seen_before(scribe: Any, at
         log.flush(30)
         log.add(PhaseEntered(time=at(30), phase="control"))
         if log is late:
-            log.add(ClockAdvanced(time=at(60), since=at(30), decision_step=0))
+            log.add(ClockAdvanced(time=at(60), since=at(30), decision_step=0, lag_ns=0))
         for seconds in range(35, 61, 5):
             log.calls(seconds, 10 * seconds)
         log.flush(60)
         if log is due:
-            log.add(ClockAdvanced(time=at(60), since=at(30), decision_step=0))
+            log.add(ClockAdvanced(time=at(60), since=at(30), decision_step=0, lag_ns=0))
     lacked, whole = (seen(_with_decision(log, at)) for log in (late, due))
     known = [int((~np.isnan(found.nodes[1])).sum()) for found in (lacked, whole)]
     assert known[0] < known[1]
