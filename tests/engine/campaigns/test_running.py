@@ -270,7 +270,7 @@ class SharedStand(TwinStand):
 async def test_workers_of_one_stand_take_turns_and_no_run_is_given_up_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otel_control_gym.engine.assembly._stand", lambda _config: SharedStand())
+    monkeypatch.setattr("otel_control_gym.engine.assembly._stand", lambda _config, _access: SharedStand())
     monkeypatch.setattr("otel_control_gym.engine.campaigns.worker._TAKEN_SECONDS", 0.1)
     data_dir = tmp_path / "data"
     plan = load_plan(campaign(tmp_path, strata={"baseline": 2}))
