@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -16,22 +15,8 @@ from aiohttp import web
 
 from otel_control_gym.actuators import kubernetes_client as calls
 from otel_control_gym.actuators.transport import Unreachable
-from otel_control_gym.collectors import kubernetes_client as reads
 from otel_control_gym.engine.protocols import Endpoints
-
-Ask = Callable[[Endpoints], Awaitable[dict[str, Any]]]
-
-
-async def ask_by_call(endpoints: Endpoints) -> dict[str, Any]:
-    async with calls.open_kubernetes(endpoints) as kubernetes:
-        return await kubernetes.call("GET", "version", dict)
-
-
-async def ask_by_read(endpoints: Endpoints) -> dict[str, Any]:
-    async with reads.open_kubernetes(endpoints) as kubernetes, await kubernetes.get("version") as response:
-        answer: dict[str, Any] = await response.json()
-        return answer
-
+from tests.kubernetes_questions import Ask, ask_by_call, ask_by_read
 
 _NO_IDENTIFIERS = "subjectKeyIdentifier = none\nauthorityKeyIdentifier = none\n"
 both_clients = pytest.mark.parametrize("ask", [ask_by_call, ask_by_read])

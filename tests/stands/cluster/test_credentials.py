@@ -6,7 +6,7 @@ import json
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from otel_control_gym.actuators import kubernetes_client as calls
 from otel_control_gym.actuators.transport import Unreachable
-from otel_control_gym.collectors import kubernetes_client as reads
 from otel_control_gym.engine.clock import SECOND, wall_now, wall_timer
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.protocols import Endpoints
@@ -26,22 +24,10 @@ from otel_control_gym.stands.cluster.connection import Answer, Connection
 from otel_control_gym.stands.cluster.contexts import account_in_pod, endpoints_of
 from otel_control_gym.stands.cluster.credentials import Allowance
 from otel_control_gym.stands.cluster.proxies import proxy_for
+from tests.kubernetes_questions import Ask, ask_by_call, ask_by_read
 
 V1 = "client.authentication.k8s.io/v1"
 LATER = "2999-01-01T00:00:00Z"
-
-Ask = Callable[[Endpoints], Awaitable[dict[str, Any]]]
-
-
-async def ask_by_call(endpoints: Endpoints) -> dict[str, Any]:
-    async with calls.open_kubernetes(endpoints) as kubernetes:
-        return await kubernetes.call("GET", "version", dict)
-
-
-async def ask_by_read(endpoints: Endpoints) -> dict[str, Any]:
-    async with reads.open_kubernetes(endpoints) as kubernetes, await kubernetes.get("version") as response:
-        answer: dict[str, Any] = await response.json()
-        return answer
 
 
 async def ask_by_connection(endpoints: Endpoints) -> dict[str, Any]:
