@@ -43,6 +43,8 @@ WRONG_LAST_SEQUENCE = 10071
 STREAM_NOT_FOUND = 10059
 NO_MESSAGE = 10037
 CONSUMER_NOT_FOUND = 10014
+STORE_FAILED = 10049
+STORE_ATTEMPTS = 5
 ANSWER_SECONDS = 5.0  #: until an acknowledgement counts as unheard
 _JETSTREAM_DISABLED = (10039, 10076)
 
@@ -326,8 +328,21 @@ class JetStream:
     async def add_stream(self, config: StreamConfig) -> StreamInfo:
         """Make a stream; one that exists with the same configuration is returned as it is.
 
+        After the last stream is dropped the server takes away the directories above it in the background (`server/stream.go`), and
+        a stream that is made at that very moment finds no place. So this one refusal is asked about again.
+
         Raises: Refused; Unanswered.
         """
+        for _ in range(STORE_ATTEMPTS - 1):
+            try:
+                return await self._made_stream(config)
+            except Refused as error:
+                if error.code != STORE_FAILED:
+                    raise
+            await anyio.sleep(PAUSE_SECONDS)
+        return await self._made_stream(config)
+
+    async def _made_stream(self, config: StreamConfig) -> StreamInfo:
         return _stream_info(await self._call(f"STREAM.CREATE.{config.name}", msgspec.to_builtins(config)))
 
     async def stream(self, name: str) -> StreamInfo:

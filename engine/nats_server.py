@@ -180,6 +180,23 @@ def _prepare(directory: Path, name: str, ports: Path) -> None:
     if (shortage := space_shortage(directory, SPACE_BYTES)) is not None:
         raise BrokerError(shortage)
     (directory / "server.conf").write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
+    _remove_half_made(directory / "store")
+
+
+def _remove_half_made(store: Path) -> None:
+    """Remove the streams and consumers whose making a kill cut short; nobody was told that they exist.
+
+    The server writes `meta.inf`, then its checksum `meta.sum`. It ignores a directory that has only the first, and when the stream is made
+    again it doesn't write the checksum either (`server/filestore.go`): then all that is acknowledged since is lost at the next start.
+    """
+    for meta in sorted(store.glob("jetstream/*/streams/**/meta.inf")):
+        checksum, messages = meta.with_name("meta.sum"), meta.parent.glob("msgs/*.blk")
+        if not (_holds_bytes(checksum) or any(_holds_bytes(block) for block in messages)):
+            shutil.rmtree(meta.parent)
+
+
+def _holds_bytes(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
 
 
 def _executable() -> Path:

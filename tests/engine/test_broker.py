@@ -257,6 +257,29 @@ async def test_runs_are_there_after_a_restart(tmp_path: Path) -> None:
         assert (await connection.resume("RUN")).content_digest() == digest
 
 
+@pytest.mark.parametrize("truth", [False, True], ids=["public", "truth"])
+async def test_a_stream_whose_making_was_cut_short_is_made_anew(tmp_path: Path, truth: bool) -> None:
+    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
+        await connection.create("default", "RUN")
+    stream = "ocg-truth_RUN" if truth else "ocg_RUN"
+    (checksum,) = (tmp_path / "nats" / "store").rglob(f"streams/{stream}/meta.sum")
+    checksum.unlink()  # the server writes it last: so a kill leaves it
+    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
+        log = await connection.create("default", "RUN")
+        await log.append_all([(phase(1), False), (phase(2), True)])
+        digest = log.content_digest()
+    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
+        assert (await connection.resume("RUN")).content_digest() == digest
+
+
+async def test_a_run_can_be_made_while_the_server_tidies_up_after_the_last_one(tmp_path: Path) -> None:
+    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
+        for number in range(300):  # once in some 300 times the server takes away the directory that it then needs
+            await connection.create("default", f"RUN{number}")
+            await connection.delete(f"RUN{number}")
+        assert await connection.runs() == []
+
+
 # --- damage ---------------------------------------------------------------------------------------------------------------
 
 
