@@ -20,6 +20,7 @@ import anyio.lowlevel
 
 from otel_control_gym.collectors.gaps import Gaps
 from otel_control_gym.collectors.log_records import log_rows
+from otel_control_gym.collectors.otlp_guard import Guard
 from otel_control_gym.collectors.otlp_http import serve_http
 from otel_control_gym.collectors.otlp_intake import Intake
 from otel_control_gym.collectors.spans import Directory, span_rows
@@ -42,6 +43,7 @@ class OtlpReceiver:
         port: for HTTP; 0: a free one.
         grpc: whether to listen for gRPC, too. It costs a tenth of a second, and the twin doesn't speak it.
         grpc_port: for gRPC; 0: a free one.
+        guard: TLS and token for both; None: in the clear, for whoever reaches the address.
         intake: where exports wait (default: one of its own).
     """
 
@@ -54,10 +56,12 @@ class OtlpReceiver:
         port: int = 0,
         grpc: bool = False,
         grpc_port: int = 0,
+        guard: Guard | None = None,
         intake: Intake | None = None,
     ) -> None:
         self._host, self._port = host, port
         self._grpc, self._grpc_port = grpc, grpc_port
+        self._guard = guard
         self._endpoint = self._grpc_endpoint = ""
         self._intake = intake or Intake()
         self._directory = Directory(None)
@@ -75,7 +79,7 @@ class OtlpReceiver:
 
     @property
     def grpc_endpoint(self) -> str:
-        """`host:port` for gRPC exporters, without TLS; there is one while a receiver that was made with `grpc` is open."""
+        """`host:port` for gRPC exporters; there is one while a receiver that was made with `grpc` is open."""
         return self._opened(self._grpc_endpoint)
 
     @staticmethod
@@ -103,12 +107,14 @@ class OtlpReceiver:
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            self._endpoint = await stack.enter_async_context(serve_http(self._intake, self._host, self._port))
+            self._endpoint = await stack.enter_async_context(
+                serve_http(self._intake, self._host, self._port, self._guard)
+            )
             if self._grpc:
                 from otel_control_gym.collectors.otlp_grpc import serve_grpc
 
                 self._grpc_endpoint = await stack.enter_async_context(
-                    serve_grpc(self._intake, self._host, self._grpc_port)
+                    serve_grpc(self._intake, self._host, self._grpc_port, self._guard)
                 )
             try:
                 yield

@@ -40,6 +40,7 @@ from otel_control_gym.engine.settings import PlannedAction, RunConfig, RunSettin
 
 if TYPE_CHECKING:
     from otel_control_gym.collectors import OtlpReceiver, Uncollected
+    from otel_control_gym.collectors.otlp_guard import Guard
     from otel_control_gym.engine.branches import Randomness
     from otel_control_gym.engine.env import Env
     from otel_control_gym.stands.twin.serving import ServedTwin
@@ -67,10 +68,18 @@ _SHORTEST_WAIT_SECONDS = 0.02  #: of wall time: a twin that lags comes to a mome
 class Rooms:
     """What an environment needs of the rooms, each made when it is asked for."""
 
-    def __init__(self, stand: Stand, *, receive: str = "") -> None:
-        """Take a stand; a cluster sends spans and logs to `receive` (`HOST:PORT`; empty: nowhere), the twin to where it is told."""
+    def __init__(self, stand: Stand, access: ClusterAccess | None = None) -> None:
+        """Take a stand; a cluster sends spans and logs to where `access` says, the twin to where it is told.
+
+        Raises: UsageError: what is to guard that address can't be read.
+        """
         self.stand = stand
-        self._receive = receive
+        self._receive = "" if access is None else access.receive
+        self._guard: Guard | None = None
+        if access is not None and access.receive_guard is not None:
+            from otel_control_gym.collectors.otlp_guard import read_guard
+
+            self._guard = read_guard(access.receive_guard)
 
     def another(self, config: RunConfig) -> Rooms:
         """Return rooms around a stand of their own, for a second run beside this one.
@@ -97,7 +106,7 @@ class Rooms:
         if not self._receive:
             return Uncollected()
         host, port = listening_address(self._receive)
-        return OtlpReceiver(host, port=port, grpc=True, grpc_port=port - 1)
+        return OtlpReceiver(host, port=port, grpc=True, grpc_port=port - 1, guard=self._guard)
 
     def collectors(
         self, endpoints: Endpoints, config: RunConfig, now: int, receiver: OtlpReceiver | Uncollected
@@ -320,7 +329,7 @@ def make(
             raise UsageError(f"pace = {pace:g}: a cluster lives by its own clock")
     return Env(
         checked(config),
-        Rooms(_stand(config, kubeconfig), receive="" if kubeconfig is None else kubeconfig.receive),
+        Rooms(_stand(config, kubeconfig), kubeconfig),
         data_dir=data_directory(data_dir),
         nats=nats,
         pace=pace,

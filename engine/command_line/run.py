@@ -16,10 +16,14 @@ from otel_control_gym.engine.command_line.cluster_options import (
     LoadGenerator,
     Prometheus,
     Receive,
+    ReceiveCertificate,
+    ReceiveKey,
+    ReceiveToken,
     Reset,
     Unmarked,
     Via,
     access_of,
+    exposure,
 )
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
 
@@ -70,6 +74,9 @@ def run(
     flagd: Flagd = "",
     flagd_evaluation: FlagdEvaluation = "",
     receive: Receive = "",
+    receive_certificate: ReceiveCertificate = None,
+    receive_key: ReceiveKey = None,
+    receive_token: ReceiveToken = None,
 ) -> int:
     """Run an episode and write its dataset."""
     from otel_control_gym.engine.assembly import checked, make
@@ -98,7 +105,12 @@ def run(
         flagd=flagd,
         flagd_evaluation=flagd_evaluation,
         receive=receive,
+        receive_certificate=receive_certificate,
+        receive_key=receive_key,
+        receive_token=receive_token,
     )
+    if told := exposure(access):
+        options.output.side.print(told, style="yellow", markup=False, soft_wrap=True)
     config = checked(
         resolve(
             scenario,

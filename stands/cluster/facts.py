@@ -47,9 +47,16 @@ async def gathered(
         "clock_offset_seconds": "not told" if offset is None else f"{offset.seconds:.3f}",
         "clock_offset_slack_seconds": "" if offset is None else f"{offset.slack_seconds:.3f}",
         "clock_offset_of": "" if offset is None else offset.whose,
-        "spans_and_logs": f"received at {access.receive}" if access.receive else "not collected",
+        "spans_and_logs": _way(access),
     }
     return found | {name: text async for name, text in _told(connection, config)}
+
+
+def _way(access: ClusterAccess) -> str:
+    """Return by which way spans and logs come."""
+    if not access.receive:
+        return "not collected"
+    return f"received at {access.receive}, " + ("over TLS with a token" if access.receive_guard else "without a guard")
 
 
 async def _told(connection: Connection, config: RunConfig) -> AsyncIterator[tuple[str, str]]:
