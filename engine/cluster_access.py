@@ -41,10 +41,13 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     way: Way = "proxy"
     prometheus: str = ""
     coroot: str = ""
+    jaeger: str = ""  #: its root; its query API is at `jaeger/ui/api` there
     load_generator: str = ""
     flagd: str = ""  #: flagd-ui's
     flagd_evaluation: str = ""  #: flagd's OFREP; empty where `flagd` is given: the same address
-    receive: str = ""  #: `HOST:PORT` where the stand's collector sends spans and logs; empty: they aren't collected
+    receive: str = (
+        ""  #: `HOST:PORT` where the stand's collector sends spans and logs; empty: they are read from Jaeger and pods
+    )
     receive_guard: ReceiverFiles | None = None  #: None: in the clear, from whoever reaches `receive`
     safekeeping: str = "ocg-system"  #: namespace of Leases and inverses
 

@@ -20,6 +20,7 @@ __all__ = (
     "Flagd",
     "FlagdEvaluation",
     "InPod",
+    "Jaeger",
     "Kubeconfig",
     "LoadGenerator",
     "Prometheus",
@@ -91,6 +92,7 @@ Via = Annotated[
 ]
 Prometheus = Annotated[str, _url("Prometheus", "--prometheus")]
 Coroot = Annotated[str, _url("Coroot", "--coroot")]
+Jaeger = Annotated[str, _url("Jaeger", "--jaeger")]
 LoadGenerator = Annotated[str, _url("Locust", "--load-generator")]
 Flagd = Annotated[str, _url("flagd-ui", "--flagd")]
 FlagdEvaluation = Annotated[str, _url("flagd's OFREP", "--flagd-evaluation")]
@@ -98,7 +100,7 @@ Receive = Annotated[
     str,
     typer.Option(
         metavar="HOST:PORT",
-        help="Take spans and logs here, where the stand's collector sends them. [default: they aren't collected, and the run says so]",
+        help="Take spans and logs here, where the stand's collector sends them. [default: they are read from Jaeger and pods]",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -123,6 +125,7 @@ def access_of(
     load_generator: str,
     flagd: str,
     flagd_evaluation: str,
+    jaeger: str = "",
     receive: str = "",
     receive_certificate: Path | None = None,
     receive_key: Path | None = None,
@@ -135,6 +138,7 @@ def access_of(
     urls = {
         "prometheus": prometheus,
         "coroot": coroot,
+        "jaeger": jaeger,
         "load_generator": load_generator,
         "flagd": flagd,
         "flagd_evaluation": flagd_evaluation,
