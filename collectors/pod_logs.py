@@ -14,6 +14,8 @@ Programs that send their logs by OTLP alone are silent here, which isn't a gap: 
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiohttp
 import msgspec
 
@@ -46,8 +48,8 @@ class _Metadata(msgspec.Struct):
 
 
 class _State(msgspec.Struct):
-    running: msgspec.Raw | None = None
-    terminated: msgspec.Raw | None = None
+    running: dict[str, Any] | None = None
+    terminated: dict[str, Any] | None = None
 
     @property
     def has_begun(self) -> bool:

@@ -1,9 +1,9 @@
 """What a served twin keeps of its telemetry, for whoever comes and reads it: traces as Jaeger does, logs as kubelets do.
 
 In: the export requests that the twin sends anyway. Out: traces by the time at which their spans began, lines by pod. Nothing is made for
-it: traces are those that were sampled, and what a container "writes" is its log records, one JSON object a line, with the ids, attributes and
-the probability that they are sent with. A real container writes all it writes, and many programs of the demo write nothing but send
-everything by OTLP; here everybody writes.
+it: traces are those that were sampled, and what a container "writes" is its log records, one JSON object a line, with the ids, attributes
+and the probability that they are sent with. A real container writes all that it writes, and many programs of the demo write nothing but
+send everything by OTLP; here everybody writes.
 
 Bounded as the real ones: the newest 25,000 traces, 10 MiB of lines a pod. The embedded twin has no such store.
 """
