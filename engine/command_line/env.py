@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from otel_control_gym.engine.cluster_access import ClusterAccess
-from otel_control_gym.engine.command_line.cluster_options import access_of
+from otel_control_gym.engine.command_line.cluster_options import access_of, exposure
 from otel_control_gym.engine.command_line.options import Options, command, with_options
 from otel_control_gym.engine.errors import UsageError
 
@@ -50,6 +50,8 @@ def serve(
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.environment_server import server_subject
 
+    if told := exposure(access):
+        options.output.side.print(told, style="yellow", markup=False, soft_wrap=True)
     if access is not None and sessions > 1:
         raise UsageError(f"--sessions {sessions}: a cluster is driven by one environment at a time")
     config = checked(resolve(scenario, workload=workload, granularity=granularity, horizon_seconds=horizon))

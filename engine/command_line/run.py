@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_control_gym.engine.cluster_access import ClusterAccess
-from otel_control_gym.engine.command_line.cluster_options import access_of
+from otel_control_gym.engine.command_line.cluster_options import access_of, exposure
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command, with_options
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def run(
 
     if pace < 0:
         raise UsageError(f"--pace {pace:g}: must be 0 (as fast as it goes) or a positive multiple of real time")
+    if told := exposure(access):
+        options.output.side.print(told, style="yellow", markup=False, soft_wrap=True)
     config = checked(
         resolve(
             scenario,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otel_control_gym.engine.cluster_access import ClusterAccess, ResetLevel
-from otel_control_gym.engine.command_line.cluster_options import access_of
+from otel_control_gym.engine.command_line.cluster_options import OF_SPANS_AND_LOGS, access_of
 from otel_control_gym.engine.command_line.options import Options, with_options
 from otel_control_gym.engine.errors import UsageError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ("reset",)
 
 
-@with_options(access_of, "access", without=("reset", "receive"))
+@with_options(access_of, "access", without=("reset", *OF_SPANS_AND_LOGS))
 def reset(
     options: Options,
     access: ClusterAccess | None,

@@ -10,10 +10,20 @@ import msgspec
 from otel_control_gym.engine.cluster_access import Way
 from otel_control_gym.engine.protocols import Endpoints
 
-__all__ = ("COROOT", "COROOT_NAMESPACE", "FLAGD", "FLAGD_UI", "LOAD_GENERATOR", "PROMETHEUS", "with_services")
+__all__ = (
+    "COROOT",
+    "COROOT_NAMESPACE",
+    "FLAGD",
+    "FLAGD_UI",
+    "JAEGER",
+    "LOAD_GENERATOR",
+    "PROMETHEUS",
+    "with_services",
+)
 
 PROMETHEUS, LOAD_GENERATOR = "prometheus:9090", "load-generator:8089"
 FLAGD_UI, FLAGD = "flagd:4000", "flagd:8016"  #: who writes flags, and who evaluates them
+JAEGER = "jaeger:16686"
 COROOT, COROOT_NAMESPACE = "coroot-coroot:8080", "coroot"
 
 
@@ -34,6 +44,7 @@ def with_services(endpoints: Endpoints, way: Way) -> Endpoints:
         prometheus=endpoints.prometheus or url(PROMETHEUS),
         coroot=endpoints.coroot or url(COROOT, COROOT_NAMESPACE),
         load_generator=endpoints.load_generator or url(LOAD_GENERATOR),
+        jaeger=endpoints.jaeger or url(JAEGER),
         flagd=endpoints.flagd or url(FLAGD_UI),
         flagd_evaluation=endpoints.flagd_evaluation or endpoints.flagd or url(FLAGD),
     )

@@ -39,12 +39,14 @@ from otel_control_gym.stands.declared_graph import declared_graph
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.credentials import Credentials
 from otel_control_gym.stands.twin.images import image_of
+from otel_control_gym.stands.twin.kept_telemetry import KeptTelemetry
 from otel_control_gym.stands.twin.push import OtlpPush
 from otel_control_gym.stands.twin.run import TwinRun
 from otel_control_gym.stands.twin.runtime import PodRuntime
 from otel_control_gym.stands.twin.servers import coroot, prometheus
 from otel_control_gym.stands.twin.servers.coroot import CorootServer
 from otel_control_gym.stands.twin.servers.flagd import FlagdServer
+from otel_control_gym.stands.twin.servers.jaeger import JaegerServer
 from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
 from otel_control_gym.stands.twin.servers.kubernetes_proxy import ServiceProxy
 from otel_control_gym.stands.twin.servers.listening import LOOPBACK, listen
@@ -75,8 +77,10 @@ class TwinStand:
     name: Literal["twin"] = "twin"
     lease_name: str | None = None
 
-    def __init__(self, listening: Listening = Listening()) -> None:
+    def __init__(self, listening: Listening = Listening(), kept: KeptTelemetry | None = None) -> None:
+        """Listen there; with `kept`, whoever comes can read traces and logs of it, as from Jaeger and kubelets."""
         self._listening = listening
+        self._kept = kept
         self._run: TwinRun | None = None
         self._endpoints: Endpoints | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -124,7 +128,7 @@ class TwinStand:
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
             self._kubernetes = KubernetesServer(
-                _empty_cluster(), listening.credentials, ServiceProxy(lambda: self.endpoints)
+                _empty_cluster(), listening.credentials, ServiceProxy(lambda: self.endpoints), self._kept
             )
             self._endpoints = Endpoints(
                 kubernetes=await stack.enter_async_context(self._kubernetes.open(**listening.place(0))),
@@ -138,6 +142,11 @@ class TwinStand:
                 ),
                 flagd=await stack.enter_async_context(listen(self._flagd.application(), **listening.place(4))),
             )
+            if self._kept is not None:
+                traces = listen(JaegerServer(self._kept).application(), **listening.place(5))
+                self._endpoints = msgspec.structs.replace(
+                    self._endpoints, jaeger=await stack.enter_async_context(traces)
+                )
             if listening.credentials is not None:
                 folder = stack.enter_context(TemporaryDirectory(prefix="ocg-twin-"))
                 authority = Path(folder) / "ca.crt"

@@ -46,10 +46,11 @@ class ServiceProxy:
             (endpoints.namespace, "load-generator:8089"): endpoints.load_generator,
             (endpoints.namespace, "flagd:4000"): endpoints.flagd,
             (endpoints.namespace, "flagd:8016"): endpoints.flagd,
+            (endpoints.namespace, "jaeger:16686"): endpoints.jaeger,
             (_COROOT_NAMESPACE, "coroot-coroot:8080"): endpoints.coroot,
         }
         base = services.get((match["namespace"], match["service"]))
-        if base is None:
+        if not base:
             raise api_errors.not_found(SERVICE, match["service"].partition(":")[0])
         return URL(f"{base}/{match['path'] or ''}", encoded=True)
 
