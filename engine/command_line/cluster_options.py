@@ -19,6 +19,7 @@ __all__ = (
     "Coroot",
     "Flagd",
     "FlagdEvaluation",
+    "Hold",
     "InPod",
     "Kubeconfig",
     "LoadGenerator",
@@ -70,6 +71,15 @@ Unmarked = Annotated[
 Reset = Annotated[
     ResetLevel, typer.Option(help="How the stand is brought to its known state before the run.", rich_help_panel=_PANEL)
 ]
+Hold = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long error rate and latency have to lie in the stand's band after the reset; 0: don't look.",
+        rich_help_panel=_PANEL,
+    ),
+]
 Via = Annotated[
     Way | None,
     typer.Option(
@@ -99,6 +109,7 @@ def access_of(
     context: str,
     unmarked: bool,
     reset: ResetLevel,
+    hold: float = 60.0,
     via: Way | None,
     prometheus: str,
     coroot: str,
@@ -134,6 +145,7 @@ def access_of(
         context=context,
         unmarked=unmarked,
         reset=reset,
+        hold_seconds=hold,
         way=via or ("dns" if in_pod else "proxy"),
         receive=receive,
         **{name: url.rstrip("/") for name, url in urls.items()},
