@@ -38,6 +38,9 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = ""  #: of the application; empty: the context's, or `otel-demo`
     unmarked: bool = False  #: touch a namespace that isn't labelled as a gym's stand, too
     reset: ResetLevel = "soft"
+    hold_seconds: float = (
+        60.0  #: how long error rate and latency are to lie in the stand's band after a reset; 0: nobody looks
+    )
     way: Way = "proxy"
     prometheus: str = ""
     coroot: str = ""

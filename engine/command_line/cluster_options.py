@@ -22,6 +22,7 @@ __all__ = (
     "Coroot",
     "Flagd",
     "FlagdEvaluation",
+    "Hold",
     "InPod",
     "Jaeger",
     "Kubeconfig",
@@ -88,6 +89,15 @@ Unmarked = Annotated[
 Reset = Annotated[
     ResetLevel, typer.Option(help="How the stand is brought to its known state before the run.", rich_help_panel=_PANEL)
 ]
+Hold = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long error rate and latency have to lie in the stand's band after the reset; 0: don't look.",
+        rich_help_panel=_PANEL,
+    ),
+]
 Via = Annotated[
     Way | None,
     typer.Option(
@@ -123,6 +133,7 @@ def access_of(
     context: ClusterContext = "",
     unmarked: Unmarked = False,
     reset: Reset = "soft",
+    hold: Hold = 60.0,
     via: Via = None,
     prometheus: Prometheus = "",
     coroot: Coroot = "",
@@ -162,6 +173,7 @@ def access_of(
         context=context,
         unmarked=unmarked,
         reset=reset,
+        hold_seconds=hold,
         way=via or ("dns" if in_pod else "proxy"),
         receive=receive,
         receive_guard=guard,

@@ -33,7 +33,7 @@ def reset(
         bool, typer.Option("--adopt", help="Take specs and flags as they are for what is wanted from now on.")
     ] = False,
 ) -> int:
-    """Bring a stand to its known state, as each run does before it begins; say what wasn't as it is wanted."""
+    """Bring a stand to its known state, as each run does before it begins; say what wasn't as it is wanted, and what was seen then."""
     import msgspec
 
     from otel_control_gym.engine.cluster_assembly import reset_cluster
@@ -54,6 +54,8 @@ def reset(
         for title, names in (("removed", done.removed), ("restored", done.restored), ("restarted", done.restarted)):
             for name in names:
                 options.output.console.print(f"{title:<10} {name}", markup=False)
+        for line in done.verification.lines():
+            options.output.console.print(f"seen       {line}", markup=False, soft_wrap=True)
         known = "what it is now counts as its known state" if done.adopted else "it is in its known state"
         options.output.console.print(f"level {done.level}, {done.wall_seconds:.1f} s: {known}", markup=False)
     return 0

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from otel_control_gym.stands.cluster.band import Band
+
 __all__ = ("Baseline", "JsonPatch", "Kept", "kept_deployment", "kept_service", "restoring")
 
 JsonPatch = list[dict[str, Any]]
@@ -34,6 +36,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     deployments: dict[str, Kept] = {}
     services: dict[str, Kept] = {}
     flags: dict[str, str] = {}  #: flag -> default variant
+    bands: dict[str, Band] = {}  #: load (`band.load_of`) -> error rate and latency under it; older ones have none
 
 
 def kept_deployment(item: Mapping[str, Any]) -> Kept:

@@ -45,6 +45,7 @@ async def gathered(
         "reset_restored": ", ".join(reset.restored),
         "reset_restarted": ", ".join(reset.restarted),
         "reset_baseline": "adopted now" if reset.adopted else "restored",
+        **reset.verification.facts(),
         "clock_offset_seconds": "not told" if offset is None else f"{offset.seconds:.3f}",
         "clock_offset_slack_seconds": "" if offset is None else f"{offset.slack_seconds:.3f}",
         "clock_offset_of": "" if offset is None else offset.whose,

@@ -6,10 +6,11 @@ what was done. What can't be reached is an error with its reason.
 - `soft`: chaos objects and whatever else the gym has made go; Deployments, Services and flags get back what is wanted of them (`baseline`);
   the load is set to the workload's.
 - `data`: then, besides, what holds state is restarted (its volumes are gone with its pod), after it its clients, callers last.
-- `reinstall`: isn't done here; `ocg stand down` and `ocg stand up` do it.
+- `reinstall`: isn't done here but in `reinstallation`, with an administrator's rights.
 
 Equal objects prove nothing about state: after `soft` a cart may still be full, a JIT warm, a connection pinned. That is why the level is
-recorded. Permission to delete and patch is the operator's (`deploy/stand/rbac.yaml`). Next: `availability` for what is waited for.
+recorded, and why `verification` looks at the stand afterwards. Permission to delete and patch is the operator's (`deploy/stand/rbac.yaml`).
+Next: `availability` for what is waited for, `kept_baseline` for where the baseline lies.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from otel_control_gym.engine.settings import RunConfig, ServiceConfiguration
 from otel_control_gym.stands.cluster.availability import Patience, wait_available
 from otel_control_gym.stands.cluster.baseline import Baseline, Kept, kept_deployment, kept_service, restoring
 from otel_control_gym.stands.cluster.connection import JSON_PATCH, STRATEGIC_PATCH, Answer, Connection
+from otel_control_gym.stands.cluster.kept_baseline import keep_baseline, kept_baseline
 from otel_control_gym.stands.cluster.load import set_load, wait_load
 from otel_control_gym.stands.cluster.stand_flags import read_flags, restore_flags
+from otel_control_gym.stands.cluster.verification import Verification, verify
 
 __all__ = ("RemoveChaos", "Reset", "restart_layers", "restore")
 
@@ -37,7 +40,6 @@ RemoveChaos = Callable[[], Awaitable[Sequence[str]]]
 """Removes every chaos object of the gym from the stand; returns what is left, which should be nothing."""
 
 _MANAGED = "app.kubernetes.io/managed-by=otel-control-gym"
-_KEY = "baseline"
 _NOT_FOUND = 404
 _OURS = (
     "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
@@ -50,13 +52,14 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Reset(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done to bring a stand back."""
+    """What was done to bring a stand back, and what was seen then."""
 
     level: ResetLevel
     removed: tuple[str, ...] = ()  #: paths of objects that the gym had made
     restored: tuple[str, ...] = ()  #: objects and flags that weren't as they are wanted
     restarted: tuple[str, ...] = ()
     adopted: bool = False  #: there was no baseline: what was found became it
+    verification: Verification = Verification()
     wall_seconds: float = 0.0
 
 
@@ -67,12 +70,14 @@ async def restore(
     *,
     remove_chaos: RemoveChaos,
     adopt: bool = False,
+    hold_seconds: float = 60.0,
     patience: Patience = Patience(),
 ) -> Reset:
-    """Bring a stand to its known state.
+    """Bring a stand to its known state, and see that it is there.
 
     Args:
-        adopt: take what is there as what is wanted, once it is available, whatever was wanted before.
+        adopt: take what is there as what is wanted, once it is available, whatever was wanted before; its band is measured anew.
+        hold_seconds: how long error rate and latency are to lie in the stand's band, in its time; 0: they aren't looked at.
         patience: how long to wait for what takes its time.
 
     Raises: StandError: it can't be, and why.
@@ -80,7 +85,7 @@ async def restore(
     if level == "reinstall":
         raise StandError(
             "level reinstall: a run can't install its stand anew\n"
-            "  `ocg stand down`, then `ocg stand up`; then reset with level soft or data"
+            "  `ocg stand reset --level reinstall`, with the rights and the options of `ocg stand up`; then run with soft or data"
         )
     began = wall_timer()
     known = _KnownState(connection, config)
@@ -91,22 +96,25 @@ async def restore(
             f"chaos objects can't be removed: {'; '.join(left)}\n  `ocg doctor` says what is wrong with Chaos Mesh"
         )
     removed = await known.remove_ours()
-    baseline = None if adopt else await known.baseline()
-    restored = await known.restore(baseline) if baseline is not None else []
+    wanted = None if adopt else await kept_baseline(connection)
+    restored = await known.restore(wanted) if wanted is not None else []
     await wait_available(connection, patience)
-    if baseline is None:
-        await known.adopt()
+    baseline = wanted or await known.present()
     restarted = await known.restart(patience) if level == "data" else []
-    if baseline is not None:
-        restored += await restore_flags(connection, baseline.flags, patience)
+    if wanted is not None:
+        restored += await restore_flags(connection, wanted.flags, patience)
     await set_load(connection, config)
     await wait_load(connection, config, patience)
+    verification, verified = await verify(connection, config, baseline, hold_seconds=hold_seconds, patience=patience)
+    if verified != wanted:
+        await keep_baseline(connection, verified)
     return Reset(
         level=level,
         removed=tuple(removed),
         restored=tuple(restored),
         restarted=tuple(restarted),
-        adopted=baseline is None,
+        adopted=wanted is None,
+        verification=verification,
         wall_seconds=round(wall_timer() - began, 3),
     )
 
@@ -141,11 +149,9 @@ class _KnownState:
     def __init__(self, connection: Connection, config: RunConfig) -> None:
         self._connection, self._config = connection, config
         endpoints = connection.endpoints
-        self._namespace, self._keeping = endpoints.namespace, endpoints.safekeeping
+        self._namespace = endpoints.namespace
         self._deployments = f"apis/apps/v1/namespaces/{self._namespace}/deployments"
         self._services = f"api/v1/namespaces/{self._namespace}/services"
-        self._config_maps = f"api/v1/namespaces/{self._keeping}/configmaps"
-        self._name = f"ocg-baseline-{self._namespace}"
 
     async def check_services(self) -> None:
         """Raises: StandError: a service of the configuration has no Deployment."""
@@ -173,22 +179,11 @@ class _KnownState:
                 removed.append(path)
         return removed
 
-    async def baseline(self) -> Baseline | None:
-        """Return what is wanted of the stand; None: nobody has said yet."""
-        answer = await self._connection.kubernetes("GET", f"{self._config_maps}/{self._name}")
-        if answer.status == _NOT_FOUND:
-            return None
-        if not answer.ok:
-            raise StandError(f"what is wanted of the stand can't be read from {self._config_maps}: {answer.problem}")
-        try:
-            return msgspec.json.decode(answer.text("data", _KEY), type=Baseline)
-        except msgspec.DecodeError as error:
-            raise StandError(
-                f"ConfigMap {self._name} of namespace {self._keeping} can't be read: {error}\n  `ocg stand reset --adopt` writes it anew"
-            ) from error
+    async def present(self) -> Baseline:
+        """Return what is there, as what is wanted from now on.
 
-    async def adopt(self) -> None:
-        """Take what is there as what is wanted."""
+        Raises: StandError: it can't be that: something has no pod.
+        """
         deployments = {item["metadata"]["name"]: kept_deployment(item) for item in await self._list(self._deployments)}
         idle = [name for name, kept in deployments.items() if not kept.spec["replicas"] and not self._is_optional(name)]
         if idle:
@@ -197,23 +192,7 @@ class _KnownState:
                 "  scale it up, then reset again"
             )
         services = {item["metadata"]["name"]: kept_service(item) for item in await self._list(self._services)}
-        flags = await read_flags(self._connection)
-        baseline = Baseline(deployments=deployments, services=services, flags=flags)
-        data = {_KEY: msgspec.json.encode(baseline).decode(), "adopted": rfc3339(wall_now())}
-        metadata = {"name": self._name, "labels": {"app.kubernetes.io/managed-by": "otel-control-gym"}}
-        await self._keep({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
-
-    async def _keep(self, body: dict[str, Any]) -> None:
-        path = f"{self._config_maps}/{self._name}"
-        answer = await self._connection.kubernetes(
-            "PATCH", path, body={"data": body["data"]}, content_type=STRATEGIC_PATCH
-        )
-        if answer.status == _NOT_FOUND:
-            answer = await self._connection.kubernetes("POST", self._config_maps, body=body)
-        if not answer.ok:
-            raise StandError(
-                f"what is wanted of the stand can't be kept in namespace {self._keeping}: {answer.problem}"
-            )
+        return Baseline(deployments=deployments, services=services, flags=await read_flags(self._connection))
 
     def _is_optional(self, name: str) -> bool:
         service = self._config.public.services.services.get(name)

@@ -179,7 +179,8 @@ class ClusterStand:
         """
         connection, level = self._opened(), self.access.reset
         remove = partial(self._remove_chaos, self.endpoints)
-        return await restore(connection, config, level, remove_chaos=remove, adopt=adopt)
+        hold = self.access.hold_seconds
+        return await restore(connection, config, level, remove_chaos=remove, adopt=adopt, hold_seconds=hold)
 
     def _opened(self) -> Connection:
         if self._connection is None:

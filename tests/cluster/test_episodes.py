@@ -82,6 +82,10 @@ async def _lived(folder: Path) -> tuple[dict[str, Any], Path, int, str]:
     async with scraped(folder, "--otlp", f"http://127.0.0.1:{port}", interval="5s") as (told, prometheus):
         data = folder / "data"
         cluster = ("--kubeconfig", told["kubeconfig"], "--prometheus", prometheus, "--data-dir", str(data))
+        cluster += (
+            "--hold",
+            "0",
+        )  # minutes at the wall's pace: `tests/stands/cluster/test_verification.py` has them faster
         receive = ("--receive", f"127.0.0.1:{port}")
         code, output, said = await run(scenario_file(folder), "--json", *cluster, *receive)
         assert code == 0, said
@@ -131,6 +135,11 @@ def test_the_metadata_say_what_the_run_was_made_on(lived: tuple[dict[str, Any], 
     told = {key.removeprefix("stand:"): text for key, text in metadata["versions"].items() if key.startswith("stand:")}
     assert told["prometheus"].startswith("2.")
     assert (told["reset_level"], told["reset_baseline"]) == ("soft", "adopted now")
+    assert (told["reset_pod_networks"], told["reset_consumer_lag"]) == ("0, none with a rule", "no topic")
+    assert (told["reset_load"], told["reset_band"]) == (
+        "small-core, 190 users, 1 to 10 s between tasks",
+        "not looked at",
+    )
     assert abs(float(told["clock_offset_seconds"])) < 2.5
     assert "kubeletVersion" in told["node node-0"]
     assert told["collector_config_hash"].startswith("not told: HTTP 404")  # a served twin has no collector

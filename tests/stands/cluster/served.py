@@ -13,6 +13,7 @@ import otel_control_gym as ocg
 from otel_control_gym.actuators.permissions import needed
 from otel_control_gym.engine.cluster_access import ClusterAccess
 from otel_control_gym.engine.deployment import accesses
+from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.stands.cluster.connection import Answer, Connection
 from otel_control_gym.stands.cluster.stand import opened_endpoints
 from otel_control_gym.stands.cluster.tenancy import tenancy
@@ -20,8 +21,15 @@ from otel_control_gym.stands.cluster.tenancy import tenancy
 PACE = 20.0
 USERS = 20
 NAMESPACE, SYSTEM = "otel-demo", "ocg-system"
-_CONFIG = ocg.resolve("small-core", workload="steady", seed=7)
-CONFIG = msgspec.structs.replace(_CONFIG, workload=msgspec.structs.replace(_CONFIG.workload, users=USERS))
+
+
+def configuration(name: str) -> RunConfig:
+    """Return a run of an application under a load that a fast twin can bear."""
+    config = ocg.resolve(name, workload="steady", seed=7)
+    return msgspec.structs.replace(config, workload=msgspec.structs.replace(config.workload, users=USERS))
+
+
+CONFIG = configuration("small-core")
 _GRANTED = {(access.namespace, access.group, access.resource, access.verb) for access in accesses(NAMESPACE, SYSTEM)}
 
 
@@ -37,11 +45,11 @@ class GrantedConnection(Connection):
 
 
 @asynccontextmanager
-async def connected(folder: Path) -> AsyncIterator[Connection]:
+async def connected(folder: Path, config: RunConfig = CONFIG, pace: float = PACE) -> AsyncIterator[Connection]:
     """Serve a twin, connect to it and hold it."""
     kubeconfig = folder / "kubeconfig"
     async with (
-        ocg.serve_twin(CONFIG, pace=PACE, kubeconfig=kubeconfig, data_dir=folder),
+        ocg.serve_twin(config, pace=pace, kubeconfig=kubeconfig, data_dir=folder),
         opened_endpoints(ClusterAccess(kubeconfig=kubeconfig)) as endpoints,
         GrantedConnection(endpoints) as connection,
         tenancy(connection),
