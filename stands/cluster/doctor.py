@@ -33,6 +33,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     settings: RunSettings  #: the application, its metric map, the bucket
     pins: Pins
     operating: tuple[Access, ...]  #: what the gym's account needs
+    informing: tuple[Access, ...]  #: what it needs besides, to tell what an episode runs on
     installing: tuple[Access, ...]  #: what whoever installs a stand needs
     safekeeping: str = "ocg-system"  #: namespace of Leases and inverses
 
@@ -61,6 +62,13 @@ async def _findings(connection: Connection, wanted: Wanted) -> AsyncIterator[Fin
         wanted.operating,
         "kubectl apply -f deploy/stand/rbac.yaml, and use that account",
         needed=True,
+    )
+    yield await control_checks.permissions(
+        connection,
+        "informing",
+        wanted.informing,
+        "episodes run without, and don't tell of nodes, of the chaos daemon or of Coroot: kubectl apply -f deploy/stand/rbac.yaml",
+        needed=False,
     )
     yield await control_checks.permissions(
         connection,
