@@ -29,12 +29,14 @@ from otel_control_gym.engine.settings import ServiceConfiguration
 from otel_control_gym.stands.cluster.control_checks import Access
 from otel_control_gym.stands.cluster.demo_values import demo_values, probe_values
 from otel_control_gym.stands.cluster.locust import load_config_map
+from otel_control_gym.stands.cluster.parts import CHAOS_MESH, COROOT, NAMESPACE, NAMESPACES, SYSTEM
 from otel_control_gym.stands.cluster.pins import Pins, pins
 
 __all__ = (
     "PACKAGED",
     "accesses",
     "generated",
+    "informing_accesses",
     "installer_accesses",
     "operator_permissions",
     "policy_permissions",
@@ -48,9 +50,15 @@ PACKAGED = (
     "review-store",
     "small-core",
 )  #: the service configurations that are the demo's
-SYSTEM = "ocg-system"
-NAMESPACE = "otel-demo"
-_SERVICES = ("flagd:4000", "flagd:8016", "jaeger:16686", "load-generator:8089", "prometheus:9090")
+_SERVICES = (
+    "flagd:4000",
+    "flagd:8016",
+    "jaeger:16686",
+    "load-generator:8089",
+    "otel-collector:4318",  # to which a doctor sends a span
+    "prometheus:9090",
+)
+_READ_EVERYWHERE = (Permission("", "nodes", "list"),)
 _RBAC = "rbac.authorization.k8s.io"
 _LABELS = {"app.kubernetes.io/part-of": "otel-control-gym"}
 _SECRETIVE = (
@@ -99,24 +107,66 @@ def accesses(namespace: str, system: str = SYSTEM) -> tuple[Access, ...]:
     """Return what the gym's account needs on a cluster, one by one."""
     granted = {namespace: operator_permissions(namespace), system: safekeeping()}
     return tuple(
-        Access(namespace=place, group=permission.group, resource=permission.resource, verb=permission.verb, name=name)
+        _access(place, permission, name)
         for place, permissions in granted.items()
         for permission in dict.fromkeys(permissions)
         for name in permission.names or ("",)
     )
 
 
-def installer_accesses() -> tuple[Access, ...]:
-    """Return what whoever installs a stand needs besides: what has effect on the whole cluster, or on a node."""
-    created = (
-        ("", "namespaces"),
-        ("apiextensions.k8s.io", "customresourcedefinitions"),
-        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
-        (_RBAC, "clusterroles"),
-        (_RBAC, "clusterrolebindings"),
+def informing_accesses() -> tuple[Access, ...]:
+    """Return what the gym's account needs besides to know what an episode runs on; without it something isn't told."""
+    everywhere = tuple(_access("", permission) for permission in _READ_EVERYWHERE)
+    elsewhere = tuple(
+        _access(place, permission, name)
+        for place, permissions in _read_elsewhere().items()
+        for permission in permissions
+        for name in permission.names or ("",)
     )
-    whole = tuple(Access(namespace="", group=group, resource=resource, verb="create") for group, resource in created)
-    return (*whole, Access(namespace="chaos-mesh", group="apps", resource="daemonsets", verb="create"))
+    return (*everywhere, *elsewhere)
+
+
+def installer_accesses() -> tuple[Access, ...]:
+    """Return what whoever installs a stand needs besides: what has effect on the whole cluster, or on a node, and what charts make."""
+    whole = (
+        ("", "namespaces", "create"),
+        ("", "namespaces", "patch"),  # the label of pod security, with which privileged pods are let in
+        ("apiextensions.k8s.io", "customresourcedefinitions", "create"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "create"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "create"),
+        (_RBAC, "clusterroles", "create"),
+        (_RBAC, "clusterrolebindings", "create"),
+    )
+    within = (
+        ("", "secrets"),
+        ("", "serviceaccounts"),
+        ("apps", "deployments"),
+        (_RBAC, "roles"),
+        (_RBAC, "rolebindings"),
+    )
+    particular = (
+        (CHAOS_MESH, "apps", "daemonsets"),
+        (COROOT, "apps", "daemonsets"),
+        (COROOT, "", "persistentvolumeclaims"),
+    )
+    return (
+        *(Access(namespace="", group=group, resource=resource, verb=verb) for group, resource, verb in whole),
+        *(
+            Access(namespace=place, group=group, resource=resource, verb="create")
+            for place in NAMESPACES
+            for group, resource in within
+        ),
+        *(
+            Access(namespace=place, group=group, resource=resource, verb="create")
+            for place, group, resource in particular
+        ),
+    )
+
+
+def _access(place: str, permission: Permission, name: str = "") -> Access:
+    return Access(
+        namespace=place, group=permission.group, resource=permission.resource, verb=permission.verb, name=name
+    )
 
 
 def generated() -> dict[str, str]:
@@ -157,14 +207,18 @@ def _gym_roles() -> list[dict[str, Any]]:
     operator = {
         NAMESPACE: operator_permissions(),
         SYSTEM: safekeeping(),
-        "chaos-mesh": (Permission("apps", "daemonsets", "get"),),
-        "coroot": proxying(["coroot-coroot:8080"]),
+        **_read_elsewhere(),
     }
     return [
         *_account("ocg-operator", operator),
-        *_everywhere("ocg-operator", (Permission("", "nodes", "list"),)),
+        *_everywhere("ocg-operator", _READ_EVERYWHERE),
         *_account("ocg-janitor", {NAMESPACE: acting(), SYSTEM: safekeeping()}),
     ]
+
+
+def _read_elsewhere() -> dict[str, tuple[Permission, ...]]:
+    """Return what the gym reads in the namespaces of what breaks and what watches the application."""
+    return {CHAOS_MESH: (Permission("apps", "daemonsets", "get"),), COROOT: proxying(["coroot-coroot:8080"])}
 
 
 def _everywhere(name: str, permissions: Iterable[Permission]) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ __all__ = (
     "Via",
     "access_of",
     "exposure",
+    "url_option",
 )
 
 _PANEL = "Cluster"
@@ -45,9 +46,10 @@ OF_SPANS_AND_LOGS = ("jaeger", "receive", "receive_certificate", "receive_key", 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def _url(what: str, option: str) -> typer.models.OptionInfo:
+def url_option(what: str, option: str, *, panel: str = _PANEL) -> typer.models.OptionInfo:
+    """Return an option that says where a service of the stand is."""
     option_info: typer.models.OptionInfo = typer.Option(
-        option, metavar="URL", help=f"Where {what} is. [default: by --via]", rich_help_panel=_PANEL
+        option, metavar="URL", help=f"Where {what} is. [default: by --via]", rich_help_panel=panel
     )
     return option_info
 
@@ -105,12 +107,12 @@ Via = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-Prometheus = Annotated[str, _url("Prometheus", "--prometheus")]
-Coroot = Annotated[str, _url("Coroot", "--coroot")]
-Jaeger = Annotated[str, _url("Jaeger", "--jaeger")]
-LoadGenerator = Annotated[str, _url("Locust", "--load-generator")]
-Flagd = Annotated[str, _url("flagd-ui", "--flagd")]
-FlagdEvaluation = Annotated[str, _url("flagd's OFREP", "--flagd-evaluation")]
+Prometheus = Annotated[str, url_option("Prometheus", "--prometheus")]
+Coroot = Annotated[str, url_option("Coroot", "--coroot")]
+Jaeger = Annotated[str, url_option("Jaeger", "--jaeger")]
+LoadGenerator = Annotated[str, url_option("Locust", "--load-generator")]
+Flagd = Annotated[str, url_option("flagd-ui", "--flagd")]
+FlagdEvaluation = Annotated[str, url_option("flagd's OFREP", "--flagd-evaluation")]
 Receive = Annotated[
     str,
     typer.Option(

@@ -5,26 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
+from otel_control_gym.engine.command_line.cluster_options import (
+    ClusterContext,
+    Coroot,
+    Flagd,
+    InPod,
+    LoadGenerator,
+    Prometheus,
+    Via,
+    access_of,
+    url_option,
+)
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
-from otel_control_gym.engine.command_line.stand import Context
+from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
+    from otel_control_gym.engine.cluster_access import ClusterAccess
     from otel_control_gym.engine.command_line.output import Output
+    from otel_control_gym.engine.probing import Probe
+    from otel_control_gym.engine.settings import RunSettings
     from otel_control_gym.stands.cluster.findings import Diagnosis
 
 __all__ = ("doctor",)
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "unknown": "magenta"}
-_URL = "by the API server's proxy"
+_PANEL = "Trying it"
 
 
 @command
 def doctor(
     options: Options,
-    kubeconfig: Annotated[Path, typer.Option(metavar="FILE", envvar="KUBECONFIG", help="That leads to the stand.")],
-    context: Context = "",
+    kubeconfig: Annotated[
+        Path | None, typer.Option(metavar="FILE", envvar="KUBECONFIG", help="That leads to the stand.")
+    ] = None,
+    in_pod: InPod = False,
+    context: ClusterContext = "",
     config: Annotated[
         str, typer.Option("--config", metavar="NAME", help="What it is to run: a service configuration or a scenario.")
     ] = "small-core",
@@ -32,34 +50,104 @@ def doctor(
         str | None, typer.Option(help="Replace the granularity, whose bucket says how far apart clocks may be.")
     ] = None,
     namespace: Annotated[str, typer.Option(metavar="NAME", help="Where gyms keep Leases and inverses.")] = "ocg-system",
-    prometheus: Annotated[str, typer.Option(metavar="URL", help=f"Where Prometheus is. [default: {_URL}]")] = "",
-    coroot: Annotated[str, typer.Option(metavar="URL", help=f"Where Coroot is. [default: {_URL}]")] = "",
-    load_generator: Annotated[str, typer.Option(metavar="URL", help=f"Where Locust is. [default: {_URL}]")] = "",
-    flagd: Annotated[str, typer.Option(metavar="URL", help=f"Where flagd-ui is. [default: {_URL}]")] = "",
+    via: Via = None,
+    prometheus: Prometheus = "",
+    coroot: Coroot = "",
+    load_generator: LoadGenerator = "",
+    flagd: Flagd = "",
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Change the stand, too, for some four minutes: send a span round, delay one edge by nothing and by 50 ms, measure, "
+            "take it back.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+    edge: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE->TARGET",
+            help="The edge to delay. [default: where a delay is seen best]",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "",
+    receive: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Take the span here, where the stand's collector sends them. [default: look for it in Jaeger]",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "",
+    collector: Annotated[str, url_option("the collector's OTLP over HTTP", "--collector", panel=_PANEL)] = "",
+    jaeger: Annotated[str, url_option("Jaeger", "--jaeger", panel=_PANEL)] = "",
 ) -> int:
-    """Look at a stand and change nothing; say what is wrong and what to do about it (exit code 1: something failed)."""
+    """Look at a stand and change nothing (but with --probe); say what is wrong and what to do about it (exit code 1: something failed)."""
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.configuration import resolve
-    from otel_control_gym.engine.deployment import accesses, installer_accesses
-    from otel_control_gym.stands.cluster.contexts import endpoints_of
-    from otel_control_gym.stands.cluster.doctor import Wanted, diagnose
-    from otel_control_gym.stands.cluster.pins import pins
+    from otel_control_gym.engine.probing.probe import Probe
+    from otel_control_gym.engine.probing.span_path import Path as SpanPath
 
+    access = access_of(
+        kubeconfig,
+        in_pod=in_pod,
+        context=context,
+        unmarked=False,
+        reset="soft",
+        via=via,
+        prometheus=prometheus,
+        coroot=coroot,
+        load_generator=load_generator,
+        flagd=flagd,
+        flagd_evaluation="",
+        receive=receive,
+    )
+    if access is None:
+        raise UsageError("which stand? --kubeconfig FILE leads to one, --in-pod is the one around this pod")
+    given = {"edge": edge, "receive": receive, "collector": collector, "jaeger": jaeger}
+    if not probe and (names := [name for name, text in given.items() if text]):
+        raise UsageError(f"--{names[0]} is for what is tried: add --probe")
+    access = msgspec.structs.replace(access, safekeeping=namespace)
+    tried = None
+    if probe:
+        path = SpanPath(way=access.way, collector=collector.rstrip("/"), jaeger=jaeger.rstrip("/"))
+        tried = Probe(edge=edge, path=path, receive=receive)
     settings = resolve(config, granularity=granularity).public
-    urls = {"prometheus": prometheus, "coroot": coroot, "load_generator": load_generator, "flagd": flagd}
-    with endpoints_of(kubeconfig, context=context, **urls) as endpoints:
-        wanted = Wanted(
-            settings=settings,
-            pins=pins(),
-            operating=accesses(endpoints.namespace, namespace),
-            installing=installer_accesses(),
-            safekeeping=namespace,
-        )
-        diagnosis = run_interruptibly(diagnose, endpoints, wanted)
+    diagnosis = run_interruptibly(_diagnose, access, settings, tried, options.output)
     options.output.answer({"healthy": diagnosis.healthy, "findings": diagnosis.findings})
     if not options.json:
         _tell(options.output, diagnosis)
     return 0 if diagnosis.healthy else NOT_SO
+
+
+async def _diagnose(access: ClusterAccess, settings: RunSettings, tried: Probe | None, output: Output) -> Diagnosis:
+    from otel_control_gym.engine.deployment import accesses, informing_accesses, installer_accesses
+    from otel_control_gym.engine.probing import probe
+    from otel_control_gym.stands.cluster.doctor import Wanted, diagnose
+    from otel_control_gym.stands.cluster.findings import Diagnosis, unknown
+    from otel_control_gym.stands.cluster.pins import pins
+    from otel_control_gym.stands.cluster.services import with_services
+    from otel_control_gym.stands.cluster.stand import found_endpoints
+
+    with found_endpoints(access) as found, output.side.status("looking at the stand") as status:
+        endpoints = with_services(found, access.way)
+        wanted = Wanted(
+            settings=settings,
+            pins=pins(),
+            operating=accesses(endpoints.namespace, access.safekeeping),
+            informing=informing_accesses(),
+            installing=installer_accesses(),
+            safekeeping=access.safekeeping,
+        )
+        diagnosis = await diagnose(endpoints, wanted)
+        if tried is None:
+            return diagnosis
+        if not diagnosis.healthy:
+            untried = unknown("probe", "not tried on a stand on which something failed", "first what failed")
+            return Diagnosis(findings=(*diagnosis.findings, untried))
+        more = await probe(endpoints, settings, tried, status.update)
+        return Diagnosis(findings=(*diagnosis.findings, *more))
 
 
 def _tell(output: Output, diagnosis: Diagnosis) -> None:

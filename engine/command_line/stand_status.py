@@ -27,13 +27,19 @@ def status(
 
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.configuration import resolve
-    from otel_control_gym.engine.deployment import accesses, installer_accesses
+    from otel_control_gym.engine.deployment import accesses, informing_accesses, installer_accesses
     from otel_control_gym.stands.cluster.doctor import Wanted
     from otel_control_gym.stands.cluster.parts import NAMESPACE
     from otel_control_gym.stands.cluster.pins import pins
 
     settings = resolve(config).public
-    wanted = Wanted(settings=settings, pins=pins(), operating=accesses(NAMESPACE), installing=installer_accesses())
+    wanted = Wanted(
+        settings=settings,
+        pins=pins(),
+        operating=accesses(NAMESPACE),
+        informing=informing_accesses(),
+        installing=installer_accesses(),
+    )
     states, diagnosis = run_interruptibly(_look, kubeconfig, context, wanted)
     complete = all(state.complete for state in states) and diagnosis.healthy
     options.output.answer({"ready": complete, "parts": report_of(states), "findings": diagnosis.findings})

@@ -3,8 +3,8 @@
 In: where the stand is, what is wanted of it. Out: a `Diagnosis`. Nothing is changed, and nothing raises: what can't be seen is a finding,
 too. If the API server doesn't answer, nothing else is looked at.
 
-What isn't looked at: whether a span gets from a program to the gym's receiver, and whether a delay that Chaos Mesh says it made is really
-there. Both need an episode's own parts on the cluster.
+What can't be seen by looking is `engine.probing`'s: whether a span gets from a program to where the gym reads spans, and whether a delay
+that Chaos Mesh says it made is really there.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from otel_control_gym.engine.settings import RunSettings
 from otel_control_gym.stands.cluster import control_checks, telemetry_checks
 from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.control_checks import Access
+from otel_control_gym.stands.cluster.fault_checks import faults
 from otel_control_gym.stands.cluster.findings import Diagnosis, Finding, fine, warning
+from otel_control_gym.stands.cluster.node_checks import nodes
 from otel_control_gym.stands.cluster.pins import Pins, minor_version
+from otel_control_gym.stands.cluster.workload_checks import application, autoscaling
 
 __all__ = ("Wanted", "diagnose", "examine")
 
@@ -33,6 +36,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     settings: RunSettings  #: the application, its metric map, the bucket
     pins: Pins
     operating: tuple[Access, ...]  #: what the gym's account needs
+    informing: tuple[Access, ...]  #: what it needs besides, to tell what an episode runs on
     installing: tuple[Access, ...]  #: what whoever installs a stand needs
     safekeeping: str = "ocg-system"  #: namespace of Leases and inverses
 
@@ -64,18 +68,25 @@ async def _findings(connection: Connection, wanted: Wanted) -> AsyncIterator[Fin
     )
     yield await control_checks.permissions(
         connection,
+        "informing",
+        wanted.informing,
+        "episodes run without, and don't tell of nodes, of the chaos daemon or of Coroot: kubectl apply -f deploy/stand/rbac.yaml",
+        needed=False,
+    )
+    yield await control_checks.permissions(
+        connection,
         "installing",
         wanted.installing,
         "episodes run without; `helm install` needs an administrator",
         needed=False,
     )
-    async for finding in control_checks.nodes(connection):
+    async for finding in nodes(connection, settings.services):
         yield finding
-    async for finding in control_checks.application(connection, settings.services.services):
+    async for finding in application(connection, settings.services.services):
         yield finding
-    async for finding in control_checks.autoscaling(connection):
+    async for finding in autoscaling(connection):
         yield finding
-    async for finding in control_checks.faults(connection):
+    async for finding in faults(connection):
         yield finding
     yield await control_checks.safekeeping(connection, wanted.safekeeping)
     async for finding in telemetry_checks.metrics(connection, settings.metrics):

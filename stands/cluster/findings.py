@@ -5,11 +5,14 @@ In: what a check has seen. Out: `Finding`s, and a `Diagnosis` of all of them.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
-__all__ = ("Diagnosis", "Finding", "failed", "fine", "unknown", "warning")
+__all__ = ("APPLY", "Diagnosis", "Finding", "failed", "fine", "name_of", "unknown", "warning")
+
+APPLY = "kubectl apply -f deploy/stand/"  #: what a remedy begins with that is one of our manifests
 
 Status = Literal["ok", "warning", "failed", "unknown"]
 
@@ -52,3 +55,8 @@ def failed(check: str, found: str, remedy: str) -> Finding:
 def unknown(check: str, found: str, remedy: str) -> Finding:
     """Return what couldn't be looked at."""
     return Finding(check=check, status="unknown", found=found, remedy=remedy)
+
+
+def name_of(item: Mapping[str, Any]) -> str:
+    """Return the name of a Kubernetes object."""
+    return str(item["metadata"]["name"])

@@ -11,6 +11,7 @@ from otel_control_gym.engine.cluster_access import Way
 from otel_control_gym.engine.protocols import Endpoints
 
 __all__ = (
+    "COLLECTOR",
     "COROOT",
     "COROOT_NAMESPACE",
     "FLAGD",
@@ -18,13 +19,24 @@ __all__ = (
     "JAEGER",
     "LOAD_GENERATOR",
     "PROMETHEUS",
+    "service_url",
     "with_services",
 )
 
 PROMETHEUS, LOAD_GENERATOR = "prometheus:9090", "load-generator:8089"
 FLAGD_UI, FLAGD = "flagd:4000", "flagd:8016"  #: who writes flags, and who evaluates them
-JAEGER = "jaeger:16686"
+JAEGER = "jaeger:16686"  #: what keeps traces
 COROOT, COROOT_NAMESPACE = "coroot-coroot:8080", "coroot"
+COLLECTOR = "otel-collector:4318"  #: what programs send spans to: OTLP over HTTP
+
+
+def service_url(endpoints: Endpoints, service: str, way: Way, *, namespace: str = "") -> str:
+    """Return where a service (`NAME:PORT`) is; `namespace`: the application's, where nothing else is said."""
+    namespace = namespace or endpoints.namespace
+    name, _, port = service.partition(":")
+    if way == "dns":
+        return f"http://{name}.{namespace}.svc:{port}"
+    return f"{endpoints.kubernetes}/api/v1/namespaces/{namespace}/services/{service}/proxy"
 
 
 def with_services(endpoints: Endpoints, way: Way) -> Endpoints:
@@ -32,19 +44,12 @@ def with_services(endpoints: Endpoints, way: Way) -> Endpoints:
 
     Who names one address for flags means both of flagd's, as behind the demo's proxy.
     """
-
-    def url(service: str, namespace: str = endpoints.namespace) -> str:
-        name, _, port = service.partition(":")
-        if way == "dns":
-            return f"http://{name}.{namespace}.svc:{port}"
-        return f"{endpoints.kubernetes}/api/v1/namespaces/{namespace}/services/{service}/proxy"
-
     return msgspec.structs.replace(
         endpoints,
-        prometheus=endpoints.prometheus or url(PROMETHEUS),
-        coroot=endpoints.coroot or url(COROOT, COROOT_NAMESPACE),
-        load_generator=endpoints.load_generator or url(LOAD_GENERATOR),
-        jaeger=endpoints.jaeger or url(JAEGER),
-        flagd=endpoints.flagd or url(FLAGD_UI),
-        flagd_evaluation=endpoints.flagd_evaluation or endpoints.flagd or url(FLAGD),
+        prometheus=endpoints.prometheus or service_url(endpoints, PROMETHEUS, way),
+        coroot=endpoints.coroot or service_url(endpoints, COROOT, way, namespace=COROOT_NAMESPACE),
+        load_generator=endpoints.load_generator or service_url(endpoints, LOAD_GENERATOR, way),
+        jaeger=endpoints.jaeger or service_url(endpoints, JAEGER, way),
+        flagd=endpoints.flagd or service_url(endpoints, FLAGD_UI, way),
+        flagd_evaluation=endpoints.flagd_evaluation or endpoints.flagd or service_url(endpoints, FLAGD, way),
     )

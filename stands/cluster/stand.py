@@ -41,7 +41,7 @@ from otel_control_gym.stands.cluster.services import PROMETHEUS, with_services
 from otel_control_gym.stands.cluster.tenancy import tenancy
 from otel_control_gym.stands.declared_graph import declared_graph
 
-__all__ = ("SETTLE_SECONDS", "ClusterStand", "opened_endpoints")
+__all__ = ("SETTLE_SECONDS", "ClusterStand", "found_endpoints", "opened_endpoints")
 
 NAMESPACE = "otel-demo"  #: of the application, where nobody says another
 SETTLE_SECONDS = 1.0  #: after a barrier's moment, for what was under way
@@ -61,15 +61,18 @@ async def opened_endpoints(access: ClusterAccess) -> AsyncIterator[Endpoints]:
         UsageError: the kubeconfig leads nowhere.
         StandError: the API server doesn't answer, or the namespace isn't marked as a gym's stand.
     """
-    with _found(access) as endpoints:
+    with found_endpoints(access) as endpoints:
         if not access.unmarked:
             await check_mark(endpoints)
         yield with_services(endpoints, access.way)
 
 
 @contextmanager
-def _found(access: ClusterAccess) -> Iterator[Endpoints]:
-    """Yield what a kubeconfig, or the pod in which this runs, tells of a cluster, and the URLs that were given."""
+def found_endpoints(access: ClusterAccess) -> Iterator[Endpoints]:
+    """Yield what a kubeconfig, or the pod in which this runs, tells of a cluster, and the URLs that were given; nobody is asked.
+
+    Raises: UsageError: the kubeconfig leads nowhere.
+    """
     with _told(access) as endpoints:
         yield msgspec.structs.replace(
             endpoints,
@@ -101,7 +104,7 @@ class ClusterStand:
     def __init__(self, access: ClusterAccess, remove_chaos: RemoveChaos) -> None:
         self.access = access
         self._remove_chaos = remove_chaos
-        with _found(access) as found:
+        with found_endpoints(access) as found:
             self.lease_name: str | None = f"{found.kubernetes.partition('://')[2]}/{found.namespace}"
         self._endpoints: Endpoints | None = None
         self._connection: Connection | None = None

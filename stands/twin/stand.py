@@ -90,6 +90,7 @@ class TwinStand:
         self._load_generator = LoadGeneratorServer()
         self._flagd = FlagdServer()
         self._push: OtlpPush | None = None
+        self._otlp = ""
 
     @property
     def now(self) -> int:
@@ -128,7 +129,10 @@ class TwinStand:
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
             self._kubernetes = KubernetesServer(
-                _empty_cluster(), listening.credentials, ServiceProxy(lambda: self.endpoints), self._kept
+                _empty_cluster(),
+                listening.credentials,
+                ServiceProxy(lambda: self.endpoints, lambda: self._otlp),
+                self._kept,
             )
             self._endpoints = Endpoints(
                 kubernetes=await stack.enter_async_context(self._kubernetes.open(**listening.place(0))),
@@ -173,7 +177,7 @@ class TwinStand:
         self._load_generator.attach(run.simulation)
         self._flagd.attach(run.world.flags)
         run.at_scrape = self._load_generator.observe
-        self._push = OtlpPush(self._session, otlp_endpoint)
+        self._push, self._otlp = OtlpPush(self._session, otlp_endpoint), otlp_endpoint
         self._endpoints = msgspec.structs.replace(self.endpoints, namespace=config.public.services.namespace)
         self._run = run
         await anyio.lowlevel.checkpoint()

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 
 import otel_control_gym as ocg
 from otel_control_gym.engine.clock import SECOND
-from otel_control_gym.engine.deployment import accesses, installer_accesses
+from otel_control_gym.engine.deployment import accesses, informing_accesses, installer_accesses
 from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.stands.cluster.doctor import Wanted, diagnose
 from otel_control_gym.stands.cluster.findings import Finding
@@ -116,6 +116,7 @@ def _wanted(check: str = "") -> Wanted:
         settings=CONFIG.public,
         pins=pins(),
         operating=accesses(NAMESPACE) if check in ("", "operating") else (),
+        informing=informing_accesses() if check in ("", "informing") else (),
         installing=installer_accesses() if check in ("", "installing") else (),
     )
 

@@ -106,6 +106,39 @@ def stopped_autoscaler(_: Any) -> Any:
     return {"items": [{"metadata": {"name": "frontend"}, "status": {"conditions": [condition]}}]}
 
 
+def daemon(
+    *, wanted: int = 1, ready: int = 1, runtime: str = "containerd", socket: str = "/run/containerd/containerd.sock"
+) -> dict[str, Any]:
+    container = {"name": "chaos-daemon", "command": ["/usr/local/bin/chaos-daemon", "--runtime", runtime]}
+    volume = {"name": "socket-path", "hostPath": {"path": socket}}
+    return {
+        "spec": {"template": {"spec": {"containers": [container], "volumes": [volume]}}},
+        "status": {"desiredNumberScheduled": wanted, "numberReady": min(ready, wanted)},
+    }
+
+
+def elsewhere(_: str, path: str, found: Any) -> Any:
+    if path == DAEMONS:
+        return daemon()
+    if path == PODS:
+        return one(found["items"], spec=found["items"][0]["spec"] | {"nodeName": "another"})
+    return None
+
+
+def broken_metrics(_: str, path: str, __: Any) -> Any:
+    if path == METRICS:
+        return refusal(503, "unavailable")(None)
+    if path == "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io":
+        reason = {"type": "Available", "status": "False", "reason": "FailedDiscoveryCheck", "message": "no route"}
+        return {"status": {"conditions": [reason]}}
+    return None
+
+
+def small_disk(found: Any) -> Any:
+    allocatable = found["items"][0]["status"]["allocatable"] | {"ephemeral-storage": "20Gi"}
+    return one(found["items"], status=found["items"][0]["status"] | {"allocatable": allocatable})
+
+
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 AUTOSCALERS = "/apis/autoscaling/v2/namespaces/otel-demo/horizontalpodautoscalers"
 TROUBLES = {
@@ -144,7 +177,31 @@ TROUBLES = {
         "faults", "failed", "failed calling webhook", "chaos-mesh get pods",
     ),
     "daemons that aren't ready": (
-        only(DAEMONS, {"status": {"desiredNumberScheduled": 1, "numberReady": 0}}), "faults", "failed", "0 of 1 nodes", "chaos-mesh-k3s",
+        only(DAEMONS, daemon(ready=0)), "faults", "failed", "ready on 0 of 1 nodes", "logs daemonset/chaos-daemon",
+    ),
+    "a daemon that no node takes": (only(DAEMONS, daemon(wanted=0)), "faults", "failed", "0 of 0 nodes", "--show-labels"),
+    "a daemon for another runtime": (only(DAEMONS, daemon(runtime="docker")), "faults", "failed", "speaks to docker", "chaosDaemon.runtime"),
+    "a daemon whose runtime listens elsewhere": (
+        only(DAEMONS, daemon(socket="/run/k3s/containerd/containerd.sock")), "faults", "failed", "/run/k3s", "socketPath",
+    ),
+    "targets where no daemon is": (elsewhere, "faults", "failed", "on 1 nodes, and targets are on 2", "tolerations"),
+    "what no object tells of a kernel": (only(DAEMONS, daemon()), "faults", "unknown", "sch_netem", "--probe"),
+    "a kind of fault that isn't served": (
+        only(CHAOS, lambda found: {"resources": [item for item in found["resources"] if item["name"] != "podnetworkchaos"]}),
+        "faults", "failed", "doesn't serve podnetworkchaos", "ocg stand up",
+    ),
+    "a metrics API that says why": (broken_metrics, "autoscaling", "warning", "FailedDiscoveryCheck: no route", "metrics-server"),
+    "an autoscaler that hasn't begun": (
+        only(AUTOSCALERS, {"items": [{"metadata": {"name": "frontend"}}]}), "autoscaling", "unknown", "doesn't tell yet", "again",
+    ),
+    "a small disk": (only("/api/v1/nodes", small_disk), "nodes", "warning", "20 GiB of disk", "60 GiB"),
+    "a node that is too small for what isn't there yet": (
+        lambda method, path, found: small(found) if path == "/api/v1/nodes" else {"items": []} if path == PODS else None,
+        "nodes", "warning", "will request at least", "larger node",
+    ),
+    "a daemon that mustn't be read": (
+        only(REVIEWS, lambda found: found | {"status": {"allowed": found["spec"]["resourceAttributes"]["resource"] != "daemonsets"}}, method="POST"),
+        "informing", "warning", "get daemonsets.apps in chaos-mesh", "rbac.yaml",
     ),
     "a fault that was left": (
         only(f"{CHAOS}/namespaces/otel-demo/stresschaos", {"items": [{"metadata": {"name": "ocg-1"}}]}),
