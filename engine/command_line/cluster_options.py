@@ -6,13 +6,14 @@ that a shell exports for other tools isn't taken either, because an episode brea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from otel_control_gym.engine.cluster_access import ClusterAccess, ResetLevel, Way, listening_address
-from otel_control_gym.engine.errors import UsageError
+from otel_control_gym.engine.errors import UsageError, nearest
 
 __all__ = (
     "ClusterContext",
@@ -21,6 +22,7 @@ __all__ = (
     "FlagdEvaluation",
     "InPod",
     "Kubeconfig",
+    "Kubeconfigs",
     "LoadGenerator",
     "Prometheus",
     "Receive",
@@ -28,9 +30,13 @@ __all__ = (
     "Unmarked",
     "Via",
     "access_of",
+    "stands_of",
 )
 
 _PANEL = "Cluster"
+_URLS = ("prometheus", "coroot", "load_generator", "flagd", "flagd_evaluation")
+_OF_ONE = ("context", *_URLS, "receive")
+"""What differs from cluster to cluster, by the names that `ClusterAccess` has for them."""
 
 
 def _url(what: str, option: str) -> typer.models.OptionInfo:
@@ -45,6 +51,16 @@ Kubeconfig = Annotated[
     typer.Option(
         metavar="FILE",
         help="The cluster that it leads to is the stand: everything in its namespace may be broken.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Kubeconfigs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kubeconfig",
+        metavar="FILE[,KEY=VALUE...]",
+        help="A cluster to play on; again for each further one. What differs between them follows the file, with the names of the "
+        "options below: stand.kubeconfig,context=two,prometheus=http://10.0.0.7:9090,receive=0.0.0.0:4318.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -138,3 +154,64 @@ def access_of(
         receive=receive,
         **{name: url.rstrip("/") for name, url in urls.items()},
     )
+
+
+def stands_of(
+    kubeconfigs: Sequence[str],
+    *,
+    in_pod: bool = False,
+    unmarked: bool = False,
+    via: Way | None = None,
+    context: str = "",
+    prometheus: str = "",
+    coroot: str = "",
+    load_generator: str = "",
+    flagd: str = "",
+    flagd_evaluation: str = "",
+    receive: str = "",
+) -> tuple[ClusterAccess, ...]:
+    """Return the clusters that options tell of, each `FILE[,KEY=VALUE...]`; what is of one of several follows its file.
+
+    Raises: UsageError: an option doesn't say whose it is, or there is no such key.
+    """
+    options = {
+        "context": context,
+        "prometheus": prometheus,
+        "coroot": coroot,
+        "load_generator": load_generator,
+        "flagd": flagd,
+        "flagd_evaluation": flagd_evaluation,
+        "receive": receive,
+    }
+    given = [_spelt(name) for name in _OF_ONE if options[name]]
+    if len(kubeconfigs) > 1 and given:
+        raise UsageError(
+            f"--{given[0]} is of one cluster, and there are {len(kubeconfigs)}\n"
+            f"  say it where its cluster is named: --kubeconfig {kubeconfigs[0].partition(',')[0]},{given[0]}=..."
+        )
+    described: list[tuple[Path | None, dict[str, str]]] = [_described(text) for text in kubeconfigs]
+    found = [
+        access_of(file, in_pod=in_pod, unmarked=unmarked, reset="soft", via=via, **(options | own))
+        for file, own in described or [(None, {})]
+    ]
+    return tuple(access for access in found if access is not None)
+
+
+def _described(text: str) -> tuple[Path | None, dict[str, str]]:
+    """Return a kubeconfig and what is said of its cluster.
+
+    Raises: UsageError: there is no such key.
+    """
+    file, *words = text.split(",")
+    said: dict[str, str] = {}
+    accepted = [_spelt(name) for name in _OF_ONE]
+    for word in words:
+        key, separator, value = word.partition("=")
+        if key not in accepted or not separator or not value:
+            raise UsageError(f"--kubeconfig {text}: {word!r} isn't KEY=VALUE of a cluster\n  {nearest(key, accepted)}")
+        said[key.replace("-", "_")] = value
+    return Path(file), said
+
+
+def _spelt(name: str) -> str:
+    return name.replace("_", "-")
