@@ -1,22 +1,21 @@
-"""Reads of the Kubernetes API: kubernetes_asyncio's configuration, authentication and transport, raw answers.
+"""Reads of the Kubernetes API: kubernetes_asyncio's transport, raw answers.
 
 In: a path and a query. Out: an answer whose body is still to be read, by `watch`, which decodes it with msgspec.
 
 The library's traps, and what is done about them: its models take three hundred times as long as msgspec, and its watch a second
-client each (raw answers, one client for all watches); it has no time-out (one on silence, per call); it takes proxies and .netrc from
-the environment, loopback included (a session that doesn't). Each watch occupies one of the client's connections for good, of which
-there are a hundred.
+client each (raw answers, one client for all watches); it has no time-out (one on silence, per call). Each watch occupies one of the
+client's connections for good, of which there are a hundred.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
-import anyio.to_thread
 
+from otel_control_gym.engine.kubernetes_session import BEARER_TOKEN, open_api
 from otel_control_gym.engine.protocols import Endpoints
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ("KubernetesReader", "open_kubernetes")
 
-_AUTHENTICATION = ["BearerToken"]
 _SILENCE_SECONDS = 330.0  #: a watch that is silent for longer is taken for dead, and goes on where it was
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30.0, sock_read=_SILENCE_SECONDS)
 
@@ -44,37 +42,15 @@ class KubernetesReader:
             f"/{path}",
             "GET",
             query_params=query,
-            auth_settings=_AUTHENTICATION,
+            auth_settings=BEARER_TOKEN,
             _preload_content=False,
             _request_timeout=_TIMEOUT,
         )
         return response
 
 
-def _import_library() -> tuple[Any, Any]:
-    """Import late, because it takes 0.2 to 0.7 s; called in a thread, so that the event loop goes on meanwhile."""
-    from kubernetes_asyncio.client import ApiClient, Configuration
-
-    return ApiClient, Configuration
-
-
 @asynccontextmanager
 async def open_kubernetes(endpoints: Endpoints) -> AsyncIterator[KubernetesReader]:
     """Open the client that all watches share; closed on exit."""
-    api_client, configuration_class = await anyio.to_thread.run_sync(_import_library)
-    configuration = configuration_class(host=endpoints.kubernetes, ssl_ca_cert=endpoints.kubernetes_ca_file or None)
-    configuration.disable_strict_ssl_verification = True  # Python 3.13 refuses the usual cluster CA: no key identifiers
-    credentials = endpoints.kubernetes_credentials
-    if endpoints.kubernetes_token and credentials is None:
-        configuration.api_key = {"BearerToken": endpoints.kubernetes_token}
-        configuration.api_key_prefix = {"BearerToken": "Bearer"}
-    async with api_client(configuration) as api:
-        given = api.rest_client.pool_manager
-        if credentials is None:
-            # The library's connector, with its TLS and pool; but calls go where the stand says, not through a proxy of the environment.
-            api.rest_client.pool_manager = aiohttp.ClientSession(connector=given.connector, trust_env=False)
-            given.detach()
-        else:
-            await given.close()
-            api.rest_client.pool_manager = credentials.session()
+    async with open_api(endpoints) as api:
         yield KubernetesReader(api)

@@ -2,6 +2,8 @@
 
 They come from the command line alone: a kubeconfig can name programs to be run, so no file of a scenario or configuration may name one. One
 that a shell exports for other tools isn't taken either, because an episode breaks what it leads to.
+
+A command that takes them is decorated by `@with_options(access_of, "access")`.
 """
 
 from __future__ import annotations
@@ -109,19 +111,18 @@ Receive = Annotated[
 
 
 def access_of(
-    kubeconfig: Path | None,
-    *,
-    in_pod: bool = False,
-    context: str,
-    unmarked: bool,
-    reset: ResetLevel,
-    via: Way | None,
-    prometheus: str,
-    coroot: str,
-    load_generator: str,
-    flagd: str,
-    flagd_evaluation: str,
-    receive: str = "",
+    kubeconfig: Kubeconfig = None,
+    in_pod: InPod = False,
+    context: ClusterContext = "",
+    unmarked: Unmarked = False,
+    reset: Reset = "soft",
+    via: Via = None,
+    prometheus: Prometheus = "",
+    coroot: Coroot = "",
+    load_generator: LoadGenerator = "",
+    flagd: Flagd = "",
+    flagd_evaluation: FlagdEvaluation = "",
+    receive: Receive = "",
 ) -> ClusterAccess | None:
     """Return the cluster that options tell of; None: none.
 

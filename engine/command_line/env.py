@@ -8,22 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from otel_control_gym.engine.command_line.cluster_options import (
-    ClusterContext,
-    Coroot,
-    Flagd,
-    FlagdEvaluation,
-    InPod,
-    Kubeconfig,
-    LoadGenerator,
-    Prometheus,
-    Receive,
-    Reset,
-    Unmarked,
-    Via,
-    access_of,
-)
-from otel_control_gym.engine.command_line.options import Options, command
+from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.command_line.cluster_options import access_of
+from otel_control_gym.engine.command_line.options import Options, command, with_options
 from otel_control_gym.engine.errors import UsageError
 
 __all__ = ("app", "serve")
@@ -35,8 +22,10 @@ app = typer.Typer(help="Environments for other processes.", no_args_is_help=True
 def _env() -> None: ...  # so that `serve` stays a verb while it is the only one
 
 
+@with_options(access_of, "access")
 def serve(
     options: Options,
+    access: ClusterAccess | None,
     scenario: Annotated[
         str,
         typer.Argument(
@@ -52,18 +41,6 @@ def serve(
     granularity: Annotated[str | None, typer.Option(help="Replace the granularity: a name or a file.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Length of control in seconds.")] = None,
     pace: Annotated[float, typer.Option(help="N x real time; 0: as fast as it goes.")] = 0.0,
-    kubeconfig: Kubeconfig = None,
-    in_pod: InPod = False,
-    context: ClusterContext = "",
-    unmarked: Unmarked = False,
-    reset: Reset = "soft",
-    via: Via = None,
-    prometheus: Prometheus = "",
-    coroot: Coroot = "",
-    load_generator: LoadGenerator = "",
-    flagd: Flagd = "",
-    flagd_evaluation: FlagdEvaluation = "",
-    receive: Receive = "",
 ) -> int:
     """Serve environments over NATS (reset, observe, step, close) until Ctrl-C (exit code 0)."""
     from functools import partial
@@ -73,20 +50,6 @@ def serve(
     from otel_control_gym.engine.configuration import resolve
     from otel_control_gym.engine.environment_server import server_subject
 
-    access = access_of(
-        kubeconfig,
-        in_pod=in_pod,
-        context=context,
-        unmarked=unmarked,
-        reset=reset,
-        via=via,
-        prometheus=prometheus,
-        coroot=coroot,
-        load_generator=load_generator,
-        flagd=flagd,
-        flagd_evaluation=flagd_evaluation,
-        receive=receive,
-    )
     if access is not None and sessions > 1:
         raise UsageError(f"--sessions {sessions}: a cluster is driven by one environment at a time")
     config = checked(resolve(scenario, workload=workload, granularity=granularity, horizon_seconds=horizon))

@@ -1,6 +1,7 @@
 """What every command shares: its common options, and how errors become one message and an exit code.
 
-`@command` adds the options to a function's signature and gives them to it as one `Options` record, its first argument.
+`@command` adds the options to a function's signature and gives them to it as one `Options` record, its first argument; `@with_options` adds
+those of a group that several commands share, and gives what they amount to.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ import typer
 from otel_control_gym.engine.command_line.output import Output
 from otel_control_gym.engine.errors import OtelControlGymError, cause_of
 
-__all__ = ("INTERRUPTED", "NOT_SO", "WRONG_INPUT", "Options", "command", "default_of_group")
+__all__ = ("INTERRUPTED", "NOT_SO", "WRONG_INPUT", "Options", "command", "default_of_group", "with_options")
 
 NOT_SO = 1
 WRONG_INPUT = 2
@@ -116,6 +117,32 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
     shell.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     shell.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return shell
+
+
+def with_options(
+    group: Callable[..., Any], name: str, *, without: Collection[str] = ()
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Return a decorator that adds the parameters of `group` to a function's, and gives it what `group` returns as its argument `name`.
+
+    To be written below `@command`. `without` are parameters that a command has no option for: they keep their defaults.
+    """
+    added = {
+        key: found for key, found in inspect.signature(group, eval_str=True).parameters.items() if key not in without
+    }
+
+    def decorate(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        @functools.wraps(function)
+        def shell(*positional: Any, **arguments: Any) -> int | None:
+            given = {key: arguments.pop(key) for key in added}
+            return function(*positional, **arguments, **{name: group(**given)})
+
+        own = [found for key, found in inspect.signature(function, eval_str=True).parameters.items() if key != name]
+        parameters = [*own, *(found.replace(kind=inspect.Parameter.KEYWORD_ONLY) for found in added.values())]
+        del shell.__wrapped__
+        shell.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return shell
+
+    return decorate
 
 
 def default_of_group(function: Callable[..., int | None]) -> Callable[..., None]:

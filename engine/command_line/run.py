@@ -6,22 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_control_gym.engine.command_line.cluster_options import (
-    ClusterContext,
-    Coroot,
-    Flagd,
-    FlagdEvaluation,
-    InPod,
-    Kubeconfig,
-    LoadGenerator,
-    Prometheus,
-    Receive,
-    Reset,
-    Unmarked,
-    Via,
-    access_of,
-)
-from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
+from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.command_line.cluster_options import access_of
+from otel_control_gym.engine.command_line.options import NOT_SO, Options, command, with_options
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -37,8 +24,10 @@ __all__ = ("play_scenario", "run")
 
 
 @command
+@with_options(access_of, "access")
 def run(
     options: Options,
+    access: ClusterAccess | None,
     scenario: Annotated[
         str,
         typer.Argument(help="Name of a scenario or service configuration, `synthetic:N[,seed]`, or a scenario file."),
@@ -58,18 +47,6 @@ def run(
             "rollback-on-bad-rollout, package.module:function, or nats:SUBJECT for another process."
         ),
     ] = None,
-    kubeconfig: Kubeconfig = None,
-    in_pod: InPod = False,
-    context: ClusterContext = "",
-    unmarked: Unmarked = False,
-    reset: Reset = "soft",
-    via: Via = None,
-    prometheus: Prometheus = "",
-    coroot: Coroot = "",
-    load_generator: LoadGenerator = "",
-    flagd: Flagd = "",
-    flagd_evaluation: FlagdEvaluation = "",
-    receive: Receive = "",
 ) -> int:
     """Run an episode and write its dataset."""
     from otel_control_gym.engine.assembly import checked, make
@@ -85,20 +62,6 @@ def run(
 
     if pace < 0:
         raise UsageError(f"--pace {pace:g}: must be 0 (as fast as it goes) or a positive multiple of real time")
-    access = access_of(
-        kubeconfig,
-        in_pod=in_pod,
-        context=context,
-        unmarked=unmarked,
-        reset=reset,
-        via=via,
-        prometheus=prometheus,
-        coroot=coroot,
-        load_generator=load_generator,
-        flagd=flagd,
-        flagd_evaluation=flagd_evaluation,
-        receive=receive,
-    )
     config = checked(
         resolve(
             scenario,

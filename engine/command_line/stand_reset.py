@@ -6,21 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_control_gym.engine.cluster_access import ResetLevel
-from otel_control_gym.engine.command_line.cluster_options import (
-    ClusterContext,
-    Coroot,
-    Flagd,
-    FlagdEvaluation,
-    InPod,
-    Kubeconfig,
-    LoadGenerator,
-    Prometheus,
-    Unmarked,
-    Via,
-    access_of,
-)
-from otel_control_gym.engine.command_line.options import Options
+from otel_control_gym.engine.cluster_access import ClusterAccess, ResetLevel
+from otel_control_gym.engine.command_line.cluster_options import access_of
+from otel_control_gym.engine.command_line.options import Options, with_options
 from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = ("reset",)
 
 
+@with_options(access_of, "access", without=("reset", "receive"))
 def reset(
     options: Options,
-    kubeconfig: Kubeconfig = None,
-    in_pod: InPod = False,
+    access: ClusterAccess | None,
     level: Annotated[
         ResetLevel,
         typer.Option(help="soft: specs, flags, load; data: what holds state and its clients are restarted, too."),
@@ -44,14 +32,6 @@ def reset(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Take specs and flags as they are for what is wanted from now on.")
     ] = False,
-    context: ClusterContext = "",
-    unmarked: Unmarked = False,
-    via: Via = None,
-    prometheus: Prometheus = "",
-    coroot: Coroot = "",
-    load_generator: LoadGenerator = "",
-    flagd: Flagd = "",
-    flagd_evaluation: FlagdEvaluation = "",
 ) -> int:
     """Bring a stand to its known state, as each run does before it begins; say what wasn't as it is wanted."""
     import msgspec
@@ -60,25 +40,13 @@ def reset(
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.configuration import resolve
 
-    access = access_of(
-        kubeconfig,
-        in_pod=in_pod,
-        context=context,
-        unmarked=unmarked,
-        reset=level,
-        via=via,
-        prometheus=prometheus,
-        coroot=coroot,
-        load_generator=load_generator,
-        flagd=flagd,
-        flagd_evaluation=flagd_evaluation,
-    )
     if access is None:
         raise UsageError("which stand? --kubeconfig FILE leads to one, --in-pod is the one around this pod")
+    leveled = msgspec.structs.replace(access, reset=level)
     settings = resolve(config, workload=workload)
 
     async def do() -> Reset:
-        return await reset_cluster(access, settings, adopt=adopt)
+        return await reset_cluster(leveled, settings, adopt=adopt)
 
     done = run_interruptibly(do)
     options.output.answer(msgspec.to_builtins(done))

@@ -13,11 +13,6 @@ from otel_control_gym.engine.cluster_access import listening_address
 from otel_control_gym.engine.command_line.app import app
 from otel_control_gym.engine.command_line.cluster_options import access_of
 
-NOTHING = {
-    "context": "", "unmarked": False, "reset": "soft", "via": None, "prometheus": "", "coroot": "", "load_generator": "",
-    "flagd": "", "flagd_evaluation": "",
-}  # fmt: skip
-
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> str:
@@ -66,13 +61,13 @@ def test_half_a_cluster_is_refused_with_what_is_missing(
 
 def test_a_kubeconfig_of_the_shell_is_nobody_s_wish(kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", kubeconfig)
-    assert access_of(None, **NOTHING) is None  # type: ignore[arg-type]
+    assert access_of() is None
     told = CliRunner().invoke(app, ["stand", "reset"])
     assert "which stand?" in told.stderr
 
 
 def test_a_pod_reaches_services_by_their_names_and_others_by_the_proxy() -> None:
-    inside, outside = access_of(None, in_pod=True, **NOTHING), access_of(Path("k"), **NOTHING)  # type: ignore[arg-type]
+    inside, outside = access_of(in_pod=True), access_of(Path("k"))
     assert inside is not None
     assert outside is not None
     assert (inside.kubeconfig, inside.way, outside.way) == (None, "dns", "proxy")

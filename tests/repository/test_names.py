@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-import pytest
-
 import otel_control_gym
 
 MODULES = sorted(
@@ -14,17 +12,21 @@ MODULES = sorted(
 )
 
 
-@pytest.mark.parametrize("name", [otel_control_gym.__name__, *MODULES])
-def test_a_module_has_a_purpose_and_offers_what_it_names(name: str) -> None:
+def flaws(name: str) -> list[str]:
+    """Return what is wrong with what a module says of itself."""
     module = importlib.import_module(name)
-    assert module.__doc__, f"{name} has no docstring"
     offered = getattr(module, "__all__", None)
-    if hasattr(module, "__path__") and offered is None:
-        return  # a room's folder without a face of its own
-    assert offered is not None, f"{name} has no __all__"
-    assert len(set(offered)) == len(offered), f"{name}.__all__ names something twice"
-    missing = [entry for entry in offered if not hasattr(module, entry)]
-    assert not missing, f"{name}.__all__ names what isn't there: {missing}"
+    if offered is None:  # a room's folder without a face of its own has nothing to offer
+        lacks = [] if hasattr(module, "__path__") else ["no __all__"]
+    else:
+        lacks = [f"__all__ names {entry}, which isn't there" for entry in offered if not hasattr(module, entry)]
+        lacks += ["__all__ names something twice"] if len(set(offered)) != len(offered) else []
+    return lacks if module.__doc__ else [*lacks, "no docstring"]
+
+
+def test_each_module_has_a_purpose_and_offers_what_it_names() -> None:
+    found = {name: flaws(name) for name in [otel_control_gym.__name__, *MODULES]}
+    assert {name: lacks for name, lacks in found.items() if lacks} == {}
 
 
 def test_the_public_face_lists_its_names() -> None:
