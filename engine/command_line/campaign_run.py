@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_control_gym.engine.command_line.cluster_options import (
-    ClusterContext,
-    Coroot,
-    Flagd,
-    FlagdEvaluation,
-    InPod,
-    Kubeconfigs,
-    LoadGenerator,
-    Prometheus,
-    Receive,
-    Unmarked,
-    Via,
-    stands_of,
-)
-from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
+from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.command_line.cluster_options import stands_of
+from otel_control_gym.engine.command_line.options import NOT_SO, Options, command, with_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,14 +17,15 @@ if TYPE_CHECKING:
     from otel_control_gym.engine.campaigns.estimates import Estimate
     from otel_control_gym.engine.campaigns.plans import CampaignPlan
     from otel_control_gym.engine.campaigns.running import CampaignResult
-    from otel_control_gym.engine.cluster_access import ClusterAccess
 
 __all__ = ("play", "run", "tell_estimate")
 
 
 @command
+@with_options(stands_of, "stands", without=("reset",))
 def run(
     options: Options,
+    stands: tuple[ClusterAccess, ...],
     campaign: Annotated[str, typer.Argument(help="Name of a packaged campaign, or a campaign file.")] = "mvp",
     workers: Annotated[
         int | None,
@@ -48,17 +37,6 @@ def run(
         int | None,
         typer.Option(metavar="N", help="At most N families of each stratum, balanced or not: to try it out."),
     ] = None,
-    kubeconfig: Kubeconfigs = None,
-    in_pod: InPod = False,
-    context: ClusterContext = "",
-    unmarked: Unmarked = False,
-    via: Via = None,
-    prometheus: Prometheus = "",
-    coroot: Coroot = "",
-    load_generator: LoadGenerator = "",
-    flagd: Flagd = "",
-    flagd_evaluation: FlagdEvaluation = "",
-    receive: Receive = "",
 ) -> int:
     """Play a campaign, or what is left of it, and write its report (exit code 1: a run couldn't be played)."""
     import os
@@ -70,19 +48,6 @@ def run(
     from otel_control_gym.engine.campaigns.running import campaign_directory
     from otel_control_gym.engine.errors import UsageError
 
-    stands = stands_of(
-        kubeconfig or (),
-        in_pod=in_pod,
-        unmarked=unmarked,
-        via=via,
-        context=context,
-        prometheus=prometheus,
-        coroot=coroot,
-        load_generator=load_generator,
-        flagd=flagd,
-        flagd_evaluation=flagd_evaluation,
-        receive=receive,
-    )
     if workers is not None and workers < 0:
         raise UsageError(f"--workers {workers}: must be 0 or more")
     if workers is not None and stands:

@@ -3,14 +3,16 @@
 They come from the command line alone: a kubeconfig can name programs to be run, so no file of a scenario or configuration may name one. One
 that a shell exports for other tools isn't taken either, because an episode breaks what it leads to.
 
-A command that takes them is decorated by `@with_options(access_of, "access")`.
+A command that takes them is decorated by `@with_options(access_of, "access")`; one that takes several clusters by
+`@with_options(stands_of, "stands")`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,9 +38,6 @@ __all__ = (
 )
 
 _PANEL = "Cluster"
-_URLS = ("prometheus", "coroot", "load_generator", "flagd", "flagd_evaluation")
-_OF_ONE = ("context", *_URLS, "receive")
-"""What differs from cluster to cluster, by the names that `ClusterAccess` has for them."""
 
 
 def _url(what: str, option: str) -> typer.models.OptionInfo:
@@ -157,62 +156,55 @@ def access_of(
     )
 
 
-def stands_of(
-    kubeconfigs: Sequence[str],
-    *,
-    in_pod: bool = False,
-    unmarked: bool = False,
-    via: Way | None = None,
-    context: str = "",
-    prometheus: str = "",
-    coroot: str = "",
-    load_generator: str = "",
-    flagd: str = "",
-    flagd_evaluation: str = "",
-    receive: str = "",
-) -> tuple[ClusterAccess, ...]:
-    """Return the clusters that options tell of, each `FILE[,KEY=VALUE...]`; what is of one of several follows its file.
+def stands_of(**options: Any) -> tuple[ClusterAccess, ...]:
+    """Return the clusters that options tell of: those of `access_of`, but for `kubeconfig`, which is several `FILE[,KEY=VALUE...]`.
 
-    Raises: UsageError: an option doesn't say whose it is, or there is no such key.
+    An option that is a text or a file tells of one cluster. Of several each says its own behind its file.
+
+    Raises: UsageError: an option doesn't say whose it is, or there is no such key. What `access_of` raises.
     """
-    options = {
-        "context": context,
-        "prometheus": prometheus,
-        "coroot": coroot,
-        "load_generator": load_generator,
-        "flagd": flagd,
-        "flagd_evaluation": flagd_evaluation,
-        "receive": receive,
-    }
-    given = [_spelt(name) for name in _OF_ONE if options[name]]
+    kubeconfigs: list[str] = options.pop("kubeconfig", None) or []
+    keys = {_spelt(parameter): parameter.name for parameter in _OF_ACCESS if parameter.default in ("", None)}
+    keys = {key: name for key, name in keys.items() if name not in ("kubeconfig", "via")}
+    given = [key for key, name in keys.items() if options.get(name)]
     if len(kubeconfigs) > 1 and given:
         raise UsageError(
             f"--{given[0]} is of one cluster, and there are {len(kubeconfigs)}\n"
             f"  say it where its cluster is named: --kubeconfig {kubeconfigs[0].partition(',')[0]},{given[0]}=..."
         )
-    described: list[tuple[Path | None, dict[str, str]]] = [_described(text) for text in kubeconfigs]
-    found = [
-        access_of(file, in_pod=in_pod, unmarked=unmarked, reset="soft", via=via, **(options | own))
-        for file, own in described or [(None, {})]
-    ]
+    told = [_described(text, keys) for text in kubeconfigs] or [{"kubeconfig": None}]
+    found = [access_of(**(options | own)) for own in told]
     return tuple(access for access in found if access is not None)
 
 
-def _described(text: str) -> tuple[Path | None, dict[str, str]]:
-    """Return a kubeconfig and what is said of its cluster.
+def _described(text: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is said of one cluster, by the names of `access_of`.
 
     Raises: UsageError: there is no such key.
     """
     file, *words = text.split(",")
-    said: dict[str, str] = {}
-    accepted = [_spelt(name) for name in _OF_ONE]
+    said: dict[str, Any] = {"kubeconfig": Path(file)}
     for word in words:
         key, separator, value = word.partition("=")
-        if key not in accepted or not separator or not value:
-            raise UsageError(f"--kubeconfig {text}: {word!r} isn't KEY=VALUE of a cluster\n  {nearest(key, accepted)}")
-        said[key.replace("-", "_")] = value
-    return Path(file), said
+        if key not in keys or not separator or not value:
+            raise UsageError(f"--kubeconfig {text}: {word!r} isn't KEY=VALUE of a cluster\n  {nearest(key, keys)}")
+        is_file = next(parameter for parameter in _OF_ACCESS if parameter.name == keys[key]).default is None
+        said[keys[key]] = Path(value) if is_file else value
+    return said
 
 
-def _spelt(name: str) -> str:
-    return name.replace("_", "-")
+def _spelt(parameter: inspect.Parameter) -> str:
+    """Return how an option is written on the command line, without its dashes."""
+    (option,) = parameter.annotation.__metadata__
+    return str(next(iter(option.param_decls or ()), parameter.name.replace("_", "-"))).removeprefix("--")
+
+
+_OF_ACCESS = tuple(inspect.signature(access_of, eval_str=True).parameters.values())
+stands_of.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        if parameter.name != "kubeconfig"
+        else inspect.Parameter("kubeconfig", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Kubeconfigs)
+        for parameter in _OF_ACCESS
+    ]
+)
