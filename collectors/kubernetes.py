@@ -119,6 +119,9 @@ class KubernetesCollector:
         self._deeds = Deeds()
         self._external: list[tuple[Event, bool]] = []
         self._ending: list[tuple[Delivery[Any], Any, int]] = []  # pods that began to end: delivery, before, time
+        self._told_deleted: tuple[
+            str, ...
+        ] = ()  # pods of which a ReplicaSet told that it deleted them, as long as `_ending` waits
 
     def open(self) -> AbstractAsyncContextManager[None]:
         """List everything, then watch.
@@ -259,7 +262,7 @@ class KubernetesCollector:
 
     def _notice_deletions(self, barrier: Barrier) -> None:
         """Make actions of pods that were deleted by hand, once the Events of the same time are in: on a cluster that may take a barrier."""
-        told = told_of_deletion(self._events[False])
+        told = (*self._told_deleted, *told_of_deletion(self._events[False]))
         waiting = []
         for delivery, before, time in self._ending:
             if not barrier.exact and time >= self._gaps.since:
@@ -272,7 +275,7 @@ class KubernetesCollector:
             foreign = deleted_pod(before, delivery.object, delivery.change, told) if owned else None
             if foreign is not None:
                 self._tell(foreign, "Pod", delivery, time)
-        self._ending = waiting
+        self._ending, self._told_deleted = waiting, told if waiting else ()
 
     def _tell(self, foreign: Foreign, kind: str, delivery: Delivery[Any], time: int) -> None:
         metadata = delivery.object.metadata

@@ -62,6 +62,7 @@ _VERSIONED = (
 )
 
 
+_ONE_PAST = "has one past: only runs on the twin can be branched"
 _SHORTEST_WAIT_SECONDS = 0.02  #: of wall time: a twin that lags comes to a moment later than its pace says
 
 
@@ -87,7 +88,7 @@ class Rooms:
         Raises: BranchError: there is one such stand alone.
         """
         if self.stand.name == "cluster":
-            raise BranchError("a cluster has one past: only runs on the twin can be branched")
+            raise BranchError(f"a cluster {_ONE_PAST}")
         return Rooms(_stand(config))
 
     def broker(self, data_dir: Path, nats: str | None) -> AbstractAsyncContextManager[Broker]:
@@ -379,6 +380,8 @@ async def open_branch(
 
     directory = data_directory(data_dir)
     found = open_run(run, directory)
+    if found.stand == "cluster":
+        raise BranchError(f"run {found.run_id} was played on a cluster, which {_ONE_PAST}")
     point = await anyio.to_thread.run_sync(
         lambda: find_branch_point(read_messages(found.path / ARCHIVE_NAME), found.run_id, at)
     )
@@ -462,24 +465,15 @@ async def _follow(curve: WorkloadDriver, twin: ServedTwin) -> None:
             await curve.run_due(twin.now)
 
 
-def check_stand(stand: Literal["twin", "cluster"], *, whose: str = "") -> None:
-    """Refuse a kind of stand that can't be driven without being told how it is reached; `whose` begins the sentence.
-
-    Raises: UsageError: it can't.
-    """
-    if stand != "twin":
-        raise UsageError(
-            f"{whose}stand = {stand!r}: campaigns and branches are played on the embedded twin alone\n"
-            "  a single run takes a cluster: `ocg run --kubeconfig FILE`"
-        )
-
-
 def _stand(config: RunConfig, access: ClusterAccess | None = None) -> Stand:
     if access is not None:
         from otel_control_gym.engine.cluster_assembly import cluster_stand
 
         return cluster_stand(access)
-    check_stand(config.public.stand)
+    if config.public.stand != "twin":
+        raise UsageError(
+            f"stand = {config.public.stand!r}: nothing says how it is reached\n  give `ocg.make` its kubeconfig"
+        )
     from otel_control_gym.stands.twin.stand import TwinStand
 
     return TwinStand()

@@ -13,7 +13,7 @@ import msgspec
 
 from otel_control_gym.engine.errors import UsageError
 
-__all__ = ("ClusterAccess", "ReceiverFiles", "ResetLevel", "Way", "listening_address")
+__all__ = ("ClusterAccess", "ReceiverFiles", "ResetLevel", "Way", "listening_address", "packed", "unpacked")
 
 ResetLevel = Literal["soft", "data", "reinstall"]
 """How a cluster is brought back before a run: chaos objects, autoscalers and specs; stateful services and their clients, too; anew."""
@@ -53,6 +53,16 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     )
     receive_guard: ReceiverFiles | None = None  #: None: in the clear, from whoever reaches `receive`
     safekeeping: str = "ocg-system"  #: namespace of Leases and inverses
+
+
+def packed(access: ClusterAccess) -> str:
+    """Return how another process is told of a cluster on its command line; there is no secret in it."""
+    return msgspec.json.encode(access, enc_hook=str).decode()
+
+
+def unpacked(text: str) -> ClusterAccess:
+    """Return what `packed` was given."""
+    return msgspec.json.decode(text, type=ClusterAccess, dec_hook=lambda _kind, value: Path(value))
 
 
 def listening_address(text: str) -> tuple[str, int]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from otel_control_gym.stands.cluster.known_state import Reset
     from otel_control_gym.stands.cluster.stand import ClusterStand
 
-__all__ = ("cluster_stand", "reset_cluster")
+__all__ = ("cluster_stand", "reset_cluster", "stand_name")
 
 
 def cluster_stand(access: ClusterAccess) -> ClusterStand:
@@ -29,6 +29,16 @@ def cluster_stand(access: ClusterAccess) -> ClusterStand:
     from otel_control_gym.stands.cluster.stand import ClusterStand
 
     return ClusterStand(access, _remove_chaos)
+
+
+def stand_name(access: ClusterAccess) -> str:
+    """Return what a cluster is called in records and leases: its API server and namespace; no cluster is asked.
+
+    Raises: UsageError: the kubeconfig leads nowhere.
+    """
+    name = cluster_stand(access).lease_name
+    assert name is not None, "a cluster outlives its process"
+    return name
 
 
 async def reset_cluster(access: ClusterAccess, config: RunConfig, *, adopt: bool = False) -> Reset:

@@ -24,7 +24,7 @@ from otel_control_gym.engine.branching import Branch, live_again, play_out, take
 from otel_control_gym.engine.clock import SECOND, Pace, new_run_id, rfc3339
 from otel_control_gym.engine.configuration import check_duration, check_window, resolve
 from otel_control_gym.engine.episode import Decision, DoneReason, Episode
-from otel_control_gym.engine.errors import OtelControlGymError, StandError, UsageError
+from otel_control_gym.engine.errors import LogError, OtelControlGymError, StandError, UsageError
 from otel_control_gym.engine.events import Actor
 from otel_control_gym.engine.host import Host, Resident
 from otel_control_gym.engine.leases import leased
@@ -96,6 +96,7 @@ class Env:
         self._connection: LogConnection | None = None
         self._episode: Episode | None = None
         self._residents: list[Resident[Any]] = []
+        self._beginning: str | None = None  # id of a run that has no streams yet, or not all of them
         self._interrupted = False  # a step didn't come to its end: the log may be ahead of what was folded
 
     # --- opening and closing ---------------------------------------------------------------------------------------------
@@ -444,7 +445,7 @@ class Env:
         rooms, stand = self._rooms, self._rooms.stand
         config = randomized(self.config)
         plan = rooms.plan(config)  # refuses what can't be done before anything is written
-        self.run_id = run_id = new_run_id()
+        self.run_id = self._beginning = run_id = new_run_id()
         self._residents.append(await self._host.enter(run_lock(self.data_dir, run_id)))
         log = await self._connection.create(config.public.campaign, run_id)
         receiver = rooms.receiver()
@@ -456,7 +457,7 @@ class Env:
             pace=Pace(self._pace),
             plan=plan,
         )
-        self._episode = episode
+        self._episode, self._beginning = episode, None
         await stand.reset(config, otlp_endpoint=receiver.endpoint)
         await episode.declare(rooms.environment(stand))
         collectors = rooms.collectors(stand.endpoints, config, stand.now, receiver)
@@ -493,16 +494,30 @@ class Env:
             await self._close_episode()
 
     async def _abort_episode(self, reason: str) -> None:
-        if self._episode is not None and self._episode.log.public_sequence == 0:
+        if self._episode is None:
+            await self._drop_beginning()
+            return
+        if self._episode.log.public_sequence == 0:
             # The stand didn't come to its known state: nothing was declared, so there is no run.
             await self._drop_episode()
             return
-        if self._episode is not None and not self._episode.ended:
+        if not self._episode.ended:
             try:
                 await self._episode.abort(reason)
             except (OtelControlGymError, OSError) as error:
                 # The stand or the broker is what failed. The lock file stays, and the next start writes the end.
                 _LOGGER.warning("run %s has no end yet, the next start writes it: %s", self.run_id, error)
+        await self._close_episode()
+
+    async def _drop_beginning(self) -> None:
+        """Leave what a run had that was stopped while its streams were made: nothing was written in them, so there is no run."""
+        run_id, self._beginning = self._beginning, None
+        if run_id is not None and self._connection is not None:
+            try:
+                await self._connection.delete(run_id)
+                forget_run(self.data_dir, run_id)
+            except LogError as error:
+                _LOGGER.warning("run %s can't be dropped, the next start does it: %s", run_id, error)
         await self._close_episode()
 
     async def _drop_episode(self) -> None:

@@ -22,9 +22,11 @@ __all__ = (
     "OtelControlGymError",
     "PolicyError",
     "StandError",
+    "StandLeftOut",
     "StandTaken",
     "UsageError",
     "WriteConflict",
+    "cause_of",
     "nearest",
 )
 
@@ -68,6 +70,10 @@ class StandTaken(StandError):
     """Raised when another environment drives the stand: it is theirs until they leave it, or fall silent."""
 
 
+class StandLeftOut(StandError):
+    """Raised when a worker gives its stand up: several times on end it couldn't be brought to its known state, or was lost in a run."""
+
+
 class BranchError(OtelControlGymError):
     """Raised when a run can't be branched at a step: it isn't there, can't be rerun, or came out differently."""
 
@@ -94,6 +100,13 @@ class LogCorrupted(LogError):
 
 class DatasetError(OtelControlGymError):
     """Raised when a run directory can't be read, or breaks the data contract."""
+
+
+def cause_of(error: Exception) -> Exception:
+    """Return the error inside groups that hold one alone."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def nearest(found: str, accepted: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,28 @@ from otel_control_gym.engine.archive import ARCHIVE_NAME, read_messages
 from otel_control_gym.engine.branches import BranchPoint, find_branch_point
 from otel_control_gym.engine.campaigns.effects import Readings
 from otel_control_gym.engine.campaigns.readings import SATISFACTION, observed_readings
+from otel_control_gym.engine.errors import UsageError
+from otel_control_gym.engine.runs import Run
 from otel_control_gym.engine.settings import PlannedAction
 
 if TYPE_CHECKING:
     from otel_control_gym.engine.env import Env
 
-__all__ = ("FIRST_NUMBER", "Arm", "Future", "play_arm", "play_futures")
+__all__ = ("FIRST_NUMBER", "Arm", "Future", "check_branchable", "play_arm", "play_futures")
 
 FIRST_NUMBER = 1_000_000  #: of the fresh futures that classify; those that are scored have smaller ones
+
+
+def check_branchable(campaign: str, runs: Iterable[Run]) -> None:
+    """Refuse runs that have no futures to be played.
+
+    Raises: UsageError: they were played on a cluster.
+    """
+    if any(run.stand == "cluster" for run in runs):
+        raise UsageError(
+            f"campaign {campaign!r} was played on clusters, where nothing can be lived again: there are no branches\n"
+            f"  `ocg campaign certify {campaign} --branches 0` measures effects before and after"
+        )
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):

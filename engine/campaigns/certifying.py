@@ -26,7 +26,7 @@ import msgspec
 from otel_control_gym.engine.assembly import configured_broker
 from otel_control_gym.engine.assigned_tables import assign, has_assigned
 from otel_control_gym.engine.campaigns.before_after import LEAST_WINDOWS, compare_times
-from otel_control_gym.engine.campaigns.branch_arms import Arm, play_arm
+from otel_control_gym.engine.campaigns.branch_arms import Arm, check_branchable, play_arm
 from otel_control_gym.engine.campaigns.certificate_summaries import CertifiedEffect
 from otel_control_gym.engine.campaigns.certificate_tables import write_tables
 from otel_control_gym.engine.campaigns.certificates import Certificate, Method, Place, certificate_of
@@ -102,8 +102,8 @@ async def certify(
         raise UsageError(f"workers = {workers}, seconds = {seconds}, only = {only}: each must be at least 1")
     settings, _ = await anyio.to_thread.run_sync(load, "effects", "default", EffectSettings)
     subjects = await anyio.to_thread.run_sync(_subjects, data_dir, campaign, only, seconds)
-    if branches and any(subject.run.stand == "cluster" for subject in subjects):
-        raise UsageError(f"{branches} branches: what was played on a cluster can't be lived again\n  use --branches 0")
+    if branches:
+        check_branchable(campaign, (subject.run for subject in subjects))
     todo = [subject for subject in subjects if not await anyio.to_thread.run_sync(_is_certified, subject, branches)]
     with tempfile.TemporaryDirectory(prefix="ocg-certify-") as scratch:
         limiter = anyio.CapacityLimiter(workers)

@@ -42,7 +42,7 @@ from otel_control_gym.baselines.contrast_tables import (
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_messages
 from otel_control_gym.engine.assembly import configured_broker
 from otel_control_gym.engine.branches import find_branch_point
-from otel_control_gym.engine.campaigns.branch_arms import Arm, Future, play_futures
+from otel_control_gym.engine.campaigns.branch_arms import Arm, Future, check_branchable, play_futures
 from otel_control_gym.engine.campaigns.candidates import Candidates
 from otel_control_gym.engine.campaigns.keyed_draws import Draws
 from otel_control_gym.engine.campaigns.readings import SATISFACTION
@@ -128,6 +128,7 @@ def _planned(data_dir: Path, campaign: str, branches: int, only: int | None, scr
         for found in find_runs(data_dir)
         if found.campaign == campaign and found.status == "completed"
     ]
+    check_branchable(campaign, runs)
     planned: list[_Planned] = []
     for stratum in (*_FACTORIAL_STRATA, _MATCHED_STRATUM):
         of_stratum = [

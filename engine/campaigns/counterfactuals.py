@@ -45,7 +45,7 @@ from otel_control_gym.baselines.counterfactual_tables import (
 )
 from otel_control_gym.baselines.effect_cells import EFFECT_CELLS_FILE, EFFECT_CELLS_SCHEMA, EffectCell, write_cells
 from otel_control_gym.engine.assembly import configured_broker
-from otel_control_gym.engine.campaigns.branch_arms import FIRST_NUMBER, Arm, Future, play_futures
+from otel_control_gym.engine.campaigns.branch_arms import FIRST_NUMBER, Arm, Future, check_branchable, play_futures
 from otel_control_gym.engine.campaigns.decision_points import NOOP, DecisionPoint, decision_points
 from otel_control_gym.engine.campaigns.effects import LEAST_BRANCHES, EffectSettings, Readings, compare_branches
 from otel_control_gym.engine.campaigns.readings import SATISFACTION
@@ -118,6 +118,7 @@ async def play_counterfactuals(
             data_dir, campaign, strata=strata, alternatives=alternatives, horizon=horizon, only=only
         )
     )
+    check_branchable(campaign, (point.run for point in points))
     directory = campaign_directory(data_dir, campaign)
     there = await anyio.to_thread.run_sync(_extents, directory)
     todo = [point for point in points if not _is_played(point, there, branches)]

@@ -73,7 +73,7 @@ def _configured(plan: CampaignPlan, run: PlannedRun, sides: Mapping[str, Side]) 
         public=msgspec.structs.replace(
             config.public,
             campaign=plan.settings.name,
-            stand="twin" if plan.settings.cluster is None else "cluster",
+            stand=plan.stand,
         ),
         identity=RunIdentity(
             scenario_id=run.key,

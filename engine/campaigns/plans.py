@@ -9,7 +9,9 @@ import msgspec
 from otel_control_gym.engine.campaigns.settings import CampaignSettings, Stratum
 from otel_control_gym.engine.settings import Scenario
 
-__all__ = ("CampaignPlan", "Factors", "PlannedRun")
+__all__ = ("CampaignPlan", "Factors", "PlannedRun", "StandKind")
+
+StandKind = Literal["twin", "cluster"]
 
 
 class Factors(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,3 +51,8 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True):
     settings: CampaignSettings
     digest: str  #: of the settings and all runs
     runs: tuple[PlannedRun, ...]
+
+    @property
+    def stand(self) -> StandKind:
+        """What its runs are played on: an embedded twin each, or clusters."""
+        return "twin" if self.settings.cluster is None else "cluster"

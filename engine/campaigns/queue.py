@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 import zstandard
 
+from otel_control_gym.engine.cluster_access import ResetLevel
 from otel_control_gym.engine.codec import BODY_LIMIT
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.jetstream import JetStream, StreamConfig
@@ -31,6 +32,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     campaign: str
     key: str
     config: RunConfig
+    reset: ResetLevel | None = None  #: of a cluster before the run; None: the run is for the embedded twin
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from otel_control_gym.engine.campaigns.plans import CampaignPlan
+from otel_control_gym.engine.campaigns.plans import CampaignPlan, StandKind
 from otel_control_gym.engine.envelope import RunName
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.engine.jetstream import STREAM_NOT_FOUND, JetStream, StreamConfig
@@ -27,6 +27,7 @@ __all__ = (
     "Declared",
     "Failed",
     "KeyState",
+    "StandTroubled",
     "Started",
     "campaign_streams",
 )
@@ -44,6 +45,7 @@ class Declared(_Event, frozen=True, kw_only=True, tag="campaign.declared.1"):
     digest: str  #: of the plan
     keys: tuple[str, ...]
     strata: tuple[str, ...]  #: of each key
+    stand: StandKind = "twin"  #: who may play it: workers of the embedded twin, or of clusters
 
 
 class Started(_Event, frozen=True, kw_only=True, tag="campaign.started.1"):
@@ -78,11 +80,20 @@ class Failed(_Event, frozen=True, kw_only=True, tag="campaign.failed.1"):
     final: bool
 
 
+class StandTroubled(_Event, frozen=True, kw_only=True, tag="campaign.stand_troubled.1"):
+    """A worker can't play on its cluster now: somebody else drives it, or it isn't in its known state. No run is charged with that."""
+
+    stand: str
+    worker: str
+    reason: str
+    left_out: bool  #: its worker has given it up
+
+
 class Cancelled(_Event, frozen=True, kw_only=True, tag="campaign.cancelled.1"):
     """Somebody called the campaign off; what is under way ends, nothing else begins. A declaration takes it up again."""
 
 
-CampaignEvent: TypeAlias = Declared | Started | Completed | Failed | Cancelled
+CampaignEvent: TypeAlias = Declared | Started | Completed | Failed | StandTroubled | Cancelled
 _DECODER: msgspec.json.Decoder[CampaignEvent] = msgspec.json.Decoder(CampaignEvent)
 
 
@@ -104,8 +115,10 @@ class CampaignState(msgspec.Struct, kw_only=True):
     """The fold of a campaign's events."""
 
     digest: str = ""
+    stand: StandKind = "twin"
     cancelled: bool = False
     keys: dict[str, KeyState] = {}
+    troubles: dict[str, StandTroubled] = {}  #: of the stands on which nothing can be played now, by their names
     began: int | None = None  #: wall time of the first start [ns]
     latest: int = 0  #: of the newest event [ns]
 
@@ -114,13 +127,16 @@ class CampaignState(msgspec.Struct, kw_only=True):
         self.latest = max(self.latest, event.time)
         match event:
             case Declared():
-                self.digest, self.cancelled = event.digest, False
+                self.digest, self.stand, self.cancelled = event.digest, event.stand, False
+                self.troubles.clear()  # whoever declares brings workers
                 for key, stratum in zip(event.keys, event.strata, strict=True):
                     found = self.keys.setdefault(key, KeyState(stratum=stratum))
                     if found.status == "failed":  # declared once more: tried once more
                         found.status, found.failures = "waiting", 0
             case Cancelled():
                 self.cancelled = True
+            case StandTroubled():
+                self.troubles[event.stand] = event
             case Started() | Completed() | Failed():
                 found = self.keys[event.key]
                 if event != found.latest:  # one whose answer was lost is stored twice
@@ -130,6 +146,8 @@ class CampaignState(msgspec.Struct, kw_only=True):
     def _take_of_key(self, event: Started | Completed | Failed, found: KeyState) -> None:
         match event:
             case Started():
+                for stand in [name for name, trouble in self.troubles.items() if trouble.worker == event.worker]:
+                    del self.troubles[stand]
                 self.began = event.time if self.began is None else self.began
                 if found.run_id is not None:
                     found.earlier.append(found.run_id)
@@ -154,6 +172,11 @@ class CampaignState(msgspec.Struct, kw_only=True):
     def retried(self) -> int:
         """How many attempts were made beyond the first of each run."""
         return sum(max(0, found.attempts - 1) for found in self.keys.values())
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The stands that were given up, and why."""
+        return {name: trouble.reason for name, trouble in self.troubles.items() if trouble.left_out}
 
     @property
     def is_over(self) -> bool:
@@ -200,7 +223,7 @@ class CampaignRecord:
     async def declare(self, plan: CampaignPlan, now: int) -> None:
         """Make the stream if it isn't there, and declare the plan: its runs are to be played.
 
-        Raises: UsageError: the campaign was declared with other runs under the same keys. Refused; Unanswered.
+        Raises: UsageError: the campaign was declared with runs that aren't among these, or for another kind of stand. Refused; Unanswered.
         """
         await self._jetstream.add_stream(
             StreamConfig(
@@ -219,14 +242,19 @@ class CampaignRecord:
                 f"campaign {self.name!r} was begun with a plan that had runs which this one hasn't, e.g. {missing[0]!r}\n"
                 "  give the new one another name in its file, or use another --data-dir"
             )
+        if self.state.keys and self.state.stand != plan.stand:
+            raise UsageError(
+                f"campaign {self.name!r} was begun on the {self.state.stand}, and this plan is for the {plan.stand}\n"
+                "  give the new one another name in its file, or use another --data-dir"
+            )
         strata = tuple(run.stratum for run in plan.runs)
-        await self.write(Declared(time=now, digest=plan.digest, keys=keys, strata=strata))
+        await self.write(Declared(time=now, digest=plan.digest, keys=keys, strata=strata, stand=plan.stand))
 
     @property
     def _subject(self) -> str:
         return f"ocg-campaign.{self.name}"
 
-    async def write(self, event: Declared | Started | Failed | Cancelled) -> None:
+    async def write(self, event: Declared | Started | Failed | StandTroubled | Cancelled) -> None:
         """Append an event.
 
         Raises: Refused; Unanswered.

@@ -1,11 +1,11 @@
 """A campaign from its plan to its last run: what `ocg campaign run` does, for whoever writes Python.
 
-In: a plan, a data directory, how many workers. Out: the campaign's state when all is played, with the files that belong to a campaign as a
-whole (`campaign.json`, `plan.json`, `balance.json`, `splits/`) beside its runs. Whatever is done already isn't done again, so the same call
-goes on with a campaign that was interrupted, and completes one that was extended.
+In: a plan, a data directory, how many workers or which clusters. Out: the campaign's state when all is played, with the files that belong
+to a campaign as a whole (`campaign.json`, `plan.json`, `balance.json`, `splits/`) beside its runs. What is done already isn't done again,
+so the same call goes on with a campaign that was interrupted, and completes one that was extended.
 
-Workers are processes of their own that end with whoever started them. Nothing here depends on them: workers on other machines take from
-the same queue (`ocg worker`).
+Workers are processes of their own (`crew`). Nothing here depends on them: workers on other machines take from the same queue (`ocg
+worker`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import DEVNULL
 
 import anyio
 import anyio.to_thread
@@ -25,13 +23,16 @@ import msgspec
 
 from otel_control_gym.engine.broker import Broker
 from otel_control_gym.engine.campaigns.balance import balance_of
+from otel_control_gym.engine.campaigns.crew import Crew, opened_crew
 from otel_control_gym.engine.campaigns.files import configurations
 from otel_control_gym.engine.campaigns.plans import CampaignPlan
 from otel_control_gym.engine.campaigns.queue import Job, WorkQueue
 from otel_control_gym.engine.campaigns.record import CampaignRecord, CampaignState, Cancelled
 from otel_control_gym.engine.campaigns.splits import make_splits
 from otel_control_gym.engine.clock import wall_now, wall_timer
-from otel_control_gym.engine.errors import BrokerError, ConfigurationError, StandTaken
+from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.cluster_assembly import stand_name
+from otel_control_gym.engine.errors import BrokerError, ConfigurationError, StandError, UsageError
 from otel_control_gym.engine.jetstream import JetStream
 from otel_control_gym.engine.locks import unfinished_runs
 from otel_control_gym.engine.log import LogConnection
@@ -50,7 +51,6 @@ __all__ = (
 )
 
 LOOK_SECONDS = 0.5  #: between looks at the record
-_ENDING_SECONDS = 60.0  #: that workers have to end what they are at
 
 
 class CampaignResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +66,7 @@ class CampaignResult(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     strata: dict[str, int]  #: stratum -> completed runs, siblings included
     retries: dict[str, int] = {}  #: stratum -> attempts beyond the first of each run
+    left_out: dict[str, str] = {}  #: clusters that were given up -> why
 
 
 def campaign_directory(data_dir: Path, name: str) -> Path:
@@ -116,21 +117,27 @@ async def run_campaign(
     data_dir: Path,
     nats: str | None,
     workers: int,
+    stands: Sequence[ClusterAccess] = (),
     on_state: Callable[[CampaignState], None] = lambda _: None,
 ) -> CampaignResult:
-    """Play what of a plan isn't played yet, with `workers` processes here (0: wait for workers elsewhere), and return what became of it.
+    """Play what of a plan isn't played yet, and return what became of it.
 
-    `on_state` is called whenever something has happened; it must not block.
+    Args:
+        plan: from `load_plan`.
+        broker: holds queue and record.
+        data_dir: where runs are kept.
+        nats: URL of the broker, if it isn't the embedded one of `data_dir`.
+        workers: processes here, with an embedded twin each; 0: wait for workers elsewhere.
+        stands: for a plan that is for clusters, in place of `workers`: where they are. One process plays on each.
+        on_state: is called whenever something has happened; it must not block.
 
     Raises:
         ConfigurationError: the plan isn't balanced.
-        UsageError: the campaign was begun with another plan, or is for a stand that can't be driven.
+        UsageError: the campaign was begun with another plan, or these aren't the stands that it is for.
         BrokerError, LogError: the broker doesn't answer any more.
     """
-    from otel_control_gym.engine.assembly import check_stand
-
     check_balance(plan)
-    check_stand("twin" if plan.settings.cluster is None else "cluster", whose=f"campaign {plan.settings.name!r}: ")
+    places = _places(plan, workers, stands)
     name, began = plan.settings.name, wall_timer()
     directory = campaign_directory(data_dir, name)
     await anyio.to_thread.run_sync(write_plan, plan, directory)
@@ -139,12 +146,12 @@ async def run_campaign(
         await record.declare(plan, wall_now())
         await record.catch_up()
         await queue.open(name)
-        async with _workers(workers if _waiting(record.state) else 0, name, data_dir, nats) as crew:
+        async with opened_crew(name, data_dir, nats, () if record.state.is_over else places) as crew:
             await _enqueue(plan, record.state, queue)
             await _watch(record, crew, on_state)
         await record.catch_up()  # what the workers wrote while they ended
     async with LogConnection(broker) as connection:
-        await _put_in_order(plan, connection, data_dir, nats)
+        await _put_in_order(plan, connection, data_dir, nats, stands)
         for run_id in await anyio.to_thread.run_sync(drop_second_runs, directory, record.state):
             await connection.delete(run_id)
     result = _result(plan, record.state, wall_timer() - began)
@@ -152,8 +159,27 @@ async def run_campaign(
     return result
 
 
-def _waiting(state: CampaignState) -> bool:
-    return not state.is_over
+def _places(plan: CampaignPlan, workers: int, stands: Sequence[ClusterAccess]) -> tuple[ClusterAccess | None, ...]:
+    """Return what each worker here plays on; None: an embedded twin.
+
+    Raises: UsageError: the plan is for something else, a cluster is named twice, or a kubeconfig leads nowhere.
+    """
+    name = plan.settings.name
+    if plan.stand == "twin" and stands:
+        raise UsageError(
+            f"campaign {name!r} is for the embedded twin: its runs have siblings, and are branched\n"
+            "  leave --kubeconfig out; one for clusters has `cluster:` in its file, as the packaged `cluster` has"
+        )
+    if plan.stand == "cluster" and not stands and workers:
+        raise UsageError(
+            f"campaign {name!r} is for clusters: which?\n"
+            "  --kubeconfig FILE, again for each; or --workers 0 where `ocg worker` plays on them elsewhere"
+        )
+    names = [stand_name(access) for access in stands]
+    for number, found in enumerate(names):
+        if found in names[:number]:
+            raise UsageError(f"stand {found} is named twice\n  one worker plays on each: name another one, or it once")
+    return tuple(stands) if stands else (None,) * workers
 
 
 async def _enqueue(plan: CampaignPlan, state: CampaignState, queue: WorkQueue) -> None:
@@ -161,29 +187,33 @@ async def _enqueue(plan: CampaignPlan, state: CampaignState, queue: WorkQueue) -
     configs = configurations(plan, waiting)
     for run in waiting:
         config = await anyio.to_thread.run_sync(next, configs)
-        await queue.put(Job(campaign=plan.settings.name, key=run.key, config=config))
+        reset = None if plan.settings.cluster is None else plan.settings.cluster.reset
+        await queue.put(Job(campaign=plan.settings.name, key=run.key, config=config, reset=reset))
 
 
-async def _watch(record: CampaignRecord, crew: _Crew, on_state: Callable[[CampaignState], None]) -> None:
-    """Return when the campaign is over or was called off; see to it that there are workers until then."""
+async def _watch(record: CampaignRecord, crew: Crew, on_state: Callable[[CampaignState], None]) -> None:
+    """Return when the campaign is over, was called off, or has no stand left; see to it that there are workers until then."""
     on_state(record.state)
-    while not (record.state.is_over or record.state.cancelled):
+    while not (record.state.is_over or record.state.cancelled or crew.is_spent):
         await crew.replace_dead()
         await anyio.sleep(LOOK_SECONDS)
         if await record.catch_up():
             on_state(record.state)
 
 
-async def _put_in_order(plan: CampaignPlan, connection: LogConnection, data_dir: Path, nats: str | None) -> None:
+async def _put_in_order(
+    plan: CampaignPlan, connection: LogConnection, data_dir: Path, nats: str | None, stands: Sequence[ClusterAccess]
+) -> None:
     """End the runs that killed workers left, where no other worker has done it since."""
-    crashed = {run_id for run_id, life in unfinished_runs(data_dir).items() if life == "crashed"}
-    if not crashed or crashed.isdisjoint(run.run_id for run in await connection.runs()):
-        return
     from otel_control_gym.engine.assembly import make
 
-    with contextlib.suppress(StandTaken):  # who drives the stand has put them in order
-        async with make(next(configurations(plan, plan.runs[:1])), data_dir=data_dir, nats=nats):
-            pass
+    for access in (None,) if plan.stand == "twin" else stands:
+        crashed = {run_id for run_id, life in unfinished_runs(data_dir).items() if life == "crashed"}
+        if not crashed or crashed.isdisjoint(run.run_id for run in await connection.runs()):
+            return
+        with contextlib.suppress(StandError):  # who drives the stand has put them in order; or it doesn't answer
+            async with make(next(configurations(plan, plan.runs[:1])), data_dir=data_dir, nats=nats, kubeconfig=access):
+                pass
 
 
 def drop_second_runs(directory: Path, state: CampaignState) -> list[str]:
@@ -225,6 +255,7 @@ def _result(plan: CampaignPlan, state: CampaignState, wall_seconds: float) -> Ca
         size_bytes=sum(item.size_bytes for item in done),
         strata=dict(sorted(strata.items())),
         retries=dict(sorted(retries.items())),
+        left_out=state.left_out,
     )
 
 
@@ -254,53 +285,3 @@ async def _answered() -> AsyncIterator[None]:
             f"the campaign's queue or record can't be reached: {error}\n"
             "  what is done is kept; the same command goes on where it was"
         ) from error
-
-
-# --- workers here ---------------------------------------------------------------------------------------------------------
-
-
-class _Crew:
-    """Worker processes of this process."""
-
-    def __init__(self, size: int, start: Callable[[], Awaitable[anyio.abc.Process]]) -> None:
-        self._size, self._start = size, start
-        self.processes: list[anyio.abc.Process] = []
-
-    async def replace_dead(self) -> None:
-        """Start workers until there are as many as there should be."""
-        self.processes = [process for process in self.processes if process.returncode is None]
-        while len(self.processes) < self._size:
-            self.processes.append(await self._start())
-
-
-@asynccontextmanager
-async def _workers(count: int, campaign: str, data_dir: Path, nats: str | None) -> AsyncIterator[_Crew]:
-    """Yield a crew; on exit its processes are told to end, and awaited."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "otel_control_gym.engine.campaigns.worker_process",
-        campaign,
-        str(data_dir),
-        nats or "",
-        str(os.getpid()),
-    ]
-
-    async def start() -> anyio.abc.Process:
-        return await anyio.open_process(command, stdin=DEVNULL, stdout=DEVNULL, stderr=None, start_new_session=True)
-
-    crew = _Crew(count, start)
-    try:
-        yield crew
-    finally:
-        with anyio.CancelScope(shield=True):
-            for process in crew.processes:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
-            for process in crew.processes:
-                with anyio.move_on_after(_ENDING_SECONDS) as patience:
-                    await process.wait()
-                if patience.cancelled_caught:
-                    process.kill()
-                await process.aclose()

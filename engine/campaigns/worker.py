@@ -1,7 +1,7 @@
 """A worker: takes runs from the queue, plays them, says what became of them.
 
-In: a broker. Out: run directories, and events in the campaign's record. Any number of workers may work, on any machine that reaches the
-broker.
+In: a broker; a cluster, if runs are to be played on one. Out: run directories, and events in the campaign's record. Any number of workers
+may work, on any machine that reaches the broker. A worker of a cluster takes the runs that are for clusters, any other those of the twin.
 
 What a worker's death leaves, and who cleans up:
 
@@ -17,6 +17,10 @@ than its messages). Then a run is given out again while somebody plays it, and c
 taken from the record alone: whether somebody began it, and how often it failed.
 
 So a key is completed once, by the run that the record names. A run that came second is dropped, here or at the campaign's end (`running`).
+
+A cluster may be sick, and a run isn't to be given up for that: what goes wrong before a run has begun (the API server doesn't answer, the
+known state can't be reached) is the stand's trouble, told in the record; the run goes back to the queue, for another stand or for later. A
+stand that is lost in a run costs the run an attempt, too. After `TROUBLES` on end, with a pause after each, the worker gives its stand up.
 """
 
 from __future__ import annotations
@@ -32,26 +36,45 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from otel_control_gym.engine.campaigns.queue import SILENCE_SECONDS, Task, WorkQueue
-from otel_control_gym.engine.campaigns.record import CampaignRecord, Completed, Failed, Started
+from otel_control_gym.engine.campaigns.queue import SILENCE_SECONDS, Job, Task, WorkQueue
+from otel_control_gym.engine.campaigns.record import (
+    CampaignRecord,
+    Completed,
+    Failed,
+    StandTroubled,
+    Started,
+    campaign_streams,
+)
 from otel_control_gym.engine.clock import wall_now, wall_timer
-from otel_control_gym.engine.errors import BrokerError, OtelControlGymError, StandTaken
+from otel_control_gym.engine.cluster_assembly import stand_name
+from otel_control_gym.engine.errors import (
+    BrokerError,
+    OtelControlGymError,
+    StandError,
+    StandLeftOut,
+    StandTaken,
+    UsageError,
+)
 from otel_control_gym.engine.jetstream import JetStream
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.nats_session import Unanswered
 from otel_control_gym.engine.runs import open_run, run_directory
 
 if TYPE_CHECKING:
+    from otel_control_gym.engine.cluster_access import ClusterAccess, ResetLevel
     from otel_control_gym.engine.env import Env
     from otel_control_gym.engine.observation import Observation
-    from otel_control_gym.engine.settings import RunConfig
 
-__all__ = ("ATTEMPTS", "Worker", "worker_name")
+__all__ = ("ATTEMPTS", "TROUBLES", "Worker", "worker_name")
 
 ATTEMPTS = 3  #: after which a run that fails is given up
+TROUBLES = 3  #: of a stand on end, after which it is left out
 _SIGN_SECONDS = SILENCE_SECONDS / 4
 _PAUSE_SECONDS = 0.5  #: when there was nothing to be taken
 _TAKEN_SECONDS = 5.0  #: until a stand that somebody else drives is asked for again
+_TROUBLE_SECONDS = (
+    20.0  #: until a stand that is in trouble is tried again; what it would have played may go to another one meanwhile
+)
 _SILENCES = 10  #: of the broker on end, each as long as a question is repeated, before a worker gives up
 
 
@@ -71,28 +94,43 @@ class Worker:
         data_dir: Path,
         nats: str | None,
         name: str,
+        access: ClusterAccess | None = None,
         on_task: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_task` is told the key of each run that begins."""
+        """`access` leads to the cluster on which it plays, each run after the reset that its campaign asks for; None: on the embedded twin.
+
+        `on_task` is told the key of each run that begins.
+
+        Raises: UsageError: the kubeconfig leads nowhere.
+        """
         self._jetstream = jetstream
         self._connection = connection
         self._queue = WorkQueue(jetstream)
         self._data_dir, self._nats, self._name = data_dir, nats, name
-        self._on_task = on_task
+        self._access, self._on_task = access, on_task
+        self._stand = "" if access is None else stand_name(access)
         self._records: dict[str, CampaignRecord] = {}
         self._env: Env | None = None
+        self._reset: ResetLevel | None = None  # of `_env`
+        self._troubles = 0  # of the stand, on end
+        self._waits = False  # for a stand that somebody else drives
 
     async def work(self, campaign: str | None, *, until_idle: bool) -> int:
         """Play what there is to play, of one campaign or of all; return how many runs were played.
 
         With `until_idle` it returns when a campaign has nothing left to be taken, otherwise never.
+
+        Raises:
+            UsageError: the campaign is for another kind of stand.
+            StandLeftOut: the stand is given up.
+            BrokerError: the broker doesn't answer any more.
         """
         played = silences = 0
         try:
             while True:
                 worked = taken = False
                 try:
-                    for name in [campaign] if campaign is not None else await self._queue.campaigns():
+                    for name in await self._ours(campaign):
                         task = await self._queue.take(name)
                         if task is not None:
                             worked = True
@@ -101,6 +139,11 @@ class Worker:
                 except StandTaken:
                     taken = True  # the run is back in the queue, for who drives the stand or for later
                     await anyio.sleep(_TAKEN_SECONDS)
+                except StandLeftOut:
+                    raise
+                except StandError:
+                    taken = True
+                    await anyio.sleep(_TROUBLE_SECONDS)
                 except Unanswered as error:
                     silences += 1
                     if silences > _SILENCES:
@@ -121,6 +164,28 @@ class Worker:
         if env is not None:
             with anyio.CancelScope(shield=True):
                 await env.__aexit__(None if error is None else type(error), error, None)
+
+    async def _ours(self, campaign: str | None) -> list[str]:
+        """Return the campaigns from which this worker takes: the named one, or all that are for its kind of stand.
+
+        Raises: UsageError: the named one is for another kind.
+        """
+        kind = "twin" if self._access is None else "cluster"
+        if campaign is None:
+            return [name for name in await self._queue.campaigns() if (await self._record(name)).state.stand == kind]
+        if campaign not in self._records and campaign not in await campaign_streams(self._jetstream):
+            return [campaign]  # nothing is known of it yet
+        found = (await self._record(campaign)).state.stand
+        if found != kind:
+            raise UsageError(
+                f"campaign {campaign!r} is for {'clusters' if found == 'cluster' else 'the embedded twin'}\n"
+                + (
+                    "  name one: --kubeconfig FILE, or --in-pod"
+                    if found == "cluster"
+                    else "  leave --kubeconfig or --in-pod out"
+                )
+            )
+        return [campaign]
 
     async def _attend(self, task: Task) -> bool:
         """Play a task if it is still to be played; give signs of life meanwhile. Return whether it was played."""
@@ -154,7 +219,7 @@ class Worker:
         self._on_task(job.key)
         run_id: str | None = None
         try:
-            env = await self._env_for(job.config)
+            env = await self._env_for(job)
             if record.state.keys[job.key].run_id is not None:
                 await env.put_in_order()  # what the worker before left
                 if await self._adopted(task, record):
@@ -170,16 +235,50 @@ class Worker:
             )
             await self._play_episode(env, observation)
             await self._finish(task, record, env.run_dir, wall_timer() - began)
-        except StandTaken:
-            raise  # no fault of the run's
+            self._troubles = 0
+        except StandTaken as error:  # no fault of the run's
+            if not self._waits:
+                self._waits = True
+                await self._tell_trouble(record, error, left_out=False)
+            raise
         except (OtelControlGymError, OSError) as error:
             await self._leave(error)  # whatever state it is in
-            final = record.state.keys[job.key].failures + 1 >= ATTEMPTS
-            reason = f"{type(error).__name__}: {error}"
-            await record.write(
-                Failed(time=wall_now(), key=job.key, run_id=run_id, worker=self._name, reason=reason, final=final)
-            )
-            await (self._queue.done(task) if final else self._queue.give_back(task))
+            if self._access is None or not isinstance(error, StandError):
+                if not await self._failed(task, record, run_id, error):
+                    await self._queue.give_back(task)
+                return
+            if run_id is not None:
+                await self._failed(task, record, run_id, error)
+            self._troubles += 1
+            left_out = self._troubles >= TROUBLES
+            await self._tell_trouble(record, error, left_out=left_out)
+            if left_out:
+                raise StandLeftOut(
+                    f"stand {self._stand} is left out, {TROUBLES} times on end nothing could be played there: {error}"
+                ) from error
+            raise
+
+    async def _failed(self, task: Task, record: CampaignRecord, run_id: str | None, error: Exception) -> bool:
+        """Record an attempt that came to nothing; return whether it was the last one, after which the task is done."""
+        key = task.job.key
+        final = record.state.keys[key].failures + 1 >= ATTEMPTS
+        reason = f"{type(error).__name__}: {error}"
+        await record.write(
+            Failed(time=wall_now(), key=key, run_id=run_id, worker=self._name, reason=reason, final=final)
+        )
+        if final:
+            await self._queue.done(task)
+        return final
+
+    async def _tell_trouble(self, record: CampaignRecord, error: StandError, *, left_out: bool) -> None:
+        trouble = StandTroubled(
+            time=wall_now(),
+            stand=self._stand,
+            worker=self._name,
+            reason=str(error),
+            left_out=left_out,
+        )
+        await record.write(trouble)
 
     async def _adopted(self, task: Task, record: CampaignRecord) -> bool:
         """Record a run of an earlier attempt that has its dataset after all; return whether there was one."""
@@ -218,16 +317,23 @@ class Worker:
 
         policy = policy_of(env.config)
         env.decided_by("scripted", policy.version, policy.information)
-        await play(env, policy, observation)
+        played = await play(env, policy, observation)
+        if played.done_reason == "stand_lost":
+            raise StandError("the stand was lost in the run")  # which is aborted, and played anew
         await env.close_episode()
 
-    async def _env_for(self, config: RunConfig) -> Env:
+    async def _env_for(self, job: Job) -> Env:
         from otel_control_gym.engine.assembly import make
 
+        if self._env is not None and job.reset != self._reset:
+            await self._leave(None)
         if self._env is None:
-            env = make(config, data_dir=self._data_dir, nats=self._nats, actor="scripted")
+            access = self._access
+            if access is not None and job.reset is not None:
+                access = msgspec.structs.replace(access, reset=job.reset)
+            env = make(job.config, data_dir=self._data_dir, nats=self._nats, actor="scripted", kubeconfig=access)
             await env.__aenter__()
-            self._env = env
+            self._env, self._reset, self._waits = env, job.reset, False
         return self._env
 
     async def _record(self, campaign: str) -> CampaignRecord:

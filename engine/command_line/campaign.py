@@ -1,4 +1,4 @@
-"""`ocg campaign`: plan, play, watch and stop campaigns; what is made of their data is in `campaign_data`."""
+"""`ocg campaign`: plan, watch and stop campaigns; `campaign_run` plays them, what is made of their data is in `campaign_data`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otel_control_gym.engine.command_line import campaign_contrast, campaign_counterfactual, campaign_data
+from otel_control_gym.engine.command_line import (
+    campaign_contrast,
+    campaign_counterfactual,
+    campaign_data,
+    campaign_run,
+)
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from otel_control_gym.engine.campaigns.balance import Balance
-    from otel_control_gym.engine.campaigns.estimates import Estimate
     from otel_control_gym.engine.campaigns.record import CampaignState
 
 __all__ = ("app",)
 
 app = typer.Typer(help="Campaigns: hundreds of labelled runs from one file.", no_args_is_help=True)
+app.command("run")(campaign_run.run)
 app.command("report")(campaign_data.report)
 app.command("rebuild")(campaign_data.rebuild)
 app.command("counterfactual")(campaign_counterfactual.counterfactual)
@@ -71,59 +76,8 @@ def plan(
         )
         _tell_balance(console, balance)
         if estimate is not None:
-            _tell_estimate(console, estimate)
+            campaign_run.tell_estimate(console, estimate)
     return 0 if balance.holds else NOT_SO
-
-
-@app.command("run")
-@command
-def run(
-    options: Options,
-    campaign: _Name = "mvp",
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Worker processes here; 0: others do the work. [default: as many as there are processors]"),
-    ] = None,
-    only: _Only = None,
-) -> int:
-    """Play a campaign, or what is left of it, and write its report (exit code 1: a run couldn't be played)."""
-    import os
-
-    import msgspec
-
-    from otel_control_gym.engine.campaigns.files import load_plan
-    from otel_control_gym.engine.campaigns.report import write_report
-    from otel_control_gym.engine.campaigns.running import campaign_directory
-    from otel_control_gym.engine.command_line.campaign_progress import CampaignProgress
-    from otel_control_gym.engine.command_line.interruption import run_interruptibly
-    from otel_control_gym.engine.errors import UsageError
-
-    if workers is not None and workers < 0:
-        raise UsageError(f"--workers {workers}: must be 0 or more")
-    found = load_plan(campaign, only=only)
-    count = workers if workers is not None else os.cpu_count() or 1
-    with CampaignProgress(options.output.side, len(found.runs)) as progress:
-        result = run_interruptibly(lambda: _play(found, options, count, progress.show))
-    written = write_report(campaign_directory(options.directory, result.campaign))
-    options.output.answer({**msgspec.structs.asdict(result), "report": str(written.html)})
-    if not options.json:
-        options.output.console.print(
-            f"[bold]{result.campaign}[/]  {result.completed} of {result.planned} runs completed, {result.failed} failed, "
-            f"{result.retried} retried; {result.episode_seconds / 3600:.1f} h of control in {result.wall_seconds:.0f} s, "
-            f"{result.size_bytes / 2**20:.0f} MiB"
-        )
-        options.output.console.print(f"report: {written.html}", markup=False)
-    return 0 if result.completed == result.planned else NOT_SO
-
-
-async def _play(plan: Any, options: Options, workers: int, show: Any) -> Any:
-    from otel_control_gym.engine.assembly import configured_broker
-    from otel_control_gym.engine.campaigns.running import run_campaign
-
-    async with configured_broker(options.directory, options.nats) as broker:
-        return await run_campaign(
-            plan, broker, data_dir=options.directory, nats=options.nats, workers=workers, on_state=show
-        )
 
 
 @app.command("certify")
@@ -260,12 +214,9 @@ def leaks(
 def _play_leaks(options: Options, campaign: str, only: int | None, workers: int) -> str:
     """Play what isn't played yet of a campaign, and return its name."""
     from otel_control_gym.engine.campaigns.files import load_plan
-    from otel_control_gym.engine.command_line.campaign_progress import CampaignProgress
-    from otel_control_gym.engine.command_line.interruption import run_interruptibly
 
     plan = load_plan(campaign, only=only)
-    with CampaignProgress(options.output.side, len(plan.runs)) as progress:
-        run_interruptibly(lambda: _play(plan, options, workers, progress.show))
+    campaign_run.play(plan, options, workers=workers)
     return plan.settings.name
 
 
@@ -305,6 +256,7 @@ def _tell_state(options: Options, campaign: str, state: CampaignState) -> None:
             "retried": state.retried,
             "strata": strata,
             "failures": reasons,
+            "stands_in_trouble": {name: trouble.reason for name, trouble in state.troubles.items()},
         }
     )
     if options.json:
@@ -319,19 +271,9 @@ def _tell_state(options: Options, campaign: str, state: CampaignState) -> None:
         console.print(f"  {stratum:<20} {counts['completed']:4} of {counts['planned']:4}")
     for key, reason in sorted(reasons.items()):
         console.print(f"  [red]{key}[/]: {reason}", soft_wrap=True)
-
-
-def _tell_estimate(console: Console, estimate: Estimate) -> None:
-    shared = "on one stand" if estimate.stands == 1 else f"on {estimate.stands} stands"
-    console.print(
-        f"[bold]estimate[/]  {estimate.runs} runs of {estimate.minutes_per_run:.1f} min, each with a reset ({estimate.reset}) of "
-        f"{estimate.reset_seconds} s: {estimate.hours:.1f} h {shared}"
-    )
-    console.print(
-        "  a worker plays in real time and holds the lease of its stand: as many workers as stands, one run at a time on each\n"
-        "  no run has a sibling: effects are measured before and after, `ocg campaign certify NAME --branches 0`",
-        markup=False,
-    )
+    for name, trouble in sorted(state.troubles.items()):
+        verdict = "was left out" if trouble.left_out else "can't be played on now"
+        console.print(f"  stand {name} {verdict}: {trouble.reason}", markup=False, soft_wrap=True)
 
 
 def _tell_balance(console: Console, balance: Balance) -> None:

@@ -1,7 +1,11 @@
-"""The progress of `ocg campaign run`: runs done, failed, retried; speed, time left. On standard error; silent where that is no terminal."""
+"""The progress of `ocg campaign run`: runs done, failed, retried; speed, time left. On standard error.
+
+Where that is no terminal, it tells of troubles with stands alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -12,7 +16,7 @@ from otel_control_gym.engine.clock import wall_timer
 from otel_control_gym.engine.command_line.progress import clock_text
 
 if TYPE_CHECKING:
-    from otel_control_gym.engine.campaigns.record import CampaignState
+    from otel_control_gym.engine.campaigns.record import CampaignState, StandTroubled
 
 __all__ = ("CampaignProgress",)
 
@@ -35,6 +39,7 @@ class CampaignProgress:
         self._all = self._bar.add_task("all runs", total=runs, note="")
         self._strata: dict[str, TaskID] = {}
         self._began: tuple[float, int] | None = None
+        self._told: dict[str, StandTroubled] = {}
 
     def __enter__(self) -> CampaignProgress:
         """Show the bars."""
@@ -49,6 +54,7 @@ class CampaignProgress:
 
     def show(self, state: CampaignState) -> None:
         """Show where the campaign is."""
+        self._tell_troubles(state.troubles)
         done = state.count("completed")
         if self._began is None:
             self._began = (wall_timer(), done)
@@ -62,6 +68,15 @@ class CampaignProgress:
             if stratum not in self._strata:
                 self._strata[stratum] = self._bar.add_task(f"  {stratum}", total=total, note="")
             self._bar.update(self._strata[stratum], completed=completed, total=total)
+
+    def _tell_troubles(self, troubles: Mapping[str, StandTroubled]) -> None:
+        for stand, trouble in troubles.items():
+            if self._told.get(stand) != trouble:
+                verdict = "is left out" if trouble.left_out else "can't be played on now"
+                self._bar.console.print(
+                    f"stand {stand} {verdict}: {trouble.reason}", markup=False, highlight=False, soft_wrap=True
+                )
+        self._told = dict(troubles)
 
     def _note(self, state: CampaignState, done: int) -> str:
         assert self._began is not None

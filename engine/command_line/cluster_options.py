@@ -3,18 +3,21 @@
 They come from the command line alone: a kubeconfig can name programs to be run, so no file of a scenario or configuration may name one. One
 that a shell exports for other tools isn't taken either, because an episode breaks what it leads to.
 
-A command that takes them is decorated by `@with_options(access_of, "access")`.
+A command that takes them is decorated by `@with_options(access_of, "access")`; one that takes several clusters by
+`@with_options(stands_of, "stands")`.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from otel_control_gym.engine.cluster_access import ClusterAccess, ReceiverFiles, ResetLevel, Way, listening_address
-from otel_control_gym.engine.errors import UsageError
+from otel_control_gym.engine.errors import UsageError, nearest
 
 __all__ = (
     "OF_SPANS_AND_LOGS",
@@ -26,6 +29,7 @@ __all__ = (
     "InPod",
     "Jaeger",
     "Kubeconfig",
+    "Kubeconfigs",
     "LoadGenerator",
     "Prometheus",
     "Receive",
@@ -37,6 +41,7 @@ __all__ = (
     "Via",
     "access_of",
     "exposure",
+    "stands_of",
     "url_option",
 )
 
@@ -66,6 +71,16 @@ Kubeconfig = Annotated[
     typer.Option(
         metavar="FILE",
         help="The cluster that it leads to is the stand: everything in its namespace may be broken.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Kubeconfigs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kubeconfig",
+        metavar="FILE[,KEY=VALUE...]",
+        help="A cluster to play on; again for each further one. What differs between them follows the file, with the names of the "
+        "options below: stand.kubeconfig,context=two,prometheus=http://10.0.0.7:9090,receive=0.0.0.0:4318.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -218,3 +233,57 @@ def _guard(receive: str, certificate: Path | None, key: Path | None, token: Path
         missing = " and ".join(name for name, file in files.items() if file is None)
         raise UsageError(f"{', '.join(given)} without {missing}: TLS and a token guard an address together")
     return None
+
+
+def stands_of(**options: Any) -> tuple[ClusterAccess, ...]:
+    """Return the clusters that options tell of: those of `access_of`, but for `kubeconfig`, which is several `FILE[,KEY=VALUE...]`.
+
+    An option that is a text or a file tells of one cluster. Of several each says its own behind its file.
+
+    Raises: UsageError: an option doesn't say whose it is, or there is no such key. What `access_of` raises.
+    """
+    kubeconfigs: list[str] = options.pop("kubeconfig", None) or []
+    keys = {_spelt(parameter): parameter.name for parameter in _OF_ACCESS if parameter.default in ("", None)}
+    keys = {key: name for key, name in keys.items() if name not in ("kubeconfig", "via")}
+    given = [key for key, name in keys.items() if options.get(name)]
+    if len(kubeconfigs) > 1 and given:
+        raise UsageError(
+            f"--{given[0]} is of one cluster, and there are {len(kubeconfigs)}\n"
+            f"  say it where its cluster is named: --kubeconfig {kubeconfigs[0].partition(',')[0]},{given[0]}=..."
+        )
+    told = [_described(text, keys) for text in kubeconfigs] or [{"kubeconfig": None}]
+    found = [access_of(**(options | own)) for own in told]
+    return tuple(access for access in found if access is not None)
+
+
+def _described(text: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is said of one cluster, by the names of `access_of`.
+
+    Raises: UsageError: there is no such key.
+    """
+    file, *words = text.split(",")
+    said: dict[str, Any] = {"kubeconfig": Path(file)}
+    for word in words:
+        key, separator, value = word.partition("=")
+        if key not in keys or not separator or not value:
+            raise UsageError(f"--kubeconfig {text}: {word!r} isn't KEY=VALUE of a cluster\n  {nearest(key, keys)}")
+        is_file = next(parameter for parameter in _OF_ACCESS if parameter.name == keys[key]).default is None
+        said[keys[key]] = Path(value) if is_file else value
+    return said
+
+
+def _spelt(parameter: inspect.Parameter) -> str:
+    """Return how an option is written on the command line, without its dashes."""
+    (option,) = parameter.annotation.__metadata__
+    return str(next(iter(option.param_decls or ()), parameter.name.replace("_", "-"))).removeprefix("--")
+
+
+_OF_ACCESS = tuple(inspect.signature(access_of, eval_str=True).parameters.values())
+stands_of.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        if parameter.name != "kubeconfig"
+        else inspect.Parameter("kubeconfig", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Kubeconfigs)
+        for parameter in _OF_ACCESS
+    ]
+)

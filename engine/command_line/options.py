@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from otel_control_gym.engine.command_line.output import Output
-from otel_control_gym.engine.errors import OtelControlGymError
+from otel_control_gym.engine.errors import OtelControlGymError, cause_of
 
 __all__ = ("INTERRUPTED", "NOT_SO", "WRONG_INPUT", "Options", "command", "default_of_group", "with_options")
 
@@ -179,16 +179,9 @@ def _guarded(function: Callable[[], int | None], options: Options) -> int:
     except Exception as error:  # the last frame that can turn it into a sentence
         if options.debug:
             raise
-        cause = _cause(error)
+        cause = cause_of(error)
         options.output.error(_sentence(cause), type(cause).__name__)
         return cause.exit_code if isinstance(cause, OtelControlGymError) else WRONG_INPUT
-
-
-def _cause(error: Exception) -> Exception:
-    """Return the error inside groups that hold one alone."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _sentence(error: Exception) -> str:

@@ -11,6 +11,7 @@ import pytest
 import otel_control_gym as ocg
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
 from otel_control_gym.engine.assembly import Rooms
+from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import (
     ActionRequested,
@@ -21,6 +22,7 @@ from otel_control_gym.engine.events import (
     RunAborted,
     RunEnded,
 )
+from otel_control_gym.engine.jetstream import JetStream, StreamConfig, StreamInfo
 from otel_control_gym.engine.protocols import Barrier
 from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.stands.twin.stand import TwinStand
@@ -140,6 +142,31 @@ async def test_a_stand_out_of_reach_leaves_no_run(tmp_path: Path) -> None:
     assert kept(tmp_path) == []
     async with ocg.Env(ocg.resolve("small-core", seed=1), Rooms(TwinStand()), data_dir=tmp_path):
         assert kept(tmp_path) == []  # nothing had to be recovered
+
+
+async def test_a_run_that_is_cancelled_in_its_first_moment_was_never_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled while its streams are made: one of the two is there, and nothing in it."""
+    making, add = anyio.Event(), JetStream.add_stream
+
+    async def add_one(jetstream: JetStream, config: StreamConfig) -> StreamInfo:
+        found = await add(jetstream, config)
+        if config.metadata:  # a run's, and not those of leases
+            making.set()
+            await anyio.sleep_forever()
+        return found
+
+    config = ocg.resolve("small-core", seed=1)
+    async with ocg.Env(config, Rooms(TwinStand()), data_dir=tmp_path) as env, anyio.create_task_group() as tasks:
+        with monkeypatch.context() as patched:
+            patched.setattr(JetStream, "add_stream", add_one)
+            tasks.start_soon(env.reset)
+            await making.wait()
+            tasks.cancel_scope.cancel()
+    assert kept(tmp_path) == []
+    async with open_broker(tmp_path) as broker, JetStream(broker) as jetstream:
+        assert await jetstream.streams("") == []
 
 
 async def test_a_run_that_is_aborted_in_the_middle_ends_when_the_clock_says(tmp_path: Path) -> None:
