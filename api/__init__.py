@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         action_schema,
         parse_action,
     )
-    from otel_control_gym.engine.assembly import make, open_branch, serve_twin
+    from otel_control_gym.engine.assembly import make, open_branch
     from otel_control_gym.engine.branching import Branch
     from otel_control_gym.engine.cluster_access import ClusterAccess
     from otel_control_gym.engine.configuration import resolve
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from otel_control_gym.engine.runs import Run, find_runs, open_run
     from otel_control_gym.engine.settings import PlannedAction, RunConfig, Scenario
     from otel_control_gym.engine.synchronous import SynchronousEnv, synchronous
+    from otel_control_gym.engine.twin_serving import serve_twin
     from otel_control_gym.projections import json_schema
 
 __all__ = (
@@ -164,7 +165,8 @@ _HOMES = {
         "action_schema",
         "parse_action",
     ),
-    "engine.assembly": ("make", "open_branch", "serve_twin"),
+    "engine.assembly": ("make", "open_branch"),
+    "engine.twin_serving": ("serve_twin",),
     "engine.branching": ("Branch",),
     "engine.run_collections": ("Runs", "open_runs"),
     "engine.cluster_access": ("ClusterAccess",),

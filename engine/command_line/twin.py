@@ -74,9 +74,9 @@ def serve(
     ] = None,
 ) -> int:
     """Serve the twin in wall-clock time, for kubectl, Prometheus and controllers of your own, until Ctrl-C (exit code 0)."""
-    from otel_control_gym.engine.assembly import serve_twin
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.errors import UsageError
+    from otel_control_gym.engine.twin_serving import serve_twin
 
     if configuration is not None and config is not None and configuration != config:
         raise UsageError(f"two configurations are named, {configuration!r} and --config {config!r}: name one")
