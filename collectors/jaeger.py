@@ -122,9 +122,10 @@ class JaegerTraces:
         return any(trace not in here for trace, began in self._began.items() if start <= began < self._read_until)
 
     def _remember(self, found: list[ResourceDocument], until: int) -> None:
+        self._began = {}
         for resource in found:
             for span in resource.spans:
-                self._began[span.trace_id] = max(self._began.get(span.trace_id, 0), span.start)
+                if span.start >= until - _OVERLAP:
+                    self._began[span.trace_id] = max(self._began.get(span.trace_id, 0), span.start)
         self._read_until = until
-        self._began = {trace: began for trace, began in self._began.items() if began >= until - _OVERLAP}
         self._ended = {identity: end for identity, end in self._ended.items() if end > until - _LATEST}
