@@ -36,8 +36,11 @@ _FULL = "not all of it: more traces began within a second than an answer holds"
 _FORGOTTEN = "not all of it: Jaeger has forgotten traces that it had before (its memory is full, or it was restarted)"
 
 
-class _Full(Exception):
-    """Raised when an answer holds as much as one may: there may be more."""
+class _Given(msgspec.Struct, frozen=True):
+    """What an answer holds; `full`: as much as one may, so there can be more."""
+
+    resources: list[ResourceDocument]
+    full: bool
 
 
 class JaegerTraces:
@@ -57,14 +60,13 @@ class JaegerTraces:
         try:
             while ahead:
                 begin, end = ahead.pop(0)
-                try:
-                    found += await self._ask(session, begin, end)
-                except _Full:
-                    if end - begin <= _SHORTEST:
-                        problems[_FULL] = None
-                        continue
+                given = await self._ask(session, begin, end)
+                if given.full and end - begin > _SHORTEST:
                     middle = (begin + end) // 2
                     ahead[:0] = [(begin, middle), (middle, end)]
+                    continue
+                found += given.resources
+                problems |= {_FULL: None} if given.full else {}
             messages = self._news(found)
         except Unread as unread:
             return Retrieved([], (f"not collected: Jaeger: {unread}",))
@@ -75,10 +77,10 @@ class JaegerTraces:
         self._remember(found, until)
         return Retrieved(messages, tuple(problems))
 
-    async def _ask(self, session: aiohttp.ClientSession, begin: int, end: int) -> list[ResourceDocument]:
+    async def _ask(self, session: aiohttp.ClientSession, begin: int, end: int) -> _Given:
         """Return the traces of which a span began between two moments.
 
-        Raises: _Full: there may be more. Unread: there is no answer to the question. msgspec.DecodeError: it can't be read.
+        Raises: Unread: there is no answer to the question. msgspec.DecodeError: it can't be read.
         """
         query = {
             "query.start_time_min": rfc3339(begin),
@@ -89,15 +91,14 @@ class JaegerTraces:
         async with asked(session, self._url, query) as response:
             body = await bounded(response, _ANSWER_BYTES)
             if not body.whole:
-                raise _Full
+                return _Given([], full=True)
             if response.status == 404 and _NO_TRACES.encode() in body.content:
-                return []
+                return _Given([], full=False)
             if response.status != 200:
                 raise Unread(f"HTTP {response.status}", response.status)
         resources = msgspec.json.decode(body.content, type=Answer).result.resource_spans
-        if len({span.trace_id for resource in resources for span in resource.spans}) >= _TRACES:
-            raise _Full
-        return resources
+        traces = {span.trace_id for resource in resources for span in resource.spans}
+        return _Given(resources, full=len(traces) >= _TRACES)
 
     def _news(self, found: list[ResourceDocument]) -> list[object]:
         """Return the spans that haven't been told, and aren't too old to be told apart from those that have."""
@@ -122,9 +123,10 @@ class JaegerTraces:
         return any(trace not in here for trace, began in self._began.items() if start <= began < self._read_until)
 
     def _remember(self, found: list[ResourceDocument], until: int) -> None:
+        self._began = {}
         for resource in found:
             for span in resource.spans:
-                self._began[span.trace_id] = max(self._began.get(span.trace_id, 0), span.start)
+                if span.start >= until - _OVERLAP:
+                    self._began[span.trace_id] = max(self._began.get(span.trace_id, 0), span.start)
         self._read_until = until
-        self._began = {trace: began for trace, began in self._began.items() if began >= until - _OVERLAP}
         self._ended = {identity: end for identity, end in self._ended.items() if end > until - _LATEST}

@@ -151,7 +151,8 @@ async def test_kubectl_works_by_the_kubeconfig(serving: Serving, path: Path, tmp
         await kubectl("rollout", "restart", "deploy/quote")
         assert "successfully rolled out" in await kubectl("rollout", "status", "deploy/quote", "--timeout=60s")
         assert "NewReplicaSetAvailable" in await kubectl("describe", "deploy", "quote")
-        assert "logs and spans leave by OTLP" in await kubectl("logs", "deploy/quote", fails=True)
+        assert await kubectl("logs", "deploy/quote", "--tail=1")
+        assert "aren't processes" in await kubectl("exec", "deploy/quote", "--", "true", fails=True)
         context = await kubectl("config", "set-context", "--current", "--namespace=default")
         assert "modified" in context
         assert "No resources found" in await kubectl("get", "pods")
