@@ -1,6 +1,7 @@
 """Collectors: what a stand shows ➜ events. One module per source, and none knows another.
 
-Here: Kubernetes watches, the load generator's account, Prometheus samples, OTLP spans and logs, Coroot's findings; and
+Here: Kubernetes watches, the load generator's account, Prometheus samples, OTLP spans and logs (pushed,
+or read from Jaeger and pods), Coroot's findings; and
 the distortion that can be wrapped around each of them. Not here: any
 reckoning (projections), and the order of the log beyond one source (the episode).
 """
@@ -13,7 +14,7 @@ from otel_control_gym.collectors.kubernetes import KubernetesCollector
 from otel_control_gym.collectors.opening import make_collectors
 from otel_control_gym.collectors.otlp import OtlpReceiver
 from otel_control_gym.collectors.prometheus import PrometheusCollector
-from otel_control_gym.collectors.uncollected import Uncollected
+from otel_control_gym.collectors.retrieval import Retrieval
 from otel_control_gym.collectors.workload import WorkloadCollector
 
 __all__ = (
@@ -22,7 +23,7 @@ __all__ = (
     "KubernetesCollector",
     "OtlpReceiver",
     "PrometheusCollector",
-    "Uncollected",
+    "Retrieval",
     "WorkloadCollector",
     "distorted",
     "make_collectors",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.events import CollectorGap
 
-__all__ = ("Gaps",)
+__all__ = ("SILENCE", "Gaps")
+
+SILENCE = 10 * SECOND  #: of spans, after which nobody is just collecting a batch any more: an SDK's has five seconds
 
 
 class Gaps:

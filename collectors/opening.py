@@ -6,7 +6,7 @@ from otel_control_gym.collectors.coroot import CorootCollector
 from otel_control_gym.collectors.kubernetes import KubernetesCollector
 from otel_control_gym.collectors.otlp import OtlpReceiver
 from otel_control_gym.collectors.prometheus import PrometheusCollector
-from otel_control_gym.collectors.uncollected import Uncollected
+from otel_control_gym.collectors.retrieval import Retrieval
 from otel_control_gym.collectors.workload import WorkloadCollector
 from otel_control_gym.engine.protocols import Collector, Endpoints
 from otel_control_gym.engine.settings import RunSettings
@@ -15,7 +15,7 @@ __all__ = ("make_collectors",)
 
 
 def make_collectors(
-    endpoints: Endpoints, settings: RunSettings, now: int, receiver: OtlpReceiver | Uncollected
+    endpoints: Endpoints, settings: RunSettings, now: int, receiver: OtlpReceiver | Retrieval
 ) -> tuple[Collector, ...]:
     """Return Kubernetes, workload, metrics, spans with logs, findings.
 

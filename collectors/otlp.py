@@ -1,14 +1,14 @@
 """OTLP receiver: spans and logs that are pushed to the gym.
 
 In: exports over HTTP, and over gRPC where it was asked for. Out: `SpansCollected` and `LogsCollected`, public and truth. An export is
-answered once it is in the buffer; rows are made of it when the episode drains, a resource at a time, so that a large export holds nobody
-up.
+answered once it is in the buffer; rows are made of it when the episode drains.
 
 A stand whose pushes are answered before a barrier (the twin) has nothing left to send at the barrier. Elsewhere what comes later is in
 the next flush: that isn't a gap, a span counts by its own end. But there a time in which nothing came at all is one: an application under
 load always has spans, so its way to us is broken.
 
-Next: `otlp_http` and `otlp_grpc` listen, `otlp_intake` keeps, `spans` and `log_records` make rows.
+Next: `otlp_http` and `otlp_grpc` listen, `otlp_guard` admits, `otlp_intake` keeps, `otlp_rows` makes events. Where nobody can push:
+`retrieval`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-import anyio.lowlevel
-
-from otel_control_gym.collectors.gaps import Gaps
-from otel_control_gym.collectors.log_records import log_rows
+from otel_control_gym.collectors.gaps import SILENCE, Gaps
+from otel_control_gym.collectors.otlp_guard import Guard
 from otel_control_gym.collectors.otlp_http import serve_http
 from otel_control_gym.collectors.otlp_intake import Intake
-from otel_control_gym.collectors.spans import Directory, span_rows
-from otel_control_gym.engine.clock import SECOND
+from otel_control_gym.collectors.otlp_rows import SpansAndLogs
 from otel_control_gym.engine.errors import StandError
-from otel_control_gym.engine.events import Event, LogRow, LogsCollected, Span, SpansCollected
+from otel_control_gym.engine.events import Event
 from otel_control_gym.engine.protocols import Barrier
 from otel_control_gym.engine.settings import RunSettings
 
 __all__ = ("OtlpReceiver",)
-
-SILENCE = 10 * SECOND  #: after which nobody is just collecting a batch any more: an SDK's has five seconds
 
 
 class OtlpReceiver:
@@ -42,6 +37,7 @@ class OtlpReceiver:
         port: for HTTP; 0: a free one.
         grpc: whether to listen for gRPC, too. It costs a tenth of a second, and the twin doesn't speak it.
         grpc_port: for gRPC; 0: a free one.
+        guard: TLS and token for both; None: in the clear, for whoever reaches the address.
         intake: where exports wait (default: one of its own).
     """
 
@@ -54,19 +50,16 @@ class OtlpReceiver:
         port: int = 0,
         grpc: bool = False,
         grpc_port: int = 0,
+        guard: Guard | None = None,
         intake: Intake | None = None,
     ) -> None:
         self._host, self._port = host, port
         self._grpc, self._grpc_port = grpc, grpc_port
+        self._guard = guard
         self._endpoint = self._grpc_endpoint = ""
         self._intake = intake or Intake()
-        self._directory = Directory(None)
-        self._ratio = 1.0
-        self._since = 0
-        self._spans: dict[bool, list[Span]] = {False: [], True: []}
-        self._logs: dict[bool, list[LogRow]] = {False: [], True: []}
+        self._rows = SpansAndLogs()
         self._gaps: dict[str, Gaps] = {}
-        self._newest: dict[str, int] = {}
 
     @property
     def endpoint(self) -> str:
@@ -75,7 +68,7 @@ class OtlpReceiver:
 
     @property
     def grpc_endpoint(self) -> str:
-        """`host:port` for gRPC exporters, without TLS; there is one while a receiver that was made with `grpc` is open."""
+        """`host:port` for gRPC exporters; there is one while a receiver that was made with `grpc` is open."""
         return self._opened(self._grpc_endpoint)
 
     @staticmethod
@@ -89,9 +82,7 @@ class OtlpReceiver:
 
         What ended before `since` [ns] isn't the run's: a stand that lives on its own has sent it while it was being reset.
         """
-        self._since = since
-        self._directory = Directory(settings.services)
-        self._ratio = settings.telemetry.span_sampling_ratio
+        self._rows.know(settings, since=since)
 
     def open(self) -> AbstractAsyncContextManager[None]:
         """Listen.
@@ -103,12 +94,14 @@ class OtlpReceiver:
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            self._endpoint = await stack.enter_async_context(serve_http(self._intake, self._host, self._port))
+            self._endpoint = await stack.enter_async_context(
+                serve_http(self._intake, self._host, self._port, self._guard)
+            )
             if self._grpc:
                 from otel_control_gym.collectors.otlp_grpc import serve_grpc
 
                 self._grpc_endpoint = await stack.enter_async_context(
-                    serve_grpc(self._intake, self._host, self._grpc_port)
+                    serve_grpc(self._intake, self._host, self._grpc_port, self._guard)
                 )
             try:
                 yield
@@ -125,33 +118,12 @@ class OtlpReceiver:
                 gaps.read_up_to(barrier.time)
             elif barrier.time - gaps.since >= SILENCE:
                 gaps.read_up_to(barrier.time, "nothing was received")
-        for resource in spans:
-            for truth, found in zip((False, True), span_rows(resource, self._directory, self._ratio), strict=True):
-                self._spans[truth] += [span for span in found if span.time >= self._since]
-            await anyio.lowlevel.checkpoint()
-        for resource in logs:
-            for truth, lines in zip((False, True), log_rows(resource, self._directory.flags), strict=True):
-                self._logs[truth] += [line for line in lines if line.time >= self._since]
-            await anyio.lowlevel.checkpoint()
+        await self._rows.take(spans, logs)
 
     def flush(self, now: int) -> Sequence[tuple[Event, bool]]:
-        """Return spans, then logs, each public first; rows by time."""
-        events: list[tuple[Event, bool]] = []
-        for truth, spans in self._spans.items():
-            if spans:
-                rows = tuple(sorted(spans, key=lambda row: (row.time, row.trace_id, row.span_id)))
-                self._newest |= {} if truth else {"spans": rows[-1].time}
-                events.append((SpansCollected(time=now, rows=rows), truth))
-        for truth, logs in self._logs.items():
-            if logs:
-                lines = tuple(
-                    sorted(logs, key=lambda row: (row.time, row.service, row.trace_id, row.span_id, row.body))
-                )
-                self._newest |= {} if truth else {"logs": lines[-1].time}
-                events.append((LogsCollected(time=now, rows=lines), truth))
-        self._spans, self._logs = {False: [], True: []}, {False: [], True: []}
-        return [*events, *((gap, False) for gaps in self._gaps.values() for gap in gaps.flush(now))]
+        """Return spans, then logs, each public first, then gaps; rows by time."""
+        return [*self._rows.flush(now), *((gap, False) for gaps in self._gaps.values() for gap in gaps.flush(now))]
 
     def newest(self) -> Mapping[str, int]:
         """Return the times of the newest span and log record that a policy may see."""
-        return self._newest
+        return self._rows.newest()

@@ -2,7 +2,8 @@
 
 In: requests, as they are or under gzip. Out: response messages, or a status: INVALID_ARGUMENT for what can't be decoded, UNAVAILABLE with
 the time to wait (google.rpc.RetryInfo) where there is no room. The library itself answers RESOURCE_EXHAUSTED, without that time, to a
-message that is too large, and UNIMPLEMENTED to another signal or compression; senders give up on both, as they should.
+message that is too large, and UNIMPLEMENTED to another signal or compression; senders give up on both, as they should. With a guard it is
+gRPC over TLS, and who doesn't show its token in the metadata is answered UNAUTHENTICATED.
 
 grpcio takes a tenth of a second to be imported: this module imports it when a server is started.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from otel_control_gym.collectors.otlp_guard import REFUSAL, Guard
 from otel_control_gym.collectors.otlp_intake import (
     LARGEST_BYTES,
     Intake,
@@ -38,8 +40,8 @@ _DETAILS = "grpc-status-details-bin"  #: metadata key under which a google.rpc.S
 
 
 @asynccontextmanager
-async def serve_grpc(intake: Intake, host: str, port: int = 0) -> AsyncIterator[str]:
-    """Listen on a port (0: a free one); the value is the target, `host:port`, without TLS.
+async def serve_grpc(intake: Intake, host: str, port: int = 0, guard: Guard | None = None) -> AsyncIterator[str]:
+    """Listen on a port (0: a free one), for everybody or for whom `guard` admits; the value is the target, `host:port`.
 
     Raises: StandError: the address can't be listened on.
     """
@@ -56,30 +58,39 @@ async def serve_grpc(intake: Intake, host: str, port: int = 0) -> AsyncIterator[
             signal(name).service,
             {
                 "Export": grpc.unary_unary_rpc_method_handler(
-                    _export(intake, name), response_serializer=lambda response: response.SerializeToString()
+                    _export(intake, name, guard), response_serializer=lambda response: response.SerializeToString()
                 )
             },
         )
         for name in _SIGNALS
     ]
     server.add_generic_rpc_handlers(handlers)
+    name = f"[{host}]" if ":" in host else host
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        if guard is None:
+            bound = server.add_insecure_port(f"{name}:{port}")
+        else:
+            own = grpc.ssl_server_credentials([(guard.key, guard.certificate)])
+            bound = server.add_secure_port(f"{name}:{port}", own)
     except RuntimeError as error:
         raise StandError(f"port {port} of {host} can't be listened on for OTLP over gRPC: {error}") from error
     await server.start()
     try:
-        yield f"{host}:{bound}"
+        yield f"{name}:{bound}"
     finally:
         with anyio.CancelScope(shield=True):  # bounded by the grace
             await server.stop(_GRACE_SECONDS)
 
 
-def _export(intake: Intake, name: SignalName) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
+def _export(
+    intake: Intake, name: SignalName, guard: Guard | None
+) -> Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]:
     async def export(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         import grpc
 
         try:
+            if guard is not None and not guard.admits(_authorization(context)):
+                raise Refused("unauthenticated", REFUSAL)
             return intake.take(name, decoded(name, body), len(body))
         except Refused as refused:
             status = status_message(refused)
@@ -92,3 +103,9 @@ def _export(intake: Intake, name: SignalName) -> Callable[[bytes, grpc.aio.Servi
             raise AssertionError("abort raises") from refused
 
     return export
+
+
+def _authorization(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Return what a call shows to be let in, or an empty text."""
+    shown = (value for key, value in context.invocation_metadata() or () if key == "authorization")
+    return next((value for value in shown if isinstance(value, str)), "")

@@ -41,9 +41,11 @@ _TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
 _GZIP = 16 + zlib.MAX_WBITS  #: tells zlib to expect gzip's header
 Encoding: TypeAlias = Literal["protobuf", "json"]
 SignalName: TypeAlias = Literal["traces", "logs"]
-Code: TypeAlias = Literal["invalid_argument", "resource_exhausted", "unimplemented", "unavailable"]
+Code: TypeAlias = Literal["invalid_argument", "resource_exhausted", "unimplemented", "unavailable", "unauthenticated"]
 #: google.rpc.Code
-_CODES: dict[Code, int] = {"invalid_argument": 3, "resource_exhausted": 8, "unimplemented": 12, "unavailable": 14}
+_CODES: dict[Code, int] = {
+    "invalid_argument": 3, "resource_exhausted": 8, "unimplemented": 12, "unavailable": 14, "unauthenticated": 16,
+}  # fmt: skip
 
 
 class Refused(OtelControlGymError):

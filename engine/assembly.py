@@ -39,7 +39,8 @@ from otel_control_gym.engine.recovery import Crashed
 from otel_control_gym.engine.settings import PlannedAction, RunConfig, RunSettings
 
 if TYPE_CHECKING:
-    from otel_control_gym.collectors import OtlpReceiver, Uncollected
+    from otel_control_gym.collectors import OtlpReceiver, Retrieval
+    from otel_control_gym.collectors.otlp_guard import Guard
     from otel_control_gym.engine.branches import Randomness
     from otel_control_gym.engine.env import Env
     from otel_control_gym.stands.twin.serving import ServedTwin
@@ -67,10 +68,18 @@ _SHORTEST_WAIT_SECONDS = 0.02  #: of wall time: a twin that lags comes to a mome
 class Rooms:
     """What an environment needs of the rooms, each made when it is asked for."""
 
-    def __init__(self, stand: Stand, *, receive: str = "") -> None:
-        """Take a stand; a cluster sends spans and logs to `receive` (`HOST:PORT`; empty: nowhere), the twin to where it is told."""
+    def __init__(self, stand: Stand, access: ClusterAccess | None = None) -> None:
+        """Take a stand; a cluster sends spans and logs to where `access` says, the twin to where it is told.
+
+        Raises: UsageError: what is to guard that address can't be read.
+        """
         self.stand = stand
-        self._receive = receive
+        self._receive = "" if access is None else access.receive
+        self._guard: Guard | None = None
+        if access is not None and access.receive_guard is not None:
+            from otel_control_gym.collectors.otlp_guard import read_guard
+
+            self._guard = read_guard(access.receive_guard)
 
     def another(self, config: RunConfig) -> Rooms:
         """Return rooms around a stand of their own, for a second run beside this one.
@@ -85,22 +94,22 @@ class Rooms:
         """Return the embedded broker of the data directory, or the one at a URL."""
         return configured_broker(data_dir, nats)
 
-    def receiver(self) -> OtlpReceiver | Uncollected:
-        """Return a receiver of spans and logs; the twin is told its endpoint before it is reset.
+    def receiver(self) -> OtlpReceiver | Retrieval:
+        """Return a receiver of spans and logs, of which the twin is told before it is reset; or, if nobody can send any, what reads them.
 
         A cluster's collector speaks HTTP to the port that was named, or gRPC to the one before it, as OTLP's 4318 and 4317.
         """
-        from otel_control_gym.collectors import OtlpReceiver, Uncollected
+        from otel_control_gym.collectors import OtlpReceiver, Retrieval
 
         if self.stand.name == "twin":
             return OtlpReceiver()
         if not self._receive:
-            return Uncollected()
+            return Retrieval(self.stand.endpoints)
         host, port = listening_address(self._receive)
-        return OtlpReceiver(host, port=port, grpc=True, grpc_port=port - 1)
+        return OtlpReceiver(host, port=port, grpc=True, grpc_port=port - 1, guard=self._guard)
 
     def collectors(
-        self, endpoints: Endpoints, config: RunConfig, now: int, receiver: OtlpReceiver | Uncollected
+        self, endpoints: Endpoints, config: RunConfig, now: int, receiver: OtlpReceiver | Retrieval
     ) -> tuple[Collector, ...]:
         """Return all collectors in the order in which a flush publishes them; `receiver` is among them, already open.
 
@@ -320,7 +329,7 @@ def make(
             raise UsageError(f"pace = {pace:g}: a cluster lives by its own clock")
     return Env(
         checked(config),
-        Rooms(_stand(config, kubeconfig), receive="" if kubeconfig is None else kubeconfig.receive),
+        Rooms(_stand(config, kubeconfig), kubeconfig),
         data_dir=data_directory(data_dir),
         nats=nats,
         pace=pace,
@@ -410,7 +419,7 @@ def serve_twin(
         seed: decides every exogenous draw (default: the configuration's).
         pace: seconds of the twin's time per second of wall time.
         host: address to listen on.
-        port: of the Kubernetes API; Prometheus, Coroot, load generator and flagd follow. 0: free ones.
+        port: of the Kubernetes API; Prometheus, Coroot, load generator, flagd and Jaeger follow. 0: free ones.
         kubeconfig: where the kubeconfig is written (default: `twin/NAME.kubeconfig` of the data directory); removed at the end.
         overwrite: whether a file that isn't a twin's may be replaced there.
         otlp: URL of an OTLP/HTTP receiver for spans and logs.

@@ -13,13 +13,21 @@ import msgspec
 
 from otel_control_gym.engine.errors import UsageError
 
-__all__ = ("ClusterAccess", "ResetLevel", "Way", "listening_address")
+__all__ = ("ClusterAccess", "ReceiverFiles", "ResetLevel", "Way", "listening_address")
 
 ResetLevel = Literal["soft", "data", "reinstall"]
 """How a cluster is brought back before a run: chaos objects, autoscalers and specs; stateful services and their clients, too; anew."""
 
 Way = Literal["proxy", "dns"]
 """How its services are reached: by the API server's proxy, which needs no way in but kubectl's; by the cluster's own names."""
+
+
+class ReceiverFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """What guards the address that takes spans and logs: TLS, and a token that each request has to show."""
+
+    certificate: Path  #: PEM
+    key: Path  #: PEM, without a password
+    token: Path  #: one line
 
 
 class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,10 +41,14 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     way: Way = "proxy"
     prometheus: str = ""
     coroot: str = ""
+    jaeger: str = ""  #: its root; its query API is at `jaeger/ui/api` there
     load_generator: str = ""
     flagd: str = ""  #: flagd-ui's
     flagd_evaluation: str = ""  #: flagd's OFREP; empty where `flagd` is given: the same address
-    receive: str = ""  #: `HOST:PORT` where the stand's collector sends spans and logs; empty: they aren't collected
+    receive: str = (
+        ""  #: `HOST:PORT` where the stand's collector sends spans and logs; empty: they are read from Jaeger and pods
+    )
+    receive_guard: ReceiverFiles | None = None  #: None: in the clear, from whoever reaches `receive`
     safekeeping: str = "ocg-system"  #: namespace of Leases and inverses
 
 

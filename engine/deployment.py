@@ -87,6 +87,7 @@ def operator_permissions(namespace: str = NAMESPACE) -> tuple[Permission, ...]:
         *proxying(_SERVICES),
         Permission("", "namespaces", "get", (namespace,)),  # whose label says that it is a stand
         Permission("metrics.k8s.io", "pods", "list"),
+        Permission("", "pods/log", "get"),  # where nobody can push logs to the gym
     )
 
 

@@ -53,6 +53,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     coroot: str
     load_generator: str
     flagd: str  #: flagd-ui's, whose API is at `feature/api`, or (on its own Service) at `api`
+    jaeger: str = ""  #: its root, with the query API at `jaeger/ui/api`; empty: there is none
     flagd_evaluation: str = ""  #: flagd's own, whose API is at `ofrep/v1`; empty: the same as `flagd`
     kubernetes_token: str = ""
     kubernetes_ca_file: str = ""

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from otel_control_gym.engine.cluster_access import ClusterAccess, ResetLevel, Way, listening_address
+from otel_control_gym.engine.cluster_access import ClusterAccess, ReceiverFiles, ResetLevel, Way, listening_address
 from otel_control_gym.engine.errors import UsageError
 
 __all__ = (
@@ -20,24 +20,37 @@ __all__ = (
     "Flagd",
     "FlagdEvaluation",
     "InPod",
+    "Jaeger",
     "Kubeconfig",
     "LoadGenerator",
     "Prometheus",
     "Receive",
+    "ReceiveCertificate",
+    "ReceiveKey",
+    "ReceiveToken",
     "Reset",
     "Unmarked",
     "Via",
     "access_of",
+    "exposure",
     "url_option",
 )
 
 _PANEL = "Cluster"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def url_option(what: str, option: str, *, panel: str = _PANEL) -> typer.models.OptionInfo:
     """Return an option that says where a service of the stand is."""
     option_info: typer.models.OptionInfo = typer.Option(
         option, metavar="URL", help=f"Where {what} is. [default: by --via]", rich_help_panel=panel
+    )
+    return option_info
+
+
+def _file(what: str, told: str) -> typer.models.OptionInfo:
+    option_info: typer.models.OptionInfo = typer.Option(
+        f"--receive-{what}", metavar="FILE", help=told, rich_help_panel=_PANEL
     )
     return option_info
 
@@ -81,6 +94,7 @@ Via = Annotated[
 ]
 Prometheus = Annotated[str, url_option("Prometheus", "--prometheus")]
 Coroot = Annotated[str, url_option("Coroot", "--coroot")]
+Jaeger = Annotated[str, url_option("Jaeger", "--jaeger")]
 LoadGenerator = Annotated[str, url_option("Locust", "--load-generator")]
 Flagd = Annotated[str, url_option("flagd-ui", "--flagd")]
 FlagdEvaluation = Annotated[str, url_option("flagd's OFREP", "--flagd-evaluation")]
@@ -88,9 +102,15 @@ Receive = Annotated[
     str,
     typer.Option(
         metavar="HOST:PORT",
-        help="Take spans and logs here, where the stand's collector sends them. [default: they aren't collected, and the run says so]",
+        help="Take spans and logs here, where the stand's collector sends them. [default: they are read from Jaeger and pods]",
         rich_help_panel=_PANEL,
     ),
+]
+ReceiveCertificate = Annotated[Path | None, _file("certificate", "TLS certificate (PEM) of --receive.")]
+ReceiveKey = Annotated[Path | None, _file("key", "Its key (PEM, without a password).")]
+ReceiveToken = Annotated[
+    Path | None,
+    _file("token-file", "Holds the token that whoever sends to --receive has to show: Authorization: Bearer."),
 ]
 
 
@@ -107,15 +127,20 @@ def access_of(
     load_generator: str,
     flagd: str,
     flagd_evaluation: str,
+    jaeger: str = "",
     receive: str = "",
+    receive_certificate: Path | None = None,
+    receive_key: Path | None = None,
+    receive_token: Path | None = None,
 ) -> ClusterAccess | None:
     """Return the cluster that options tell of; None: none.
 
-    Raises: UsageError: they tell of one without saying which.
+    Raises: UsageError: they tell of one without saying which, guard half an address, or name files that can't be read.
     """
     urls = {
         "prometheus": prometheus,
         "coroot": coroot,
+        "jaeger": jaeger,
         "load_generator": load_generator,
         "flagd": flagd,
         "flagd_evaluation": flagd_evaluation,
@@ -129,8 +154,7 @@ def access_of(
                 f"--{given[0].replace('_', '-')} is for a cluster: say which, --kubeconfig FILE or --in-pod"
             )
         return None
-    if receive:
-        listening_address(receive)
+    guard = _guard(receive, receive_certificate, receive_key, receive_token)
     return ClusterAccess(
         kubeconfig=kubeconfig,
         context=context,
@@ -138,5 +162,43 @@ def access_of(
         reset=reset,
         way=via or ("dns" if in_pod else "proxy"),
         receive=receive,
+        receive_guard=guard,
         **{name: url.rstrip("/") for name, url in urls.items()},
     )
+
+
+def exposure(access: ClusterAccess | None) -> str:
+    """Return what is to be said of an address that others reach and nothing guards; empty: there is none.
+
+    In a pod it isn't one: the network policies of `deploy/stand/` let nobody but the collector through.
+    """
+    if access is None or not access.receive or access.receive_guard is not None or access.kubeconfig is None:
+        return ""
+    host, _ = listening_address(access.receive)
+    if host in _LOOPBACK:
+        return ""
+    return (
+        f"{access.receive}: whoever reaches this machine can send spans and logs into the run, and what comes can be read on its way\n"
+        "  --receive-certificate, --receive-key and --receive-token-file guard it"
+    )
+
+
+def _guard(receive: str, certificate: Path | None, key: Path | None, token: Path | None) -> ReceiverFiles | None:
+    """Return what guards the address, all of it or nothing: a token in the clear is anybody's, TLS alone lets everybody in."""
+    files = {"--receive-certificate": certificate, "--receive-key": key, "--receive-token-file": token}
+    given = [name for name, file in files.items() if file is not None]
+    if not receive:
+        if given:
+            raise UsageError(f"{given[0]} guards an address: say which, --receive HOST:PORT")
+        return None
+    listening_address(receive)
+    if certificate is not None and key is not None and token is not None:
+        from otel_control_gym.collectors.otlp_guard import read_guard
+
+        found = ReceiverFiles(certificate=certificate, key=key, token=token)
+        read_guard(found)  # before anything is started: it may be unreadable
+        return found
+    if given:
+        missing = " and ".join(name for name, file in files.items() if file is None)
+        raise UsageError(f"{', '.join(given)} without {missing}: TLS and a token guard an address together")
+    return None

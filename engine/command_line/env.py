@@ -14,14 +14,19 @@ from otel_control_gym.engine.command_line.cluster_options import (
     Flagd,
     FlagdEvaluation,
     InPod,
+    Jaeger,
     Kubeconfig,
     LoadGenerator,
     Prometheus,
     Receive,
+    ReceiveCertificate,
+    ReceiveKey,
+    ReceiveToken,
     Reset,
     Unmarked,
     Via,
     access_of,
+    exposure,
 )
 from otel_control_gym.engine.command_line.options import Options, command
 from otel_control_gym.engine.errors import UsageError
@@ -63,7 +68,11 @@ def serve(
     load_generator: LoadGenerator = "",
     flagd: Flagd = "",
     flagd_evaluation: FlagdEvaluation = "",
+    jaeger: Jaeger = "",
     receive: Receive = "",
+    receive_certificate: ReceiveCertificate = None,
+    receive_key: ReceiveKey = None,
+    receive_token: ReceiveToken = None,
 ) -> int:
     """Serve environments over NATS (reset, observe, step, close) until Ctrl-C (exit code 0)."""
     from functools import partial
@@ -85,8 +94,14 @@ def serve(
         load_generator=load_generator,
         flagd=flagd,
         flagd_evaluation=flagd_evaluation,
+        jaeger=jaeger,
         receive=receive,
+        receive_certificate=receive_certificate,
+        receive_key=receive_key,
+        receive_token=receive_token,
     )
+    if told := exposure(access):
+        options.output.side.print(told, style="yellow", markup=False, soft_wrap=True)
     if access is not None and sessions > 1:
         raise UsageError(f"--sessions {sessions}: a cluster is driven by one environment at a time")
     config = checked(resolve(scenario, workload=workload, granularity=granularity, horizon_seconds=horizon))

@@ -12,14 +12,19 @@ from otel_control_gym.engine.command_line.cluster_options import (
     Flagd,
     FlagdEvaluation,
     InPod,
+    Jaeger,
     Kubeconfig,
     LoadGenerator,
     Prometheus,
     Receive,
+    ReceiveCertificate,
+    ReceiveKey,
+    ReceiveToken,
     Reset,
     Unmarked,
     Via,
     access_of,
+    exposure,
 )
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
 
@@ -69,7 +74,11 @@ def run(
     load_generator: LoadGenerator = "",
     flagd: Flagd = "",
     flagd_evaluation: FlagdEvaluation = "",
+    jaeger: Jaeger = "",
     receive: Receive = "",
+    receive_certificate: ReceiveCertificate = None,
+    receive_key: ReceiveKey = None,
+    receive_token: ReceiveToken = None,
 ) -> int:
     """Run an episode and write its dataset."""
     from otel_control_gym.engine.assembly import checked, make
@@ -97,8 +106,14 @@ def run(
         load_generator=load_generator,
         flagd=flagd,
         flagd_evaluation=flagd_evaluation,
+        jaeger=jaeger,
         receive=receive,
+        receive_certificate=receive_certificate,
+        receive_key=receive_key,
+        receive_token=receive_token,
     )
+    if told := exposure(access):
+        options.output.side.print(told, style="yellow", markup=False, soft_wrap=True)
     config = checked(
         resolve(
             scenario,

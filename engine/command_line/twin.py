@@ -55,8 +55,8 @@ def serve(
         int,
         typer.Option(
             min=0,
-            max=65_531,
-            help="Port of the Kubernetes API; Prometheus, Coroot, load generator and flagd follow. 0: free ones.",
+            max=65_530,
+            help="Port of the Kubernetes API; Prometheus, Coroot, load generator, flagd and Jaeger follow. 0: free ones.",
         ),
     ] = 26_440,
     kubeconfig: Annotated[
@@ -182,6 +182,7 @@ def _document(twin: ServedTwin, otlp: str | None) -> dict[str, Any]:
         "coroot": endpoints.coroot,
         "load_generator": endpoints.load_generator,
         "flagd": endpoints.flagd,
+        "jaeger": endpoints.jaeger,
         "otlp": otlp,
         "process": os.getpid(),
     }
@@ -202,6 +203,7 @@ def _tell(console: Console, twin: ServedTwin, otlp: str | None) -> None:
         ("Coroot", endpoints.coroot, ""),
         ("load generator", endpoints.load_generator, "as Locust's"),
         ("flagd", endpoints.flagd, ""),
+        ("Jaeger", endpoints.jaeger, "query API, version 3"),
         *((("OTLP", otlp, "gets spans and logs"),) if otlp else ()),
     )
     for name, url, use in rows:

@@ -20,13 +20,14 @@ from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.stands.cluster.clock_offset import ClockOffset
 from otel_control_gym.stands.cluster.connection import Answer, Connection
 from otel_control_gym.stands.cluster.known_state import Reset
-from otel_control_gym.stands.cluster.services import COROOT, COROOT_NAMESPACE, PROMETHEUS
+from otel_control_gym.stands.cluster.services import COROOT, COROOT_NAMESPACE, JAEGER, PROMETHEUS
 
 __all__ = ("gathered",)
 
 _CHART = "helm.sh/chart"
 _VERSION = "app.kubernetes.io/version"
 _COLLECTOR = "otel-collector"
+_REVIEWS = "apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _NODE_FACTS = ("architecture", "containerRuntimeVersion", "kernelVersion", "kubeletVersion", "osImage")
 
 
@@ -47,9 +48,39 @@ async def gathered(
         "clock_offset_seconds": "not told" if offset is None else f"{offset.seconds:.3f}",
         "clock_offset_slack_seconds": "" if offset is None else f"{offset.slack_seconds:.3f}",
         "clock_offset_of": "" if offset is None else offset.whose,
-        "spans_and_logs": f"received at {access.receive}" if access.receive else "not collected",
+        "spans_and_logs": await _way(connection, access),
     }
     return found | {name: text async for name, text in _told(connection, config)}
+
+
+async def _way(connection: Connection, access: ClusterAccess) -> str:
+    """Return by which way spans and logs come."""
+    if not access.receive:
+        return await _retrieved(connection)
+    return f"received at {access.receive}, " + ("over TLS with a token" if access.receive_guard else "without a guard")
+
+
+async def _retrieved(connection: Connection) -> str:
+    """Return what of them can be read where the stand keeps it."""
+    endpoints = connection.endpoints
+    jaeger = await connection.service(endpoints.jaeger, JAEGER, "jaeger/ui/api/v3/services")
+    asked = {"namespace": endpoints.namespace, "verb": "get", "resource": "pods", "subresource": "log"}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": asked},
+    }
+    granted = await connection.kubernetes("POST", _REVIEWS, body=review)
+    if jaeger.ok and granted.find("status", "allowed"):
+        return "read: spans from Jaeger, logs from pods"
+    return "; ".join(
+        (
+            "spans read from Jaeger" if jaeger.ok else f"spans not collected: Jaeger: {jaeger.problem}",
+            "logs read from pods"
+            if granted.find("status", "allowed")
+            else "logs not collected: pods/log isn't granted",
+        )
+    )
 
 
 async def _told(connection: Connection, config: RunConfig) -> AsyncIterator[tuple[str, str]]:

@@ -25,11 +25,9 @@ __all__ = (
 
 PROMETHEUS, LOAD_GENERATOR = "prometheus:9090", "load-generator:8089"
 FLAGD_UI, FLAGD = "flagd:4000", "flagd:8016"  #: who writes flags, and who evaluates them
+JAEGER = "jaeger:16686"
+COLLECTOR = "otel-collector:4318"  #: which takes what programs send: OTLP over HTTP
 COROOT, COROOT_NAMESPACE = "coroot-coroot:8080", "coroot"
-COLLECTOR, JAEGER = (
-    "otel-collector:4318",
-    "jaeger:16686",
-)  #: what programs send spans to (OTLP over HTTP), and what keeps traces
 
 
 def service_url(endpoints: Endpoints, service: str, way: Way, *, namespace: str = "") -> str:
@@ -51,6 +49,7 @@ def with_services(endpoints: Endpoints, way: Way) -> Endpoints:
         prometheus=endpoints.prometheus or service_url(endpoints, PROMETHEUS, way),
         coroot=endpoints.coroot or service_url(endpoints, COROOT, way, namespace=COROOT_NAMESPACE),
         load_generator=endpoints.load_generator or service_url(endpoints, LOAD_GENERATOR, way),
+        jaeger=endpoints.jaeger or service_url(endpoints, JAEGER, way),
         flagd=endpoints.flagd or service_url(endpoints, FLAGD_UI, way),
         flagd_evaluation=endpoints.flagd_evaluation or endpoints.flagd or service_url(endpoints, FLAGD, way),
     )

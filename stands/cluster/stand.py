@@ -79,6 +79,7 @@ def found_endpoints(access: ClusterAccess) -> Iterator[Endpoints]:
             namespace=access.namespace or (endpoints.namespace if access.kubeconfig is not None else NAMESPACE),
             prometheus=access.prometheus.rstrip("/"),
             coroot=access.coroot.rstrip("/"),
+            jaeger=access.jaeger.rstrip("/"),
             load_generator=access.load_generator.rstrip("/"),
             flagd=access.flagd.rstrip("/"),
             flagd_evaluation=access.flagd_evaluation.rstrip("/"),

@@ -74,7 +74,7 @@ def no_processes(subresource: str) -> ApiError:
     """Return what is said to whoever wants to look into a container: there are no real processes."""
     message = f"a twin's containers aren't processes, so there is no {subresource} of them"
     if subresource == "log":
-        message += "; logs and spans leave by OTLP (ocg twin serve --otlp URL)"
+        message += "; logs leave an embedded twin by OTLP, a served one keeps them"
     return ApiError(404, "NotFound", message, {})
 
 

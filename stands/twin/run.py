@@ -143,11 +143,6 @@ class TwinRun:
         self._spans.clear()
         return self._exporter.export(spans)
 
-    def forget_exports(self) -> None:
-        """Let go of the spans and logs since the last call: nobody receives them."""
-        self._drain_spans()
-        self._spans.clear()
-
     def _drain_spans(self) -> None:
         spans = self.simulation.take_spans()
         self._kept += len(spans)

@@ -27,6 +27,7 @@ from otel_control_gym.engine.errors import StandError, UsageError
 from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.stands.twin.credentials import issue_credentials
+from otel_control_gym.stands.twin.kept_telemetry import KeptTelemetry
 from otel_control_gym.stands.twin.kubeconfig import kubeconfig, kubeconfig_file
 from otel_control_gym.stands.twin.push import OtlpPush
 from otel_control_gym.stands.twin.run import TwinRun
@@ -67,8 +68,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class ServedTwin:
     """A twin that lives by the wall clock; made by `serve`."""
 
-    def __init__(self, stand: TwinStand, config: RunConfig, clock: PacedClock, kubeconfig_path: Path) -> None:
+    def __init__(
+        self,
+        stand: TwinStand,
+        config: RunConfig,
+        clock: PacedClock,
+        kubeconfig_path: Path,
+        kept: KeptTelemetry,
+    ) -> None:
         self.config = config
+        self._kept = kept
         self.kubeconfig = kubeconfig_path
         self.pace = clock.factor
         self._stand = stand
@@ -131,7 +140,7 @@ class ServedTwin:
         return run.now < due
 
     async def live(self, exports: MemoryObjectSendStream[Export] | None) -> None:
-        """Follow the wall clock, for ever; spans and logs go to `exports`, or nowhere."""
+        """Follow the wall clock, for ever; spans and logs are kept to be read, and go to `exports`, if there is one."""
         exported = bookmarked = self.now
         while True:
             lags = self.advance()
@@ -154,10 +163,11 @@ class ServedTwin:
                 self._lose(str(error))
 
     def _export(self, exports: MemoryObjectSendStream[Export] | None) -> None:
+        made = list(self._run.take_exports())
+        self._kept.take(made)
         if exports is None:
-            self._run.forget_exports()
             return
-        for export in self._run.take_exports():
+        for export in made:
             try:
                 exports.send_nowait(export)
             except anyio.WouldBlock:
@@ -195,7 +205,7 @@ async def serve(
         overwrite: whether a file that isn't a twin's may be replaced there.
         pace: seconds of the twin's time per second of wall time, above 0.
         host: address to listen on.
-        port: of the Kubernetes API; Prometheus, Coroot, load generator and flagd follow. 0: free ones.
+        port: of the Kubernetes API; Prometheus, Coroot, load generator, flagd and Jaeger follow. 0: free ones.
         otlp: an OTLP/HTTP receiver's URL, e.g. `http://127.0.0.1:4318`, for spans and logs. None: nowhere.
 
     Raises:
@@ -207,7 +217,8 @@ async def serve(
             f"pace = {pace:g}: must be a number above 0, seconds of the twin's time per second of wall time"
         )
     credentials = issue_credentials(host)
-    stand = TwinStand(Listening(host=host, port=port, credentials=credentials))
+    kept = KeptTelemetry()
+    stand = TwinStand(Listening(host=host, port=port, credentials=credentials), kept)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(stand.open())
         endpoints = msgspec.structs.replace(stand.endpoints, namespace=config.public.services.namespace)
@@ -220,7 +231,7 @@ async def serve(
         present = wall_now()
         while stand.run.advance_once(present):
             pass
-        served = ServedTwin(stand, config, PacedClock(stand.now, pace), kubeconfig_path)
+        served = ServedTwin(stand, config, PacedClock(stand.now, pace), kubeconfig_path, kept)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         exports, exported = anyio.create_memory_object_stream[Export](_EXPORTS_WAITING)
         stack.enter_context(exports)

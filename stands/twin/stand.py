@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,17 +39,20 @@ from otel_control_gym.stands.declared_graph import declared_graph
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.credentials import Credentials
 from otel_control_gym.stands.twin.images import image_of
+from otel_control_gym.stands.twin.kept_telemetry import KeptTelemetry
 from otel_control_gym.stands.twin.push import OtlpPush
 from otel_control_gym.stands.twin.run import TwinRun
 from otel_control_gym.stands.twin.runtime import PodRuntime
 from otel_control_gym.stands.twin.servers import coroot, prometheus
 from otel_control_gym.stands.twin.servers.coroot import CorootServer
 from otel_control_gym.stands.twin.servers.flagd import FlagdServer
+from otel_control_gym.stands.twin.servers.jaeger import JaegerServer
 from otel_control_gym.stands.twin.servers.kubernetes import KubernetesServer
 from otel_control_gym.stands.twin.servers.kubernetes_proxy import ServiceProxy
 from otel_control_gym.stands.twin.servers.listening import LOOPBACK, listen
 from otel_control_gym.stands.twin.servers.load_generator import LoadGeneratorServer
 from otel_control_gym.stands.twin.servers.prometheus import PrometheusServer
+from otel_control_gym.stands.twin.spans import Export
 
 __all__ = ("Listening", "TwinStand")
 
@@ -75,8 +78,10 @@ class TwinStand:
     name: Literal["twin"] = "twin"
     lease_name: str | None = None
 
-    def __init__(self, listening: Listening = Listening()) -> None:
+    def __init__(self, listening: Listening = Listening(), kept: KeptTelemetry | None = None) -> None:
+        """Listen there; with `kept`, whoever comes can read traces and logs of it, as from Jaeger and kubelets."""
         self._listening = listening
+        self._kept = kept
         self._run: TwinRun | None = None
         self._endpoints: Endpoints | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -86,7 +91,6 @@ class TwinStand:
         self._load_generator = LoadGeneratorServer()
         self._flagd = FlagdServer()
         self._push: OtlpPush | None = None
-        self._otlp = ""
 
     @property
     def now(self) -> int:
@@ -125,7 +129,7 @@ class TwinStand:
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
             self._kubernetes = KubernetesServer(
-                _empty_cluster(), listening.credentials, ServiceProxy(lambda: self.endpoints, lambda: self._otlp)
+                _empty_cluster(), listening.credentials, ServiceProxy(lambda: self.endpoints), self._kept
             )
             self._endpoints = Endpoints(
                 kubernetes=await stack.enter_async_context(self._kubernetes.open(**listening.place(0))),
@@ -139,6 +143,11 @@ class TwinStand:
                 ),
                 flagd=await stack.enter_async_context(listen(self._flagd.application(), **listening.place(4))),
             )
+            if self._kept is not None:
+                traces = listen(JaegerServer(self._kept, self._hand_on).application(), **listening.place(5))
+                self._endpoints = msgspec.structs.replace(
+                    self._endpoints, jaeger=await stack.enter_async_context(traces)
+                )
             if listening.credentials is not None:
                 folder = stack.enter_context(TemporaryDirectory(prefix="ocg-twin-"))
                 authority = Path(folder) / "ca.crt"
@@ -165,10 +174,16 @@ class TwinStand:
         self._load_generator.attach(run.simulation)
         self._flagd.attach(run.world.flags)
         run.at_scrape = self._load_generator.observe
-        self._push, self._otlp = OtlpPush(self._session, otlp_endpoint), otlp_endpoint
+        self._push = OtlpPush(self._session, otlp_endpoint)
         self._endpoints = msgspec.structs.replace(self.endpoints, namespace=config.public.services.namespace)
         self._run = run
         await anyio.lowlevel.checkpoint()
+
+    async def _hand_on(self, export: Export) -> None:
+        """Send what somebody else has made to where our own spans go, if they go anywhere; a receiver that isn't there is none's fault."""
+        if self._push is not None and self._push.endpoint:
+            with suppress(StandError):
+                await self._push.send(export)
 
     async def live(self, until: int) -> None:
         """Live until `until`; spans and logs wait for the next `advance`, so that an export carries as many as it may."""

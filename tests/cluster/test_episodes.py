@@ -1,23 +1,33 @@
 """An episode on what a kubeconfig leads to is a run like any other: here a served twin, measured by a real Prometheus that scrapes it.
 
 Everything goes the way that it goes on a cluster: over TLS with a token, by the wall clock, services through the API server's proxy,
-metrics from Debian's Prometheus, spans and logs to a named address. What a cluster has and this hasn't: nodes, containers, a network.
+metrics from Debian's Prometheus, spans (gRPC) and logs (HTTP) from a collector to a named address with TLS and a token; in a second run,
+which receives nothing, from the twin's Jaeger and its pods. What a cluster has and this hasn't: nodes, containers, a network.
 """
 
 from __future__ import annotations
 
 import json
 import signal
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import anyio
+import grpc
+import grpc.aio
 import pytest
 import yaml
+from aiohttp import web
 
 import otel_control_gym as ocg
 from otel_control_gym.engine.archive import ARCHIVE_NAME, read_archive
 from otel_control_gym.engine.events import ActionReverted, ClockAdvanced, RunAborted
+from otel_control_gym.stands.twin.servers.listening import listen
+from tests.receiver_guard import TOKEN, MadeGuard, made_guard
 from tests.scraped_twin import NO_PROMETHEUS, OCG, PROMETHEUS, free_port, process, scraped
 
 pytestmark = [
@@ -76,16 +86,54 @@ async def run(*arguments: str, stop_when: str = "") -> tuple[int, str, str]:
     return command.returncode, output.decode(), said.decode()
 
 
+@asynccontextmanager
+async def collector(guard: MadeGuard, port: int) -> AsyncIterator[str]:
+    """Pass on what a twin sends, as the stand's collector would: spans over gRPC, logs over HTTP; both by TLS, and with the token."""
+    shown = f"Bearer {TOKEN}"
+    trusted = ssl.create_default_context(cafile=str(guard.authority))
+    credentials = grpc.ssl_channel_credentials(guard.authority.read_bytes())
+    export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+    async def spans(request: web.Request) -> web.Response:
+        try:
+            await channel.unary_unary(export)(await request.read(), timeout=5, metadata=(("authorization", shown),))
+        except grpc.aio.AioRpcError as error:  # nobody is there before a run, nor after it
+            return web.Response(status=503, text=error.code().name)
+        return web.Response(content_type="application/x-protobuf")
+
+    async def logs(request: web.Request) -> web.Response:
+        headers = {"Content-Type": "application/x-protobuf", "Authorization": shown}
+        url = f"https://127.0.0.1:{port}/v1/logs"
+        try:
+            async with session.post(url, data=await request.read(), headers=headers, ssl=trusted) as answer:
+                return web.Response(status=answer.status, content_type="application/x-protobuf")
+        except aiohttp.ClientError as error:
+            return web.Response(status=503, text=type(error).__name__)
+
+    application = web.Application(client_max_size=2**26)
+    application.router.add_post("/v1/traces", spans)
+    application.router.add_post("/v1/logs", logs)
+    async with (
+        aiohttp.ClientSession() as session,
+        grpc.aio.secure_channel(f"127.0.0.1:{port - 1}", credentials) as channel,
+        listen(application) as url,
+    ):
+        yield url
+
+
 async def _lived(folder: Path) -> tuple[dict[str, Any], Path, int, str]:
     """Play an episode to its end, then one that is interrupted; return the first's answer, the directory, and how the second ended."""
-    port = await free_port()
-    async with scraped(folder, "--otlp", f"http://127.0.0.1:{port}", interval="5s") as (told, prometheus):
+    port, guard = await free_port(), made_guard(folder)
+    async with (
+        collector(guard, port) as otlp,
+        scraped(folder, "--otlp", otlp, interval="5s") as (told, prometheus),
+    ):
         data = folder / "data"
         cluster = ("--kubeconfig", told["kubeconfig"], "--prometheus", prometheus, "--data-dir", str(data))
-        receive = ("--receive", f"127.0.0.1:{port}")
+        receive = ("--receive", f"127.0.0.1:{port}", *guard.options)
         code, output, said = await run(scenario_file(folder), "--json", *cluster, *receive)
         assert code == 0, said
-        # Nobody takes spans and logs in this one, and it is stopped while the fault is in force.
+        # Nobody takes spans and logs in this one, so they are read, and it is stopped while the fault is in force.
         code, _, said = await run(scenario_file(folder), "--verbose", *cluster, stop_when="step   0")
     return json.loads(output), data, code, said
 
@@ -134,6 +182,7 @@ def test_the_metadata_say_what_the_run_was_made_on(lived: tuple[dict[str, Any], 
     assert abs(float(told["clock_offset_seconds"])) < 2.5
     assert "kubeletVersion" in told["node node-0"]
     assert told["collector_config_hash"].startswith("not told: HTTP 404")  # a served twin has no collector
+    assert told["spans_and_logs"].endswith(", over TLS with a token")
     streams = metadata["streams"]
     for source in ("metrics", "spans", "logs", "kubernetes", "workload"):
         assert (streams[source]["present"], streams[source]["coverage"]) == (True, 1.0), source
@@ -165,9 +214,31 @@ def test_an_interrupted_run_takes_its_fault_back_and_ends_in_order(
     assert isinstance(events[-1], RunAborted)
     (reverted,) = [event for event in events if isinstance(event, ActionReverted)]
     assert reverted.verified
-    streams = run.metadata["streams"]
-    assert (streams["spans"]["coverage"], streams["logs"]["coverage"]) == (0.0, 0.0)  # and not silently empty
     told = run.metadata["versions"]
-    assert told["stand:spans_and_logs"] == "not collected"
     assert told["stand:reset_baseline"] == "restored"
     assert "deployments/frontend" in told["stand:reset_restored"]  # the first run has left it with two replicas
+
+
+def test_what_nobody_receives_is_read_from_jaeger_and_pods_as_the_same_rows(
+    lived: tuple[dict[str, Any], Path, int, str],
+) -> None:
+    answer, data, _, _ = lived
+    received = ocg.open_run(answer["path"])
+    (read,) = [run for run in ocg.open_runs(data) if run.metadata["status"] == "aborted"]
+    assert read.metadata["versions"]["stand:spans_and_logs"] == "read: spans from Jaeger, logs from pods"
+    streams = read.metadata["streams"]
+    assert streams["spans"]["coverage"] == 1.0
+    assert 0 < streams["logs"]["coverage"] <= 1.0  # the first run's second frontend goes, with what it has written last
+    kinds = [
+        {
+            (span["service"], span["peer"], span["operation"], span["protocol"])
+            for span in run.table("spans").to_arrow().to_pylist()
+        }
+        for run in (received, read)
+    ]
+    assert len(kinds[0] & kinds[1]) > 10
+    said = [{(line["service"], line["severity"]) for line in run.logs()} for run in (received, read)]
+    assert len(said[0] & said[1]) > 2
+    for run in (received, read):
+        assert "flagd" not in {span["service"] for span in run.table("spans").to_arrow().to_pylist()}
+        assert not [line["body"] for line in run.logs() if "flag" in line["body"].lower()]

@@ -57,8 +57,8 @@ def rendered(chart: str, *values: str, checked: bool = True) -> list[dict[str, A
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-def demo(name: str) -> list[dict[str, Any]]:
-    files = ("helm/demo.yaml", f"helm/demo-{name}.yaml", f"helm/probes-{name}.yaml", "helm/receiver.yaml")
+def demo(name: str, *more: str) -> list[dict[str, Any]]:
+    files = ("helm/demo.yaml", f"helm/demo-{name}.yaml", f"helm/probes-{name}.yaml", "helm/receiver.yaml", *more)
     return rendered(DEMO, *files, checked=False)
 
 
@@ -214,6 +214,34 @@ def test_the_collector_makes_edges_and_sends_them_and_spans_on() -> None:
         assert "opensearch" not in pipeline["exporters"]
     assert "otlphttp/gym" in pipelines["traces"]["exporters"]
     assert "otlphttp/gym" in pipelines["logs"]["exporters"]
+
+
+def test_a_guarded_gym_is_shown_its_token_and_held_against_its_authority() -> None:
+    documents = demo("small-core", "helm/receiver-guarded.yaml")
+    check_objects(documents)
+    (collector,) = (
+        document["spec"]["template"]["spec"]
+        for document in documents
+        if document["kind"] == "Deployment" and document["metadata"]["name"] == "otel-collector"
+    )
+    (relay,) = (
+        yaml.safe_load(document["data"]["relay"])
+        for document in documents
+        if document["kind"] == "ConfigMap" and "relay" in (document.get("data") or {})
+    )
+    exporter = relay["exporters"]["otlphttp/gym"]
+    assert exporter["endpoint"].startswith("https://")
+    assert exporter["sending_queue"]  # the rest of receiver.yaml stands
+    (container,) = collector["containers"]
+    variables = {item["name"]: item["valueFrom"] for item in container["env"] if "valueFrom" in item}
+    scheme, _, variable = exporter["headers"]["Authorization"].partition(" ")
+    assert scheme == "Bearer"
+    source = variables[variable.removeprefix("${env:").removesuffix("}")]["secretKeyRef"]
+    folder, _, file = exporter["tls"]["ca_file"].rpartition("/")
+    (volume,) = (mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == folder)
+    (secret,) = (item["secret"] for item in collector["volumes"] if item["name"] == volume)
+    assert source["name"] == secret["secretName"]
+    assert file in {item["path"] for item in secret["items"]}
 
 
 @pytest.mark.parametrize(

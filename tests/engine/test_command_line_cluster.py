@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import otel_control_gym as ocg
-from otel_control_gym.engine.cluster_access import listening_address
+from otel_control_gym.engine.cluster_access import ClusterAccess, ReceiverFiles, listening_address
 from otel_control_gym.engine.command_line.app import app
-from otel_control_gym.engine.command_line.cluster_options import access_of
+from otel_control_gym.engine.command_line.cluster_options import access_of, exposure
 
 NOTHING = {
     "context": "", "unmarked": False, "reset": "soft", "via": None, "prometheus": "", "coroot": "", "load_generator": "",
@@ -43,6 +43,25 @@ def kubeconfig(tmp_path: Path) -> str:
         (("run", "--context", "x"), "--context is for a cluster"),
         (("run", "--receive", "0.0.0.0:4318"), "--receive is for a cluster"),
         (("run", "--kubeconfig", "FILE", "--receive", "4318"), "'4318': an address to listen on is HOST:PORT"),
+        (
+            ("run", "--kubeconfig", "FILE", "--receive-token-file", "t"),
+            "--receive-token-file guards an address: say which",
+        ),
+        (
+            ("run", "--kubeconfig", "FILE", "--receive", "0.0.0.0:4318", "--receive-token-file", "t"),
+            "--receive-token-file without --receive-certificate and --receive-key: TLS and a token guard an address together",
+        ),
+        (
+            (
+                *("env", "serve", "--kubeconfig", "FILE", "--receive", "0.0.0.0:4318"),
+                *("--receive-certificate", "/no/c", "--receive-key", "k", "--receive-token-file", "t"),
+            ),
+            "/no/c: can't be read",
+        ),
+        (
+            ("run", "--kubeconfig", "FILE", "--receive", "0.0.0.0:4318"),
+            "--receive-certificate, --receive-key and --receive",
+        ),
         (("run", "--kubeconfig", "FILE", "--in-pod"), "--in-pod is the cluster around this pod"),
         (("run", "--kubeconfig", "FILE", "--pace", "2"), "pace = 2: a cluster lives by its own clock"),
         (("run", "--kubeconfig", "FILE", "--context", "y"), "contexts has no 'y'"),
@@ -76,6 +95,21 @@ def test_a_pod_reaches_services_by_their_names_and_others_by_the_proxy() -> None
     assert inside is not None
     assert outside is not None
     assert (inside.kubeconfig, inside.way, outside.way) == (None, "dns", "proxy")
+
+
+def test_an_address_that_others_reach_is_warned_of_unless_it_is_guarded_or_in_a_pod() -> None:
+    files = ReceiverFiles(certificate=Path("c"), key=Path("k"), token=Path("t"))
+    for receive, in_pod, guard, exposed in (
+        ("", False, None, False),
+        ("127.0.0.1:4318", False, None, False),
+        ("[::1]:4318", False, None, False),
+        ("0.0.0.0:4318", False, None, True),
+        ("192.168.1.7:4318", False, None, True),
+        ("192.168.1.7:4318", False, files, False),
+        ("0.0.0.0:4318", True, None, False),
+    ):
+        access = ClusterAccess(kubeconfig=None if in_pod else Path("k"), receive=receive, receive_guard=guard)
+        assert bool(exposure(access)) == exposed, receive
 
 
 def test_an_address_to_listen_on_has_a_host_and_a_port() -> None:

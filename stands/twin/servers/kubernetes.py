@@ -22,12 +22,14 @@ from otel_control_gym.stands.twin.api import APPLY_PATCH, Api
 from otel_control_gym.stands.twin.api_errors import ApiError
 from otel_control_gym.stands.twin.control_plane import ControlPlane
 from otel_control_gym.stands.twin.credentials import Credentials
-from otel_control_gym.stands.twin.objects import Kind, Object
+from otel_control_gym.stands.twin.kept_telemetry import KeptTelemetry
+from otel_control_gym.stands.twin.objects import POD, Kind, Object
 from otel_control_gym.stands.twin.selectors import Predicate
 from otel_control_gym.stands.twin.servers.kubernetes_authentication import HEALTH_PATHS, bearer_token
 from otel_control_gym.stands.twin.servers.kubernetes_bodies import BODY_LIMIT, body
 from otel_control_gym.stands.twin.servers.kubernetes_discovery import aggregated, document, openapi, version
 from otel_control_gym.stands.twin.servers.kubernetes_lists import Page, asked_version, page
+from otel_control_gym.stands.twin.servers.kubernetes_logs import log_answer, logged_pod
 from otel_control_gym.stands.twin.servers.kubernetes_negotiation import DISCOVERY, JSON, form
 from otel_control_gym.stands.twin.servers.kubernetes_proxy import ServiceProxy
 from otel_control_gym.stands.twin.servers.kubernetes_requests import (
@@ -56,14 +58,19 @@ class KubernetesServer:
     """Serves a `ControlPlane`; `control_plane` may be exchanged between two runs of one server (open watches are ended then)."""
 
     def __init__(
-        self, control_plane: ControlPlane, credentials: Credentials | None = None, proxy: ServiceProxy | None = None
+        self,
+        control_plane: ControlPlane,
+        credentials: Credentials | None = None,
+        proxy: ServiceProxy | None = None,
+        kept: KeptTelemetry | None = None,
     ) -> None:
         """Serve `control_plane`, to anybody over plain HTTP, or with credentials over TLS to whoever shows their token.
 
-        `proxy` leads to the twin's other services; None: there are none behind this server.
+        `proxy` leads to the twin's other services, `kept` has what its containers have written; None: there is none behind this server.
         """
         self._control_plane = control_plane
         self._proxy = proxy
+        self._kept = kept
         self._credentials = credentials
 
     @property
@@ -110,6 +117,9 @@ class KubernetesServer:
             return _json(reviewed(await body(request)), status=201)
         if self._proxy is not None and (url := self._proxy.url(request.rel_url.raw_path)) is not None:
             return await self._proxy.answer(request, url)
+        if self._kept is not None and request.method == "GET" and (place := logged_pod(path)) is not None:
+            pod = Api(self._control_plane.context).get(POD, *place)
+            return log_answer(pod, self._kept.lines(place[1]), request.query, self._control_plane.now)
         found = target(path)
         if found is None:
             return _described(request, path.rstrip("/") or "/")

@@ -13,9 +13,12 @@ import msgspec
 import otel_control_gym as ocg
 from otel_control_gym.engine.cluster_access import ClusterAccess
 from otel_control_gym.engine.probing import Probe, probe
+from otel_control_gym.engine.probing.span_path import probe_span
+from otel_control_gym.engine.probing.stand_clock import StandClock
 from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.findings import Finding
+from otel_control_gym.stands.cluster.services import COLLECTOR, service_url
 from otel_control_gym.stands.cluster.stand import opened_endpoints
 from otel_control_gym.stands.cluster.tenancy import tenancy
 
@@ -26,9 +29,15 @@ CONFIG = msgspec.structs.replace(_CONFIG, workload=msgspec.structs.replace(_CONF
 
 def free_address() -> str:
     """Return an address on which nobody listens, nor on the port before it."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{one.getsockname()[1]}"
+    while True:
+        with socket.socket() as one, socket.socket() as before:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            try:
+                before.bind(("127.0.0.1", port - 1))
+            except OSError:
+                continue
+            return f"127.0.0.1:{port}"
 
 
 @asynccontextmanager
@@ -45,10 +54,14 @@ async def stand(folder: Path, otlp: str = "") -> AsyncIterator[Endpoints]:
         yield endpoints
 
 
-async def tried(endpoints: Endpoints, wanted: Probe) -> dict[str, list[Finding]]:
+def wanted(endpoints: Endpoints, *, edge: str = "", receive: str = "", collector: str = "") -> Probe:
+    collector = collector or service_url(endpoints, COLLECTOR, "proxy")
+    return Probe(edge=edge, collector=collector, receive=receive, pause_seconds=LOOK_SECONDS)
+
+
+async def tried(endpoints: Endpoints, what: Probe) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
-    wanted = msgspec.structs.replace(wanted, pause_seconds=LOOK_SECONDS)
-    for finding in await probe(endpoints, CONFIG.public, wanted, lambda _: None):
+    for finding in await probe(endpoints, CONFIG.public, what, lambda _: None):
         found.setdefault(finding.check, []).append(finding)
     return found
 
@@ -72,7 +85,7 @@ async def left(endpoints: Endpoints) -> list[str]:
 async def test_a_span_comes_round_and_50_ms_show_as_50_ms_and_nothing_as_nothing(tmp_path: Path) -> None:
     address = free_address()
     async with stand(tmp_path, otlp=f"http://{address}") as endpoints:
-        found = await tried(endpoints, Probe(receive=address, edge="frontend->product-catalog"))
+        found = await tried(endpoints, wanted(endpoints, receive=address, edge="frontend->product-catalog"))
         assert await left(endpoints) == []
     (span,) = found["span path"]
     assert span.status == "ok", span
@@ -93,18 +106,26 @@ async def test_whoever_is_interrupted_leaves_no_delay(tmp_path: Path) -> None:
                 if doing.startswith("frontend->cart under a delay"):
                     tasks.cancel_scope.cancel()
 
-            wanted = Probe(edge="frontend->cart", pause_seconds=LOOK_SECONDS)
-            tasks.start_soon(probe, endpoints, CONFIG.public, wanted, interrupt)
+            tasks.start_soon(probe, endpoints, CONFIG.public, wanted(endpoints, edge="frontend->cart"), interrupt)
         assert told[-1].startswith("frontend->cart under a delay of 0 ms")
         assert await left(endpoints) == []
 
 
-async def test_while_somebody_has_the_stand_nothing_is_tried_and_a_collector_that_isn_t_there_is_said(
+async def test_a_span_that_nobody_pushes_here_is_found_in_jaeger_and_what_a_collector_does_not_do_is_said(
     tmp_path: Path,
 ) -> None:
     async with stand(tmp_path) as endpoints, Connection(endpoints) as connection:
-        async with tenancy(connection):
-            found = await tried(endpoints, Probe())
-        (finding,) = found["probe"]
-        assert finding.status == "unknown"
-        assert "is driven by" in finding.found
+        clock = StandClock(connection, pause_seconds=LOOK_SECONDS)
+
+        async def sent(collector: str) -> Finding:
+            return await probe_span(connection, collector, None, clock, lambda _: None)
+
+        found = await sent(service_url(endpoints, COLLECTOR, "proxy"))
+        assert (found.status, "was in Jaeger" in found.found) == ("ok", True), found
+        found = await sent(service_url(endpoints, "nobody:4318", "proxy"))
+        assert (found.status, "there is no collector" in found.found) == ("unknown", True), found
+        found = await sent("http://127.0.0.1:1")
+        assert (found.status, "takes no span: no answer" in found.found) == ("warning", True), found
+        async with tenancy(connection):  # as an episode has it
+            (finding,) = (await tried(endpoints, wanted(endpoints)))["probe"]
+        assert (finding.status, "is driven by" in finding.found) == ("unknown", True), finding

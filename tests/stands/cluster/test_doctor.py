@@ -188,7 +188,9 @@ TROUBLES = {
         only(DAEMONS, daemon(ready=0)), "faults", "failed", "ready on 0 of 1 nodes", "logs daemonset/chaos-daemon",
     ),
     "a daemon that no node takes": (only(DAEMONS, daemon(wanted=0)), "faults", "failed", "0 of 0 nodes", "--show-labels"),
-    "a daemon for another runtime": (only(DAEMONS, daemon(runtime="docker")), "faults", "failed", "speaks to docker", "chaosDaemon.runtime"),
+    "a daemon for another runtime": (
+        only(DAEMONS, daemon(runtime="docker")), "faults", "failed", "speaks to docker", "chaosDaemon.runtime",
+    ),
     "a daemon whose runtime listens elsewhere": (
         only(DAEMONS, daemon(socket="/run/k3s/containerd/containerd.sock")), "faults", "failed", "/run/k3s", "socketPath",
     ),

@@ -21,6 +21,7 @@ from otel_control_gym.collectors.kubernetes_client import open_kubernetes
 from otel_control_gym.engine.clock import SECOND, PacedClock, wall_now, wall_timer
 from otel_control_gym.engine.errors import StandError, UsageError
 from otel_control_gym.stands.twin.credentials import issue_credentials
+from otel_control_gym.stands.twin.kept_telemetry import KeptTelemetry
 from otel_control_gym.stands.twin.serving import ServedTwin, serve
 from otel_control_gym.stands.twin.stand import TwinStand
 
@@ -150,7 +151,8 @@ async def test_kubectl_works_by_the_kubeconfig(serving: Serving, path: Path, tmp
         await kubectl("rollout", "restart", "deploy/quote")
         assert "successfully rolled out" in await kubectl("rollout", "status", "deploy/quote", "--timeout=60s")
         assert "NewReplicaSetAvailable" in await kubectl("describe", "deploy", "quote")
-        assert "logs and spans leave by OTLP" in await kubectl("logs", "deploy/quote", fails=True)
+        assert await kubectl("logs", "deploy/quote", "--tail=1")
+        assert "aren't processes" in await kubectl("exec", "deploy/quote", "--", "true", fails=True)
         context = await kubectl("config", "set-context", "--current", "--namespace=default")
         assert "modified" in context
         assert "No resources found" in await kubectl("get", "pods")
@@ -193,7 +195,7 @@ async def test_a_short_lag_is_made_up_and_a_long_one_conceded(make_config: MakeC
     async with stand.open():
         await stand.reset(make_config(20), otlp_endpoint="")
         start = stand.now
-        twin = ServedTwin(stand, make_config(20), PacedClock(start, 2.0, timer), tmp_path)
+        twin = ServedTwin(stand, make_config(20), PacedClock(start, 2.0, timer), tmp_path, KeptTelemetry())
         timer.seconds += 4.0  # a machine that was busy with something else
         while twin.advance():
             pass
@@ -256,7 +258,7 @@ async def test_it_leaves_nothing_behind(serving: Serving, path: Path) -> None:
 
 
 async def test_its_interfaces_stand_on_ports_in_a_row(serving: Serving, path: Path) -> None:
-    base = 20_000 + 5 * (os.getpid() % 1_000)  # not that of another process that runs these tests
+    base = 20_000 + 6 * (os.getpid() % 1_000)  # not that of another process that runs these tests
     async with serving(port=base) as twin:
         urls = [twin.endpoints.kubernetes, twin.endpoints.prometheus, twin.endpoints.coroot]
         urls += [twin.endpoints.load_generator, twin.endpoints.flagd]
