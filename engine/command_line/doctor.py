@@ -13,8 +13,13 @@ from otel_control_gym.engine.command_line.cluster_options import (
     Coroot,
     Flagd,
     InPod,
+    Jaeger,
     LoadGenerator,
     Prometheus,
+    Receive,
+    ReceiveCertificate,
+    ReceiveKey,
+    ReceiveToken,
     Via,
     access_of,
     url_option,
@@ -25,7 +30,6 @@ from otel_control_gym.engine.errors import UsageError
 if TYPE_CHECKING:
     from otel_control_gym.engine.cluster_access import ClusterAccess
     from otel_control_gym.engine.command_line.output import Output
-    from otel_control_gym.engine.probing import Probe
     from otel_control_gym.engine.settings import RunSettings
     from otel_control_gym.stands.cluster.findings import Diagnosis
 
@@ -72,22 +76,16 @@ def doctor(
             rich_help_panel=_PANEL,
         ),
     ] = "",
-    receive: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Take the span here, where the stand's collector sends them. [default: look for it in Jaeger]",
-            rich_help_panel=_PANEL,
-        ),
-    ] = "",
     collector: Annotated[str, url_option("the collector's OTLP over HTTP", "--collector", panel=_PANEL)] = "",
-    jaeger: Annotated[str, url_option("Jaeger", "--jaeger", panel=_PANEL)] = "",
+    jaeger: Jaeger = "",
+    receive: Receive = "",
+    receive_certificate: ReceiveCertificate = None,
+    receive_key: ReceiveKey = None,
+    receive_token: ReceiveToken = None,
 ) -> int:
     """Look at a stand and change nothing (but with --probe); say what is wrong and what to do about it (exit code 1: something failed)."""
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.configuration import resolve
-    from otel_control_gym.engine.probing.probe import Probe
-    from otel_control_gym.engine.probing.span_path import Path as SpanPath
 
     access = access_of(
         kubeconfig,
@@ -101,33 +99,38 @@ def doctor(
         load_generator=load_generator,
         flagd=flagd,
         flagd_evaluation="",
+        jaeger=jaeger,
         receive=receive,
+        receive_certificate=receive_certificate,
+        receive_key=receive_key,
+        receive_token=receive_token,
     )
     if access is None:
         raise UsageError("which stand? --kubeconfig FILE leads to one, --in-pod is the one around this pod")
-    given = {"edge": edge, "receive": receive, "collector": collector, "jaeger": jaeger}
+    given = {"edge": edge, "collector": collector, "receive": receive}
     if not probe and (names := [name for name, text in given.items() if text]):
         raise UsageError(f"--{names[0]} is for what is tried: add --probe")
     access = msgspec.structs.replace(access, safekeeping=namespace)
-    tried = None
-    if probe:
-        path = SpanPath(way=access.way, collector=collector.rstrip("/"), jaeger=jaeger.rstrip("/"))
-        tried = Probe(edge=edge, path=path, receive=receive)
     settings = resolve(config, granularity=granularity).public
-    diagnosis = run_interruptibly(_diagnose, access, settings, tried, options.output)
+    diagnosis = run_interruptibly(
+        _diagnose, access, settings, options.output, (edge, collector.rstrip("/")) if probe else None
+    )
     options.output.answer({"healthy": diagnosis.healthy, "findings": diagnosis.findings})
     if not options.json:
         _tell(options.output, diagnosis)
     return 0 if diagnosis.healthy else NOT_SO
 
 
-async def _diagnose(access: ClusterAccess, settings: RunSettings, tried: Probe | None, output: Output) -> Diagnosis:
+async def _diagnose(
+    access: ClusterAccess, settings: RunSettings, output: Output, tried: tuple[str, str] | None
+) -> Diagnosis:
+    """Look, and then try what is to be `tried`: an edge (empty: any), by a collector (empty: by the access' way)."""
     from otel_control_gym.engine.deployment import accesses, informing_accesses, installer_accesses
-    from otel_control_gym.engine.probing import probe
+    from otel_control_gym.engine.probing import Probe, probe
     from otel_control_gym.stands.cluster.doctor import Wanted, diagnose
     from otel_control_gym.stands.cluster.findings import Diagnosis, unknown
     from otel_control_gym.stands.cluster.pins import pins
-    from otel_control_gym.stands.cluster.services import with_services
+    from otel_control_gym.stands.cluster.services import COLLECTOR, service_url, with_services
     from otel_control_gym.stands.cluster.stand import found_endpoints
 
     with found_endpoints(access) as found, output.side.status("looking at the stand") as status:
@@ -146,7 +149,14 @@ async def _diagnose(access: ClusterAccess, settings: RunSettings, tried: Probe |
         if not diagnosis.healthy:
             untried = unknown("probe", "not tried on a stand on which something failed", "first what failed")
             return Diagnosis(findings=(*diagnosis.findings, untried))
-        more = await probe(endpoints, settings, tried, status.update)
+        edge, collector = tried
+        wanted_probe = Probe(
+            edge=edge,
+            collector=collector or service_url(endpoints, COLLECTOR, access.way),
+            receive=access.receive,
+            guard=access.receive_guard,
+        )
+        more = await probe(endpoints, settings, wanted_probe, status.update)
         return Diagnosis(findings=(*diagnosis.findings, *more))
 
 

@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from otel_control_gym.collectors import OtlpReceiver
-from otel_control_gym.engine.cluster_access import listening_address
+from otel_control_gym.collectors.otlp_guard import read_guard
+from otel_control_gym.engine.cluster_access import ReceiverFiles, listening_address
 from otel_control_gym.engine.errors import StandError, StandTaken
 from otel_control_gym.engine.probing.delays import Tell, check_edge, probe_delays
-from otel_control_gym.engine.probing.span_path import Path, probe_span
+from otel_control_gym.engine.probing.span_path import probe_span
 from otel_control_gym.engine.probing.stand_clock import PAUSE_SECONDS, StandClock
 from otel_control_gym.engine.protocols import Endpoints
 from otel_control_gym.engine.settings import RunSettings
@@ -30,8 +31,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be tried, and how."""
 
     edge: str = ""  #: to be delayed, `SOURCE->TARGET`; empty: the one on which a difference is seen best
-    path: Path = Path()
+    collector: str  #: URL of its OTLP over HTTP
     receive: str = ""  #: `HOST:PORT` where the stand's collector sends spans; empty: they are looked for in Jaeger
+    guard: ReceiverFiles | None = None  #: of that address
     pause_seconds: float = PAUSE_SECONDS  #: between two looks of whoever waits
 
 
@@ -56,8 +58,8 @@ async def _found(connection: Connection, settings: RunSettings, wanted: Probe, t
     clock = StandClock(connection, pause_seconds=wanted.pause_seconds)
     findings = []
     try:
-        async with _receiver(wanted.receive) as receiver:
-            findings.append(await probe_span(connection, wanted.path, receiver, clock, tell))
+        async with _receiver(wanted.receive, wanted.guard) as receiver:
+            findings.append(await probe_span(connection, wanted.collector, receiver, clock, tell))
     except StandError as error:
         findings.append(warning("span path", str(error), "another --receive, or what listens there has to end"))
     try:
@@ -70,15 +72,16 @@ async def _found(connection: Connection, settings: RunSettings, wanted: Probe, t
 
 
 @asynccontextmanager
-async def _receiver(address: str) -> AsyncIterator[OtlpReceiver | None]:
+async def _receiver(address: str, files: ReceiverFiles | None) -> AsyncIterator[OtlpReceiver | None]:
     """Listen for spans; empty: nowhere.
 
-    Raises: StandError: the address can't be listened on.
+    Raises: StandError: the address can't be listened on. UsageError: what is to guard it can't be read.
     """
     if not address:
         yield None
         return
     host, port = listening_address(address)
-    receiver = OtlpReceiver(host, port=port, grpc=True, grpc_port=port - 1)
+    guard = None if files is None else read_guard(files)
+    receiver = OtlpReceiver(host, port=port, grpc=True, grpc_port=port - 1, guard=guard)
     async with receiver.open():
         yield receiver

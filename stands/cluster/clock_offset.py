@@ -15,7 +15,7 @@ from otel_control_gym.engine.clock import SECOND, wall_now
 from otel_control_gym.stands.cluster.connection import Answer, Connection
 from otel_control_gym.stands.cluster.services import PROMETHEUS
 
-__all__ = ("ClockOffset", "measured_offset", "prometheus_time")
+__all__ = ("ClockOffset", "measured_offset", "prometheus_offset", "prometheus_time", "server_offset")
 
 
 class ClockOffset(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,17 +36,28 @@ class ClockOffset(msgspec.Struct, frozen=True, kw_only=True):
 
 async def measured_offset(connection: Connection) -> ClockOffset | None:
     """Compare the clocks; None: nobody tells the stand's time."""
+    return await prometheus_offset(connection) or await server_offset(connection)
+
+
+async def prometheus_offset(connection: Connection) -> ClockOffset | None:
+    """Compare Prometheus' clock with ours; None: it tells no time."""
     before = wall_now()
     url, query = connection.endpoints.prometheus, {"query": "time()"}
     now = prometheus_time(await connection.service(url, PROMETHEUS, "api/v1/query", query=query))
-    after, whose, coarse = wall_now(), "Prometheus'", 0.0
-    if now is None:
-        before = wall_now()
-        head = (await connection.kubernetes("GET", "version")).date
-        if not head:
-            return None
-        after, whose, coarse = wall_now(), "the API server's", 1.0
-        now = round(parsedate_to_datetime(head).replace(tzinfo=UTC).timestamp()) * SECOND
+    return None if now is None else _offset("Prometheus'", now, before, wall_now())
+
+
+async def server_offset(connection: Connection) -> ClockOffset | None:
+    """Compare the API server's clock with ours, to a second; None: it tells no time."""
+    before = wall_now()
+    head = (await connection.kubernetes("GET", "version")).date
+    if not head:
+        return None
+    now = round(parsedate_to_datetime(head).replace(tzinfo=UTC).timestamp()) * SECOND
+    return _offset("the API server's", now, before, wall_now(), coarse=1.0)
+
+
+def _offset(whose: str, now: int, before: int, after: int, *, coarse: float = 0.0) -> ClockOffset:
     return ClockOffset(
         whose=whose,
         seconds=(now - (before + after) // 2) / SECOND,

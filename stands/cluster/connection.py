@@ -118,9 +118,11 @@ class Connection:
         return await self.kubernetes("GET", place, query=query)
 
     async def post(self, url: str, *, form: Mapping[str, str] | None = None, body: Any = None) -> Answer:
-        """Post a form, or JSON, to a service."""
+        """Post a form, JSON, or a Protobuf message that is serialised already, to a service."""
         if form is not None:
             return await self._ask("POST", url, None, {}, form)
+        if isinstance(body, bytes):
+            return await self._ask("POST", url, None, {"Content-Type": "application/x-protobuf"}, body)
         return await self._ask("POST", url, None, {"Content-Type": "application/json"}, msgspec.json.encode(body))
 
     async def _ask(

@@ -29,6 +29,7 @@ _PULLING = (
 _CRASHING = ("CrashLoopBackOff", "RunContainerError", "StartError")
 _STARTING = ("PodInitializing", "ContainerCreating")
 _STUCK_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "ProvisioningFailed")
+_OPTIONAL = "otel-control-gym/ebpf"  #: label of nodes for what nested ones can't run (deploy/helm/coroot-nested.yaml)
 _OWN_IMAGE = "otel-control-gym:"
 _NODE_AGENT = "node-agent"
 _SHOWN = 300  #: characters of a message
@@ -119,8 +120,9 @@ def _workload(item: Object) -> Workload:
     status, spec, kind = item.get("status") or {}, item["spec"], str(item["kind"])
     current = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
     if kind == "DaemonSet":
-        wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
-        settled = current and status.get("updatedNumberScheduled", 0) >= wanted
+        scheduled, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
+        wanted = scheduled if scheduled or _is_kept_off(item) else 1  # on 0 of 0 nodes it does nothing
+        settled = current and status.get("updatedNumberScheduled", 0) >= scheduled
     else:
         wanted = spec.get("replicas", 1)
         ready = status.get("readyReplicas", 0)
@@ -128,6 +130,11 @@ def _workload(item: Object) -> Workload:
         updated = status.get("updatedReplicas", ready if kind == "StatefulSet" else 0)
         settled = current and updated >= wanted and status.get("replicas", 0) <= max(wanted, updated)
     return Workload(name=_name(item), kind=kind, ready=min(ready, wanted), wanted=wanted, settled=settled)
+
+
+def _is_kept_off(item: Object) -> bool:
+    """Return whether a DaemonSet is there to be on no node, until somebody labels one."""
+    return _OPTIONAL in (item["spec"].get("template", {}).get("spec", {}).get("nodeSelector") or {})
 
 
 def _refused(item: Object, seen: Seen) -> Iterable[Reason]:
@@ -138,6 +145,13 @@ def _refused(item: Object, seen: Seen) -> Iterable[Reason]:
             object=f"{kind.lower()}/{name}",
             found="its controller hasn't looked at it yet",
             remedy="is the controller manager up? kubectl --namespace kube-system get pods",
+        )
+        return
+    if kind == "DaemonSet" and not (item.get("status") or {}).get("desiredNumberScheduled", 0):
+        yield Reason(
+            object=f"{kind.lower()}/{name}",
+            found="is to run on 0 of 0 nodes: none matches its node selector, or each has a taint that it doesn't tolerate",
+            remedy="kubectl get nodes --show-labels, and kubectl describe node for taints",
         )
         return
     messages = [

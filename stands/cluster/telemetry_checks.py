@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.metric_selectors import metric_names
 from otel_control_gym.engine.settings import MetricMap
-from otel_control_gym.stands.cluster.clock_offset import measured_offset, prometheus_time
+from otel_control_gym.stands.cluster.clock_offset import prometheus_offset, prometheus_time, server_offset
 from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.findings import Finding, failed, fine, unknown, warning
 from otel_control_gym.stands.cluster.services import COROOT, COROOT_NAMESPACE, FLAGD_UI, LOAD_GENERATOR, PROMETHEUS
@@ -60,14 +60,20 @@ async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterato
 
 
 async def clocks(connection: Connection, bucket_seconds: float) -> Finding:
-    """Compare this machine's clock with the stand's; more than half a bucket apart, samples would be in the wrong rows."""
+    """Compare this machine's clock with the stand's; more than half a bucket apart, samples would be in the wrong rows.
+
+    Samples bear Prometheus' time, what is told of pods the API server's.
+    """
     check = "clocks"
-    offset = await measured_offset(connection)
-    if offset is None:
+    offsets = [await prometheus_offset(connection), await server_offset(connection)]
+    told = [offset for offset in offsets if offset is not None]
+    if not told:
         return unknown(check, "nobody tells the stand's time", "name a Prometheus: --prometheus URL")
-    if offset.exceeds(bucket_seconds):
-        return failed(check, f"{offset}: more than half a bucket of {bucket_seconds:g} s", "synchronize both (NTP)")
-    return fine(check, str(offset))
+    wrong = [str(offset) for offset in told if offset.exceeds(bucket_seconds)]
+    if wrong:
+        found = f"{'; '.join(wrong)}: more than half a bucket of {bucket_seconds:g} s"
+        return failed(check, found, "synchronize all (NTP)")
+    return fine(check, "; ".join(map(str, told)))
 
 
 async def coroot(connection: Connection) -> Finding:

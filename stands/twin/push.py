@@ -22,14 +22,14 @@ class OtlpPush:
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
         self._session = session
-        self._endpoint = endpoint.rstrip("/")
+        self.endpoint = endpoint.rstrip("/")  #: empty: nobody receives
 
     async def send(self, export: Export) -> None:
         """Post one request.
 
         Raises: StandError: the receiver can't be reached or refuses.
         """
-        url = f"{self._endpoint}/v1/{export.signal}"
+        url = f"{self.endpoint}/v1/{export.signal}"
         timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
         try:
             async with self._session.post(url, data=export.body, headers=_HEADERS, timeout=timeout) as response:

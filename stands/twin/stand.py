@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,6 +52,7 @@ from otel_control_gym.stands.twin.servers.kubernetes_proxy import ServiceProxy
 from otel_control_gym.stands.twin.servers.listening import LOOPBACK, listen
 from otel_control_gym.stands.twin.servers.load_generator import LoadGeneratorServer
 from otel_control_gym.stands.twin.servers.prometheus import PrometheusServer
+from otel_control_gym.stands.twin.spans import Export
 
 __all__ = ("Listening", "TwinStand")
 
@@ -90,7 +91,6 @@ class TwinStand:
         self._load_generator = LoadGeneratorServer()
         self._flagd = FlagdServer()
         self._push: OtlpPush | None = None
-        self._otlp = ""
 
     @property
     def now(self) -> int:
@@ -129,10 +129,7 @@ class TwinStand:
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(aiohttp.ClientSession())
             self._kubernetes = KubernetesServer(
-                _empty_cluster(),
-                listening.credentials,
-                ServiceProxy(lambda: self.endpoints, lambda: self._otlp),
-                self._kept,
+                _empty_cluster(), listening.credentials, ServiceProxy(lambda: self.endpoints), self._kept
             )
             self._endpoints = Endpoints(
                 kubernetes=await stack.enter_async_context(self._kubernetes.open(**listening.place(0))),
@@ -147,7 +144,7 @@ class TwinStand:
                 flagd=await stack.enter_async_context(listen(self._flagd.application(), **listening.place(4))),
             )
             if self._kept is not None:
-                traces = listen(JaegerServer(self._kept).application(), **listening.place(5))
+                traces = listen(JaegerServer(self._kept, self._hand_on).application(), **listening.place(5))
                 self._endpoints = msgspec.structs.replace(
                     self._endpoints, jaeger=await stack.enter_async_context(traces)
                 )
@@ -177,10 +174,16 @@ class TwinStand:
         self._load_generator.attach(run.simulation)
         self._flagd.attach(run.world.flags)
         run.at_scrape = self._load_generator.observe
-        self._push, self._otlp = OtlpPush(self._session, otlp_endpoint), otlp_endpoint
+        self._push = OtlpPush(self._session, otlp_endpoint)
         self._endpoints = msgspec.structs.replace(self.endpoints, namespace=config.public.services.namespace)
         self._run = run
         await anyio.lowlevel.checkpoint()
+
+    async def _hand_on(self, export: Export) -> None:
+        """Send what somebody else has made to where our own spans go, if they go anywhere; a receiver that isn't there is none's fault."""
+        if self._push is not None and self._push.endpoint:
+            with suppress(StandError):
+                await self._push.send(export)
 
     async def live(self, until: int) -> None:
         """Live until `until`; spans and logs wait for the next `advance`, so that an export carries as many as it may."""

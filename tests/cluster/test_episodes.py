@@ -130,7 +130,10 @@ async def _lived(folder: Path) -> tuple[dict[str, Any], Path, int, str]:
     ):
         data = folder / "data"
         cluster = ("--kubeconfig", told["kubeconfig"], "--prometheus", prometheus, "--data-dir", str(data))
-        cluster += ("--hold", "0")  # minutes at the wall's pace: `tests/stands/cluster/test_verification.py` has them faster
+        cluster += (
+            "--hold",
+            "0",
+        )  # minutes at the wall's pace: `tests/stands/cluster/test_verification.py` has them faster
         receive = ("--receive", f"127.0.0.1:{port}", *guard.options)
         code, output, said = await run(scenario_file(folder), "--json", *cluster, *receive)
         assert code == 0, said

@@ -2,23 +2,30 @@
 
 In: HTTP requests. Out: OTLP in JSON as Jaeger writes it (ids in hex, enumerations as numbers); that nothing was found is a 404 there, and
 so here. What isn't honoured is said: traces are looked for by service and time alone.
+
+It takes spans, too (OTLP over HTTP, in Protobuf), for the collector, which a twin hasn't: keeps them, and hands them on to where the twin
+sends its own.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.stands.twin.kept_telemetry import TRACES, KeptTelemetry
 from otel_control_gym.stands.twin.servers.listening import json_response
+from otel_control_gym.stands.twin.spans import Export
 
 __all__ = ("JaegerServer",)
 
+_PROTOBUF = "application/x-protobuf"
 _BASE = "/jaeger/ui/api/v3"
 _IDS = ("traceId", "spanId", "parentSpanId")
 _KNOWN = ("service_name", "start_time_min", "start_time_max", "num_traces", "raw_traces")
@@ -27,15 +34,27 @@ _KNOWN = ("service_name", "start_time_min", "start_time_max", "num_traces", "raw
 class JaegerServer:
     """Serves what a twin has kept."""
 
-    def __init__(self, kept: KeptTelemetry) -> None:
-        self._kept = kept
+    def __init__(self, kept: KeptTelemetry, hand_on: Callable[[Export], Awaitable[None]]) -> None:
+        self._kept, self._hand_on = kept, hand_on
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
         application = web.Application()
         application.router.add_get(f"{_BASE}/traces", self._traces)
         application.router.add_get(f"{_BASE}/services", self._services)
+        application.router.add_post("/v1/traces", self._take)
         return application
+
+    async def _take(self, request: web.Request) -> web.Response:
+        if request.content_type != _PROTOBUF:
+            return _refusal(415, f"a twin's collector takes {_PROTOBUF}")
+        export = Export("traces", await request.read())
+        try:
+            self._kept.take([export])
+        except DecodeError as error:
+            return _refusal(400, f"is no ExportTraceServiceRequest: {error}")
+        await self._hand_on(export)
+        return web.Response(content_type=_PROTOBUF)
 
     async def _services(self, _: web.Request) -> web.Response:
         return json_response({"services": self._kept.services()})

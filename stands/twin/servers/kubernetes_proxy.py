@@ -3,9 +3,6 @@
 In: requests that the API server has let through, and where the twin's services listen. Out: what those answer: status, body, content type.
 Names and ports are those that the demo's chart and Coroot's give their Services. As with the real one, what showed the caller to the API
 server isn't shown to the service.
-
-What is posted to the collector goes on to where the twin sends its own spans and logs: programs speak to no collector here, so there is
-no other one.
 """
 
 from __future__ import annotations
@@ -30,10 +27,10 @@ _COROOT_NAMESPACE = "coroot"
 
 
 class ServiceProxy:
-    """Hands requests on; `endpoints` and `otlp` (spans and logs; empty: nowhere) tell where to, at the time of a request."""
+    """Hands requests on; `endpoints` tells where to, at the time of a request."""
 
-    def __init__(self, endpoints: Callable[[], Endpoints], otlp: Callable[[], str]) -> None:
-        self._endpoints, self._otlp = endpoints, otlp
+    def __init__(self, endpoints: Callable[[], Endpoints]) -> None:
+        self._endpoints = endpoints
 
     def url(self, path: str) -> URL | None:
         """Return where a request for a path of the API (as it was sent, still quoted) goes; None: the path is none of the proxy's.
@@ -50,7 +47,7 @@ class ServiceProxy:
             (endpoints.namespace, "flagd:4000"): endpoints.flagd,
             (endpoints.namespace, "flagd:8016"): endpoints.flagd,
             (endpoints.namespace, "jaeger:16686"): endpoints.jaeger,
-            (endpoints.namespace, "otel-collector:4318"): self._otlp(),
+            (endpoints.namespace, "otel-collector:4318"): endpoints.jaeger,
             (_COROOT_NAMESPACE, "coroot-coroot:8080"): endpoints.coroot,
         }
         base = services.get((match["namespace"], match["service"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from email.utils import formatdate
 from typing import Any, Protocol
 
 import aiohttp
@@ -180,7 +181,8 @@ def examine(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Examination:
             if isinstance(altered, web.StreamResponse):
                 return altered
             found = document if altered is None else altered
-            return web.json_response(found, status=status if altered is None else 200)
+            date = {"Date": formatdate(now / SECOND, usegmt=True)}
+            return web.json_response(found, status=status if altered is None else 200, headers=date)
 
         async with _serving(answer) as served:
             at = served | dict(places or {})

@@ -92,6 +92,14 @@ def denied(found: Any) -> Any:
     return found | {"status": {"allowed": resource != "networkchaos"}}
 
 
+def without_daemonsets(found: Any) -> Any:
+    return found | {"status": {"allowed": found["spec"]["resourceAttributes"]["resource"] != "daemonsets"}}
+
+
+def without_rules(found: Any) -> Any:
+    return {"resources": [item for item in found["resources"] if item["name"] != "podnetworkchaos"]}
+
+
 def old_lease(_: Any) -> Any:
     return {"items": [{"metadata": {"name": "ocg-01j"}, "spec": {"renewTime": "2020-01-01T00:00:00Z"}}]}
 
@@ -180,14 +188,16 @@ TROUBLES = {
         only(DAEMONS, daemon(ready=0)), "faults", "failed", "ready on 0 of 1 nodes", "logs daemonset/chaos-daemon",
     ),
     "a daemon that no node takes": (only(DAEMONS, daemon(wanted=0)), "faults", "failed", "0 of 0 nodes", "--show-labels"),
-    "a daemon for another runtime": (only(DAEMONS, daemon(runtime="docker")), "faults", "failed", "speaks to docker", "chaosDaemon.runtime"),
+    "a daemon for another runtime": (
+        only(DAEMONS, daemon(runtime="docker")), "faults", "failed", "speaks to docker", "chaosDaemon.runtime",
+    ),
     "a daemon whose runtime listens elsewhere": (
         only(DAEMONS, daemon(socket="/run/k3s/containerd/containerd.sock")), "faults", "failed", "/run/k3s", "socketPath",
     ),
     "targets where no daemon is": (elsewhere, "faults", "failed", "on 1 nodes, and targets are on 2", "tolerations"),
     "what no object tells of a kernel": (only(DAEMONS, daemon()), "faults", "unknown", "sch_netem", "--probe"),
     "a kind of fault that isn't served": (
-        only(CHAOS, lambda found: {"resources": [item for item in found["resources"] if item["name"] != "podnetworkchaos"]}),
+        only(CHAOS, without_rules),
         "faults", "failed", "doesn't serve podnetworkchaos", "ocg stand up",
     ),
     "a metrics API that says why": (broken_metrics, "autoscaling", "warning", "FailedDiscoveryCheck: no route", "metrics-server"),
@@ -200,7 +210,7 @@ TROUBLES = {
         "nodes", "warning", "will request at least", "larger node",
     ),
     "a daemon that mustn't be read": (
-        only(REVIEWS, lambda found: found | {"status": {"allowed": found["spec"]["resourceAttributes"]["resource"] != "daemonsets"}}, method="POST"),
+        only(REVIEWS, without_daemonsets, method="POST"),
         "informing", "warning", "get daemonsets.apps in chaos-mesh", "rbac.yaml",
     ),
     "a fault that was left": (
@@ -248,6 +258,16 @@ async def test_a_clock_that_is_wrong_is_found(examine: Examination) -> None:
 
     (finding,) = await examine(later, check="clocks")
     assert (finding.status, "10.000 s ahead" in finding.found) == ("failed", True), finding
+
+
+async def test_a_clock_of_the_api_server_that_is_wrong_is_found(examine: Examination) -> None:
+    def later(_: str, path: str, __: Any) -> Any:
+        late = {"Date": "Mon, 05 Jan 2015 00:00:00 GMT"}
+        return web.json_response({"gitVersion": "v1.36.2"}, headers=late) if path == "/version" else None
+
+    (finding,) = await examine(later, check="clocks")
+    assert finding.status == "failed"
+    assert finding.found.startswith("the API server's is")
 
 
 async def test_pods_that_hang_say_why(examine: Examination) -> None:
