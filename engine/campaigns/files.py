@@ -112,6 +112,14 @@ def _check(settings: CampaignSettings, label: str) -> None:
                 file=label, key=f"strata.{stratum}", found=count, problem="below 0", remedy="use 0 or more"
             )
     length = settings.length
+    if settings.cluster is not None and len(settings.configurations) > 1:
+        raise ConfigurationError(
+            file=label,
+            key="configurations",
+            found=list(settings.configurations),
+            problem="a stand has one application installed, and any stand plays any run",
+            remedy="use one configuration, and a campaign for each",
+        )
     if settings.cluster is not None:
         _check_cluster(settings.cluster, length, LEAST_WINDOWS * granularity_of(settings).control_step_seconds, label)
     low, high = length.long_seconds

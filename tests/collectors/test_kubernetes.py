@@ -42,12 +42,12 @@ class Watched:
     def __init__(self, plane: ControlPlane, url: str, collector: KubernetesCollector) -> None:
         self.plane, self.url, self.collector = plane, url, collector
 
-    async def live(self, seconds: int) -> dict[tuple[type, bool], Any]:
+    async def live(self, seconds: int, *, exact: bool = True) -> dict[tuple[type, bool], Any]:
         """Let time pass, drain, flush; return rows by event type and stream."""
         now = self.plane.now + seconds * SECOND
         self.plane.run_due(now)
         self.plane.bookmark()
-        await self.collector.drain(Barrier(time=now, resource_version=self.plane.resource_version))
+        await self.collector.drain(Barrier(time=now, resource_version=self.plane.resource_version, exact=exact))
         return {(type(event), truth): getattr(event, "rows", event) for event, truth in self.collector.flush(now)}
 
     async def call(self, method: str, path: str, body: Any, **headers: str) -> None:
@@ -89,6 +89,27 @@ async def test_the_first_drain_tells_what_exists(plane: ControlPlane) -> None:
         }
         assert {row.time for row in (*pods, *found[RolloutsObserved, False])} == {start}
         assert (KubernetesEventsObserved, False) not in found
+
+
+def deleted_by_hand(flushed: list[dict[tuple[type, bool], Any]]) -> list[str]:
+    deeds = [found[ActionRequested, False] for found in flushed if (ActionRequested, False) in found]
+    return [deed.parameters["object"] for deed in deeds if deed.parameters["operation"] == "deleted"]
+
+
+async def test_where_no_barrier_is_exact_a_scale_down_is_nobody_s_deed_and_a_deletion_by_hand_is_one(
+    plane: ControlPlane,
+) -> None:
+    """Who deleted a pod is judged a barrier later there, when the Events that came with it are flushed already."""
+    async with watching(plane) as watched:
+        await watched.live(0, exact=False)
+        await watched.scale("cart", 1)
+        found = [await watched.live(10, exact=False) for _ in range(3)]
+        assert any(row.reason == "SuccessfulDelete" for row in found[0][KubernetesEventsObserved, False])
+        assert deleted_by_hand(found) == []
+        left = next(pod.name for pod in watched.plane.pods() if pod.service == "frontend")
+        await watched.call("DELETE", f"/api/v1/namespaces/otel-demo/pods/{left}", None)
+        found = [await watched.live(10, exact=False) for _ in range(3)]
+        assert deleted_by_hand(found) == [f"Pod/{left}"]
 
 
 async def test_a_scale_up_is_told_from_desire_to_readiness(plane: ControlPlane) -> None:

@@ -1,4 +1,4 @@
-"""A campaign on clusters: strata of its own without siblings, time to compare with, and an estimate of what it costs; none is there yet."""
+"""A campaign on clusters: strata of its own without siblings, time to compare with, and an estimate of what it costs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import yaml
 from typer.testing import CliRunner
 
 import otel_control_gym as ocg
-from otel_control_gym.engine.broker import open_broker
 from otel_control_gym.engine.campaigns.balance import balance_of
 from otel_control_gym.engine.campaigns.estimates import estimate_of
 from otel_control_gym.engine.campaigns.files import configurations, granularity_of, load_plan
-from otel_control_gym.engine.campaigns.running import run_campaign
 from otel_control_gym.engine.command_line.app import app
 
 GRANULARITY = granularity_of(load_plan("cluster").settings)
@@ -67,17 +65,6 @@ def test_a_campaign_on_the_twin_has_no_estimate() -> None:
     assert estimate_of(load_plan("leaks", only=1), GRANULARITY, 1) is None
 
 
-async def test_without_a_cluster_it_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    async with open_broker(tmp_path) as broker:
-        with pytest.raises(ocg.UsageError) as raised:
-            await run_campaign(load_plan("cluster", only=1), broker, data_dir=tmp_path, nats=None, workers=1)
-    assert str(raised.value) == (
-        "campaign 'cluster': stand = 'cluster': campaigns and branches are played on the embedded twin alone\n"
-        "  a single run takes a cluster: `ocg run --kubeconfig FILE`"
-    )
-    assert ocg.find_runs(tmp_path) == []
-
-
 def test_the_command_prints_the_estimate_for_a_number_of_stands() -> None:
     told = CliRunner().invoke(app, ["campaign", "plan", "cluster", "--stands", "3", "--json"])
     assert told.exit_code == 0
@@ -88,18 +75,25 @@ def test_the_command_prints_the_estimate_for_a_number_of_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cluster", "words"),
+    ("changes", "words"),
     [
-        ({"reset_seconds": 90, "before_seconds": 300}, r"cluster.before_seconds = 300: runs of 720 s have up to 240 s"),
         (
-            {"reset_seconds": 90, "before_seconds": 90},
+            {"cluster": {"reset_seconds": 90, "before_seconds": 300}},
+            r"cluster.before_seconds = 300: runs of 720 s have up to 240 s",
+        ),
+        (
+            {"cluster": {"reset_seconds": 90, "before_seconds": 90}},
             r"cluster.before_seconds = 90.*120 s are the least to compare with",
         ),
-        ({"reset_seconds": -1, "before_seconds": 180}, r"cluster.reset_seconds = -1: below 0"),
-        ({"reset": "hard", "reset_seconds": 9, "before_seconds": 180}, r"cluster.reset"),
+        ({"cluster": {"reset_seconds": -1, "before_seconds": 180}}, r"cluster.reset_seconds = -1: below 0"),
+        (
+            {"configurations": ["small-core", "medium-store"]},
+            r"configurations = .*a stand has one application installed",
+        ),
+        ({"cluster": {"reset": "hard", "reset_seconds": 9, "before_seconds": 180}}, r"cluster.reset"),
     ],
 )
-def test_a_stand_that_cannot_be_is_refused_with_its_place(tmp_path: Path, cluster: dict[str, Any], words: str) -> None:
+def test_a_stand_that_cannot_be_is_refused_with_its_place(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     document = {
         "name": "odd",
         "configurations": ["small-core"],
@@ -108,9 +102,9 @@ def test_a_stand_that_cannot_be_is_refused_with_its_place(tmp_path: Path, cluste
         "actions": ["scale"],
         "interventions": ["pod_kill"],
         "length": {"short_seconds": 720, "long_seconds": [720, 720], "long_share": 0.0},
-        "cluster": cluster,
+        "cluster": {"reset_seconds": 90, "before_seconds": 180},
     }
     file = tmp_path / "odd.yaml"
-    file.write_text(yaml.safe_dump(document))
+    file.write_text(yaml.safe_dump(document | changes))
     with pytest.raises(ocg.ConfigurationError, match=rf"(?s){words}"):
         load_plan(file)
