@@ -25,6 +25,7 @@ from otel_control_gym.engine.command_line import (
     schema,
     show,
     stand,
+    stand_reset,
     stand_status,
     stand_up,
     tail,
@@ -84,6 +85,7 @@ app.add_typer(log.app, name="log")
 for name, verb in (
     ("up", stand_up.up),
     ("status", stand_status.status),
+    ("reset", stand_reset.reset),
     ("images", stand_up.images),
     ("down", stand_status.down),
 ):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
-from otel_control_gym.engine.command_line.stand_reset import reset
 from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -228,5 +227,4 @@ async def _look_after(
 
 
 app.command("clean")(command(clean))
-app.command("reset")(command(reset))
 app.command("janitor")(command(janitor))

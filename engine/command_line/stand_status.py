@@ -6,9 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otel_control_gym.engine.command_line.confirmation import Yes, confirm
 from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
 from otel_control_gym.engine.command_line.stand import Context, Unmarked
-from otel_control_gym.engine.command_line.stand_up import Administrated, Configured, report_of, tell_states, teller
+from otel_control_gym.engine.command_line.stand_up import (
+    Administrated,
+    Configured,
+    Force,
+    report_of,
+    tell_states,
+    teller,
+)
 
 if TYPE_CHECKING:
     from otel_control_gym.stands.cluster.doctor import Wanted
@@ -70,11 +78,19 @@ async def _look(kubeconfig: Path, context: str, wanted: Wanted) -> tuple[tuple[P
 
 
 @command
-def down(options: Options, kubeconfig: Administrated, context: Context = "", unmarked: Unmarked = False) -> int:
+def down(
+    options: Options,
+    kubeconfig: Administrated,
+    context: Context = "",
+    unmarked: Unmarked = False,
+    yes: Yes = False,
+    force: Force = False,
+) -> int:
     """Remove a stand and prove that nothing of it is left (exit code 1: something is)."""
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
 
-    left = run_interruptibly(_remove, kubeconfig, context, unmarked, teller(options.output))
+    confirm(options.output, f"the stand to which {kubeconfig} leads is removed, with everything in it", yes=yes)
+    left = run_interruptibly(_remove, kubeconfig, context, unmarked, force, teller(options.output))
     options.output.answer({"removed": not left, "left": list(left)})
     if not options.json:
         for line in left:
@@ -83,7 +99,9 @@ def down(options: Options, kubeconfig: Administrated, context: Context = "", unm
     return NOT_SO if left else 0
 
 
-async def _remove(kubeconfig: Path, context: str, unmarked: bool, tell: Callable[[str], None]) -> tuple[str, ...]:
+async def _remove(
+    kubeconfig: Path, context: str, unmarked: bool, driven: bool, tell: Callable[[str], None]
+) -> tuple[str, ...]:
     from otel_control_gym.stands.cluster.administration import open_administrator
     from otel_control_gym.stands.cluster.helm import open_helm
     from otel_control_gym.stands.cluster.parts import NAMESPACE
@@ -92,4 +110,4 @@ async def _remove(kubeconfig: Path, context: str, unmarked: bool, tell: Callable
 
     helm = await open_helm(pins().helm, kubeconfig=kubeconfig, context=context, tell=tell)
     async with open_administrator(kubeconfig, context=context, namespace=NAMESPACE) as administrator:
-        return await remove(administrator, helm, tell, unmarked=unmarked)
+        return await remove(administrator, helm, tell, unmarked=unmarked, driven=driven)

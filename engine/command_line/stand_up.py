@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from otel_control_gym.stands.cluster.installation import Wish
     from otel_control_gym.stands.cluster.stand_images import StandImage
 
-__all__ = ("Administrated", "Configured", "images", "report_of", "tell_states", "teller", "up")
+__all__ = (
+    "Administrated",
+    "Charts",
+    "Configured",
+    "Force",
+    "GymImage",
+    "Patience",
+    "PullSecret",
+    "Registry",
+    "images",
+    "report_of",
+    "tell_states",
+    "teller",
+    "up",
+    "wish_of",
+)
 
 Administrated = Annotated[
     Path, typer.Option(metavar="FILE", envvar="KUBECONFIG", help="An administrator's, that leads to the cluster.")
@@ -27,6 +42,21 @@ Configured = Annotated[
 ]
 Registry = Annotated[
     str, typer.Option(metavar="HOST/PATH", help="Take every image from this registry. [default: from where it is]")
+]
+Charts = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Take charts from here, NAME-VERSION.tgz, not from their repositories."),
+]
+PullSecret = Annotated[
+    str, typer.Option(metavar="NAME", help="Secret in each of the stand's namespaces with which images are pulled.")
+]
+GymImage = Annotated[
+    str,
+    typer.Option(metavar="IMAGE", help="Image of the gym's own pods. [default: otel-control-gym at our version]"),
+]
+Patience = Annotated[float, typer.Option(metavar="MINUTES", help="How long to wait until all is ready.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Although an environment drives the stand: its run ends with that.")
 ]
 
 
@@ -40,24 +70,16 @@ def up(
         bool,
         typer.Option("--mark", help="Mark namespaces as a gym's that are there already: all in them may be broken."),
     ] = False,
-    charts: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Take charts from here, NAME-VERSION.tgz, not from their repositories."),
-    ] = None,
+    charts: Charts = None,
     registry: Registry = "",
-    pull_secret: Annotated[
-        str, typer.Option(metavar="NAME", help="Secret in each of the stand's namespaces with which images are pulled.")
-    ] = "",
-    gym_image: Annotated[
-        str,
-        typer.Option(metavar="IMAGE", help="Image of the gym's own pods. [default: otel-control-gym at our version]"),
-    ] = "",
-    patience: Annotated[float, typer.Option(metavar="MINUTES", help="How long to wait until all is ready.")] = 15.0,
+    pull_secret: PullSecret = "",
+    gym_image: GymImage = "",
+    patience: Patience = 15.0,
 ) -> int:
     """Install a stand, or go on with it, and wait until it is ready (exit code 1: it isn't, and why)."""
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
 
-    wish = _wish(
+    wish = wish_of(
         config,
         registry,
         adopt=mark,
@@ -79,7 +101,7 @@ def up(
     return 0 if complete else NOT_SO
 
 
-def _wish(config: str, registry: str, **asked: Any) -> Wish:
+def wish_of(config: str, registry: str, **asked: Any) -> Wish:
     """Return what stand is wanted.
 
     Raises: UsageError: the configuration isn't one of the demo's.

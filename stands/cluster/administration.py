@@ -20,6 +20,7 @@ import msgspec
 from otel_control_gym.engine.errors import UsageError
 from otel_control_gym.stands.cluster.connection import MERGE_PATCH, Answer, Connection
 from otel_control_gym.stands.cluster.contexts import endpoints_of
+from otel_control_gym.stands.cluster.parts import SYSTEM
 
 __all__ = ("APPLY", "FIELD_MANAGER", "Administrator", "open_administrator")
 
@@ -56,5 +57,6 @@ async def open_administrator(kubeconfig: Path, *, context: str = "", namespace: 
     if not await anyio.Path(kubeconfig).is_file():
         raise UsageError(f"{kubeconfig}: is no file: name a kubeconfig by --kubeconfig or KUBECONFIG")
     with endpoints_of(kubeconfig, context=context) as found:
-        async with Administrator(msgspec.structs.replace(found, namespace=namespace)) as administrator:
+        there = msgspec.structs.replace(found, namespace=namespace, safekeeping=SYSTEM)
+        async with Administrator(there) as administrator:
             yield administrator

@@ -46,7 +46,7 @@ from otel_control_gym.stands.cluster.readiness import Reason
 from otel_control_gym.stands.cluster.stand_images import image_values
 from otel_control_gym.stands.marks import MARK
 
-__all__ = ("ADOPTED", "Wish", "foreign_releases", "install")
+__all__ = ("ADOPTED", "Wish", "check_cluster", "foreign_releases", "install")
 
 ADOPTED = "otel-control-gym/adopted"  #: label of a namespace that was there before the stand, and outlives it
 _NOT_FOUND = 404
@@ -82,7 +82,7 @@ async def install(administrator: Administrator, helm: Helm, wish: Wish, tell: Te
         StandError: the cluster can't be reached or isn't fit, or refuses a step.
         UsageError: what is there isn't to be touched, or isn't what is pinned.
     """
-    nodes = await _check_cluster(administrator, wish)
+    nodes = await check_cluster(administrator, wish)
     wanted = releases(wish.config, nodes)
     installed = await helm.releases()
     _check_releases(installed, wanted, wish.pins)
@@ -107,7 +107,13 @@ async def install(administrator: Administrator, helm: Helm, wish: Wish, tell: Te
     return await _wait(administrator, helm, wanted, wish, tell)
 
 
-async def _check_cluster(administrator: Administrator, wish: Wish) -> Nodes:
+async def check_cluster(administrator: Administrator, wish: Wish) -> Nodes:
+    """Return what kind of nodes a cluster has, if a stand can be installed on it by whoever asks.
+
+    Raises:
+        StandError: it is too old, or can't be reached.
+        UsageError: permissions are missing.
+    """
     found = await control_checks.version(administrator, wish.pins.kubernetes.oldest)
     if found.status == "failed":
         raise StandError(f"{found.found}\n  {found.remedy}")

@@ -6,7 +6,8 @@ The order matters, because things here are removed by other things: chaos object
 until a fault is taken back, and for ever once the controller has gone), Schedules before what they would make again, Coroot's object by its
 operator. A controller that is dead already holds nobody up for long: the force annotation after half a minute, then finalizers are cut.
 
-Never removed: a namespace that was there before the stand, custom resource definitions that came with somebody else's chart.
+Not removed while somebody drives it, which its Lease tells, unless that is said. Never: a namespace that was there before the stand,
+custom resource definitions that came with somebody else's chart.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from otel_control_gym.stands.cluster.inspection import served_crds
 from otel_control_gym.stands.cluster.installation import ADOPTED
 from otel_control_gym.stands.cluster.manifests import is_ours, path_of, stand_documents
 from otel_control_gym.stands.cluster.parts import CHAOS_MESH, COROOT, NAMESPACE, NAMESPACES, SYSTEM, Nodes, releases
+from otel_control_gym.stands.cluster.tenancy import check_free
 from otel_control_gym.stands.marks import MARK
 
 __all__ = ("remove", "remove_chaos")
@@ -40,14 +42,23 @@ _ADMISSION = "apis/admissionregistration.k8s.io/v1"
 Tell = Callable[[str], None]
 
 
-async def remove(administrator: Administrator, helm: Helm, tell: Tell, *, unmarked: bool = False) -> tuple[str, ...]:
-    """Remove a stand; `unmarked`: although its namespace isn't marked as one. Return what is left of it, as kubectl would name it.
+async def remove(
+    administrator: Administrator, helm: Helm, tell: Tell, *, unmarked: bool = False, driven: bool = False
+) -> tuple[str, ...]:
+    """Remove a stand, and return what is left of it, as kubectl would name it.
+
+    Args:
+        unmarked: although its namespace isn't marked as one.
+        driven: although an environment drives it, whose run ends with that.
 
     Raises:
         StandError: the cluster can't be reached, or helm refuses.
+        StandTaken: an environment drives it.
         UsageError: the namespace isn't a stand's.
     """
     await _check_mark(administrator, unmarked=unmarked)
+    if not driven:
+        await check_free(administrator)
     for name in ("gym", "janitor"):  # nobody is to bring back what goes now
         await _delete(administrator, f"apis/apps/v1/namespaces/{SYSTEM}/deployments/{name}", tell)
     await remove_chaos(administrator, tell)

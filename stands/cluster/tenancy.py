@@ -23,12 +23,13 @@ import anyio
 from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now, wall_timer
 from otel_control_gym.engine.errors import StandError, StandTaken
 from otel_control_gym.stands.cluster.connection import MERGE_PATCH, Answer, Connection
+from otel_control_gym.stands.cluster.manifests import PART_OF
 
-__all__ = ("LEASE_SECONDS", "tenancy")
+__all__ = ("LEASE_SECONDS", "check_free", "tenancy")
 
 LEASE_SECONDS = 30  #: three renewals' time
 _RELEASE_SECONDS = 5.0
-_LABELS = {"app.kubernetes.io/managed-by": "otel-control-gym"}
+_LABELS = {"app.kubernetes.io/managed-by": "otel-control-gym", **PART_OF}
 _NOT_FOUND, _CONFLICT = 404, 409
 _NUMBERS = count(1)  # a process may have several environments
 
@@ -51,6 +52,14 @@ async def tenancy(connection: Connection, *, seconds: int = LEASE_SECONDS) -> As
             await lease.release()
 
 
+async def check_free(connection: Connection) -> None:
+    """Look whether anybody drives a stand, without taking it.
+
+    Raises: StandTaken: somebody does. StandError: nobody can be asked.
+    """
+    await _Lease(connection, LEASE_SECONDS).check_free()
+
+
 class _Lease:
     def __init__(self, connection: Connection, seconds: int) -> None:
         endpoints = connection.endpoints
@@ -62,20 +71,28 @@ class _Lease:
         self._holder = f"{socket.gethostname()}-{os.getpid()}-{next(_NUMBERS)}"
         self._version = ""
 
+    async def check_free(self) -> Answer:
+        """Return the Lease as the server tells it, if nobody holds it; one that isn't there is free.
+
+        Raises: StandTaken: somebody does. StandError: nobody can be asked.
+        """
+        found = await self._connection.kubernetes("GET", f"{self._collection}/{self._name}")
+        if not found.ok and found.status != _NOT_FOUND:
+            raise StandError(
+                f"Leases of namespace {self._namespace} can't be read: {found.problem}\n  deploy/stand/rbac.yaml grants it"
+            )
+        if found.ok and _is_held(found):
+            raise self._taken(found)
+        return found
+
     async def take(self) -> None:
         """Take the Lease, if nobody holds it.
 
         Raises: StandTaken: somebody does. StandError: nobody can be asked.
         """
-        found = await self._connection.kubernetes("GET", f"{self._collection}/{self._name}")
+        found = await self.check_free()
         if found.status == _NOT_FOUND:
             answer = await self._make()
-        elif not found.ok:
-            raise StandError(
-                f"Leases of namespace {self._namespace} can't be read: {found.problem}\n  deploy/stand/rbac.yaml grants it"
-            )
-        elif _is_held(found):
-            raise self._taken(found)
         else:
             answer = await self._write(found.text("metadata", "resourceVersion"), self._holder)
         if answer.status == _CONFLICT:

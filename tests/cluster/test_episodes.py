@@ -129,11 +129,9 @@ async def _lived(folder: Path) -> tuple[dict[str, Any], Path, int, str]:
         scraped(folder, "--otlp", otlp, interval="5s") as (told, prometheus),
     ):
         data = folder / "data"
-        cluster = ("--kubeconfig", told["kubeconfig"], "--prometheus", prometheus, "--data-dir", str(data))
-        cluster += (
-            "--hold",
-            "0",
-        )  # minutes at the wall's pace: `tests/stands/cluster/test_verification.py` has them faster
+        there = ("--kubeconfig", told["kubeconfig"], "--prometheus", prometheus, "--data-dir", str(data))
+        # A minute in the band is one of ours at this pace: `tests/stands/cluster/test_verification.py` has it faster.
+        cluster = (*there, "--hold", "0")
         receive = ("--receive", f"127.0.0.1:{port}", *guard.options)
         code, output, said = await run(scenario_file(folder), "--json", *cluster, *receive)
         assert code == 0, said

@@ -25,6 +25,7 @@ from otel_control_gym.stands.cluster.locust import load_config_map
 from otel_control_gym.stands.cluster.parts import Nodes, releases
 from otel_control_gym.stands.cluster.pins import pins
 from otel_control_gym.stands.cluster.stand_images import image_values, mirrored_pins, stand_images
+from otel_control_gym.stands.marks import MARK
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 HELM = shutil.which("helm")
@@ -195,6 +196,24 @@ def test_without_kafka_checkout_neither_waits_nor_publishes() -> None:
 
     assert checkout("small-core") == ("", False)
     assert checkout("async-store") == ("kafka:9092", True)
+
+
+def test_what_lies_outside_the_namespace_and_what_measures_bears_the_gyms_label() -> None:
+    documents = demo("small-core")
+    labelled = {
+        (document["kind"], document["metadata"]["name"])
+        for document in documents
+        if (document["metadata"].get("labels") or {}).get(MARK) == "true"
+    }
+    outside = {(item["kind"], item["metadata"]["name"]) for item in documents if item["kind"].startswith("ClusterRole")}
+    assert outside <= labelled | {
+        ("ClusterRole", "stand-kube-state-metrics"),
+        ("ClusterRoleBinding", "stand-kube-state-metrics"),
+    }
+    assert {("Deployment", name) for name in ("jaeger", "otel-collector", "prometheus")} <= labelled
+    assert MARK not in str(
+        [(item.get("spec") or {}).get("selector") for item in documents]
+    )  # selectors can't be changed
 
 
 def test_the_collector_makes_edges_and_sends_them_and_spans_on() -> None:

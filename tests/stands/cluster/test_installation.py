@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from otel_control_gym.engine.clock import rfc3339, wall_now
+from otel_control_gym.engine.command_line.app import app
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.deployment import installer_accesses, values_files
-from otel_control_gym.engine.errors import StandError, UsageError
+from otel_control_gym.engine.errors import StandError, StandTaken, UsageError
 from otel_control_gym.stands.cluster import installation, removal
 from otel_control_gym.stands.cluster.administration import Administrator, open_administrator
 from otel_control_gym.stands.cluster.helm import Helm, open_helm
@@ -20,6 +24,7 @@ from otel_control_gym.stands.cluster.inspection import PartState
 from otel_control_gym.stands.cluster.installation import ADOPTED, Wish, install
 from otel_control_gym.stands.cluster.parts import NAMESPACE, NAMESPACES
 from otel_control_gym.stands.cluster.pins import Pins, pins
+from otel_control_gym.stands.cluster.reinstallation import reinstall
 from otel_control_gym.stands.cluster.removal import remove
 from otel_control_gym.stands.cluster.stand_images import mirrored_pins
 from otel_control_gym.stands.marks import MARK
@@ -183,6 +188,38 @@ async def test_chaos_objects_whose_controller_is_dead_are_cut_loose(bench: Bench
     assert ["force" in line for line in told] == [True, False]
 
 
+async def test_a_stand_is_installed_anew_unless_it_would_be_lost_or_somebody_drives_it(bench: Bench) -> None:
+    async def again(**asked: Any) -> tuple[PartState, ...]:
+        wanted = wish(charts=asked.pop("charts", bench.charts))
+        return await reinstall(bench.administrator, bench.helm, wanted, bench.lines.append, **asked)
+
+    bench.cluster.put(OF_DEMO)
+    await bench.up(adopt=True)
+    driven = "apis/coordination.k8s.io/v1/namespaces/ocg-system/leases/ocg-stand-otel-demo"
+    spec = {"holderIdentity": "gym-1-1", "leaseDurationSeconds": 30, "renewTime": rfc3339(wall_now())}
+    bench.cluster.put(driven, spec=spec)
+    before = {path: dict(item) for path, item in bench.cluster.objects.items()}
+    (bench.cluster.home / "broken").write_text("pull")
+    with pytest.raises(StandError, match="pull didn't work"):
+        await again(charts=None)
+    (bench.cluster.home / "broken").unlink()
+    with pytest.raises(StandTaken, match="namespace otel-demo is driven by gym-1-1"):
+        await again()
+    with pytest.raises(StandTaken):
+        await bench.down()
+    assert bench.cluster.objects == before
+
+    bench.lines.clear()
+    assert all(state.complete for state in await again(driven=True))
+    removed, made = (
+        next(number for number, line in enumerate(bench.lines) if line.startswith(words))
+        for words in ("helm uninstall chaos-mesh", "helm upgrade --install chaos-mesh")
+    )
+    assert removed < made
+    assert bench.cluster.labels(OF_DEMO)[ADOPTED] == "true"  # as before, without anybody's saying so again
+    assert driven not in bench.cluster.objects
+
+
 async def test_what_stays_is_named(bench: Bench) -> None:
     await bench.up()
     bench.cluster.controllers = False
@@ -309,3 +346,10 @@ async def test_a_kubeconfig_that_leads_nowhere_is_named(tmp_path: Path, text: st
     with pytest.raises(UsageError, match=str(path)):
         async with open_administrator(path, namespace=NAMESPACE):
             pass
+
+
+@pytest.mark.parametrize("words", [["down"], ["reset", "--level", "reinstall"]])
+def test_nothing_is_removed_unless_somebody_says_so(words: list[str]) -> None:
+    done = CliRunner().invoke(app, ["stand", *words, "--json", "--kubeconfig", "none"])
+    assert done.exit_code == 2
+    assert "--yes says that it may be done" in json.loads(done.stdout)["error"]["message"]

@@ -67,6 +67,7 @@ def test_the_command_prints_one_document() -> None:
 @pytest.mark.parametrize("verb", ["up", "status", "down"])
 def test_without_a_helm_a_command_says_where_to_get_one(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    done = CliRunner().invoke(app, ["stand", verb, "--json", "--kubeconfig", "none"])
+    words = ["--yes"] if verb == "down" else []
+    done = CliRunner().invoke(app, ["stand", verb, "--json", "--kubeconfig", "none", *words])
     assert done.exit_code == 2
     assert "https://helm.sh" in json.loads(done.stdout)["error"]["message"]
