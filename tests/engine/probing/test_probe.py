@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,22 +24,22 @@ from otel_control_gym.stands.cluster.services import COLLECTOR, service_url
 from otel_control_gym.stands.cluster.stand import opened_endpoints
 from otel_control_gym.stands.cluster.tenancy import tenancy
 
-PACE, USERS, LOOK_SECONDS = 40.0, 20, 0.025
+PACE, USERS, LOOK_SECONDS = 30.0, 20, 0.03
 _CONFIG = ocg.resolve("small-core", workload="steady", seed=7)
 CONFIG = msgspec.structs.replace(_CONFIG, workload=msgspec.structs.replace(_CONFIG.workload, users=USERS))
 
 
 def free_address() -> str:
-    """Return an address on which nobody listens, nor on the port before it."""
-    while True:
+    """Return an address on which nobody listens, nor on the port before it, and which no system hands out by itself."""
+    for port in range(21_001 + 2 * (os.getpid() % 2_000), 32_000, 2):
         with socket.socket() as one, socket.socket() as before:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
             try:
+                one.bind(("127.0.0.1", port))
                 before.bind(("127.0.0.1", port - 1))
             except OSError:
                 continue
             return f"127.0.0.1:{port}"
+    raise AssertionError("no two ports are free")
 
 
 @asynccontextmanager
