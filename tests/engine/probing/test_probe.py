@@ -24,7 +24,7 @@ from otel_control_gym.stands.cluster.services import COLLECTOR, service_url
 from otel_control_gym.stands.cluster.stand import opened_endpoints
 from otel_control_gym.stands.cluster.tenancy import tenancy
 
-PACE, USERS, LOOK_SECONDS = 30.0, 20, 0.03
+PACE, USERS, LOOK_SECONDS = 40.0, 10, 0.1
 _CONFIG = ocg.resolve("small-core", workload="steady", seed=7)
 CONFIG = msgspec.structs.replace(_CONFIG, workload=msgspec.structs.replace(_CONFIG.workload, users=USERS))
 
