@@ -63,7 +63,7 @@ def doctor(
         bool,
         typer.Option(
             "--probe",
-            help="Change the stand, too, for some four minutes: send a span round, delay one edge by nothing and by 50 ms, measure, "
+            help="Change the stand, too, for some three minutes: send a span round, delay one edge by nothing and by 50 ms, measure, "
             "take it back.",
             rich_help_panel=_PANEL,
         ),

@@ -19,8 +19,9 @@ from otel_control_gym.actuators import ENTRIES
 from otel_control_gym.actuators.kubernetes_client import KubernetesClient, open_kubernetes
 from otel_control_gym.actuators.permissions import Permission, acting, safekeeping
 from otel_control_gym.actuators.transport import CallError, Refused
-from otel_control_gym.engine.deployment import NAMESPACE, SYSTEM, operator_permissions, policy_permissions
+from otel_control_gym.engine.deployment import operator_permissions, policy_permissions
 from otel_control_gym.stands.cluster.contexts import endpoints_of
+from otel_control_gym.stands.cluster.parts import NAMESPACE, SYSTEM
 
 pytestmark = pytest.mark.timeout(600)
 

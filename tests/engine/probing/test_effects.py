@@ -1,4 +1,4 @@
-"""A difference of two latencies is what was put there, its interval holds the truth as often as it says, and each verdict says what to do."""
+"""A difference of latencies is what was put there, its interval holds the truth as often as it says, each verdict says what to do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def test_the_interval_holds_the_true_difference_in_95_of_100_cases() -> None:
 def test_the_mean_is_that_of_the_calls_not_of_the_intervals() -> None:
     found = latency(np.array([1.0, 0.0, 99.0]), np.array([100.0, 0.0, 99.0]))
     assert found is not None
-    assert (found.mean_ms, found.calls, found.intervals) == (pytest.approx(1.99), 100, 2)
+    assert found.mean_ms == pytest.approx(1.99)
+    assert (found.calls, found.intervals) == (100, 2)
 
 
 def test_with_two_intervals_nothing_is_known_of_the_error_and_without_calls_nothing_at_all() -> None:
