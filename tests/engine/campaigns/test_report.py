@@ -188,7 +188,7 @@ def certified(directory: Path, *classes: Class, **meant_masked: str) -> ReportFi
 
 
 def test_certificates_are_shown_with_delay_spread_and_size_where_there_are_some(copied: Path) -> None:
-    assert "Effect certificates" not in write_report(copied).html.read_text()
+    assert "None yet: <code>ocg campaign certify short</code> measures them." in write_report(copied).html.read_text()
     written = certified(copied, "visible", "masked", "visible")
     text, page = written.markdown.read_text(), written.html.read_text()
     assert "| intervention | packet_loss | visible | 2 | 1 | 0 | 2 of 3 | 12.35 | 2 |" in text
