@@ -1,6 +1,6 @@
 """`ocg stand`: what can be done about a stand that outlives the gym: here, clean it of what a gym that died has left, once or as a watch.
 
-Its other verbs are in `stand_up` and `stand_status`; `app` puts them together.
+Its other verbs are in `stand_up`, `stand_reset` and `stand_status`; `app` puts them together.
 """
 
 from __future__ import annotations
