@@ -39,17 +39,18 @@ class Retrieval:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
         self._rows = SpansAndLogs()
-        self._traces = JaegerTraces(endpoints.jaeger, now=0)
-        self._pods = PodLogs(endpoints, frozenset(), now=0)
-        self._gaps = {source: Gaps(source, 0) for source in ("spans", "logs")}
         self._to_jaeger: aiohttp.ClientSession
         self._to_kubernetes: aiohttp.ClientSession
+        self._begin(frozenset(), 0)
 
     def know(self, settings: RunSettings, *, since: int = 0) -> None:
         """Take in the application: who is called how, whose logs are wanted. The run begins at `since` [ns]."""
         self._rows.know(settings, since=since)
+        self._begin(frozenset(settings.services.services), since)
+
+    def _begin(self, services: frozenset[str], since: int) -> None:
         self._traces = JaegerTraces(self._endpoints.jaeger, now=since)
-        self._pods = PodLogs(self._endpoints, frozenset(settings.services.services), now=since)
+        self._pods = PodLogs(self._endpoints, services, now=since)
         self._gaps = {source: Gaps(source, since) for source in ("spans", "logs")}
 
     def open(self) -> AbstractAsyncContextManager[None]:
