@@ -89,19 +89,21 @@ async def play_cases(
         ]
         tell([result for result in kept if result], [number for number, result in enumerate(kept) if result])
         todo = [number for number, result in enumerate(kept) if result is None]
-        if todo:
+        for numbers in [todo] if place.access is None else [[number] for number in todo]:
+            if not numbers:
+                continue
             task = CaseTask(
                 evaluation=place.evaluation,
                 case=case,
-                contenders=tuple(contenders[number] for number in todo),
+                contenders=tuple(contenders[number] for number in numbers),
                 scratch=place.scratch,
-                kept=tuple(files[number] for number in todo),
+                kept=tuple(files[number] for number in numbers),
                 access=place.access,
             )
-            if place.access is not None:
-                tell(await play_case_here(task), todo)
+            if place.access is not None:  # an episode takes minutes: each is told
+                tell(await play_case_here(task), numbers)
             else:
-                tell(await anyio.to_process.run_sync(play_case, task, cancellable=True, limiter=limiter), todo)
+                tell(await anyio.to_process.run_sync(play_case, task, cancellable=True, limiter=limiter), numbers)
 
     if place.access is not None:
         for case in cases:
