@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otel_control_gym.engine.command_line.options import Options, command
+from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.command_line.cluster_options import access_of
+from otel_control_gym.engine.command_line.options import Options, command, with_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,16 +29,20 @@ _DEFAULT = (
     "mpc",
     "oracle",
 )
+_TUNED = ("calibrated-hpa", "mpc", "oracle")  # on twins, by much more than is played on a cluster
 
 
 @command
+@with_options(access_of, "access")
 def evaluate(
     options: Options,
+    access: ClusterAccess | None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
             help="A controller: noop, random, threshold, hpa, calibrated-hpa, restart-on-error, rollback-on-bad-rollout, mpc, oracle, "
-            "package.module:function, or nats:SUBJECT for another process. Again for each. [default: all of these]"
+            "package.module:function, or nats:SUBJECT for another process. Again for each. "
+            "[default: all of these; on a cluster those that needn't be tuned]"
         ),
     ] = None,
     scenarios: Annotated[str, typer.Option(help="Name of a packaged evaluation, or an evaluation file.")] = "default",
@@ -51,7 +57,7 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Let controllers play the same scenarios from the same seeds, and compare what they earned."""
+    """Let controllers play the same scenarios from the same seeds, and compare what they earned; on a cluster one after the other."""
     import os
 
     import msgspec
@@ -68,7 +74,10 @@ def evaluate(
     )
 
     settings, side = load_evaluation(scenarios), options.output.side
-    names = tuple(policy) if policy else _DEFAULT
+    if access is not None:  # results of twins stay where they are
+        settings = msgspec.structs.replace(settings, name=f"{settings.name}-on-cluster")
+    default = _DEFAULT if access is None else tuple(name for name in _DEFAULT if name not in _TUNED)
+    names = tuple(policy) if policy else default
 
     def tell(what: str, done: int, total: int) -> None:
         side.print(f"{done} of {total}  {what}", highlight=False, markup=False)
@@ -88,6 +97,7 @@ def evaluate(
             workers=(os.cpu_count() or 1) if workers is None else workers,
             model=model,
             nats=options.nats,
+            access=access,
             on_episode=tell_episode,
             on_explored=tell_futures,
         )

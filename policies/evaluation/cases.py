@@ -16,12 +16,21 @@ from otel_control_gym.actuators import check_target, parse_action
 from otel_control_gym.engine.assembly import checked
 from otel_control_gym.engine.configuration import resolve
 from otel_control_gym.engine.configuration_files import is_path, load, packaged_names
-from otel_control_gym.engine.errors import ConfigurationError, InvalidAction
+from otel_control_gym.engine.errors import ConfigurationError, InvalidAction, UsageError
 from otel_control_gym.engine.settings import RunConfig, RunIdentity, Scenario
 from otel_control_gym.policies.evaluation.judgement import check_judgeable
 from otel_control_gym.policies.evaluation.settings import EvaluationSettings, Situation
 
-__all__ = ("FIRST_TRAINING_SEED", "Case", "cases_of", "evaluation_names", "load_evaluation", "training_cases")
+__all__ = (
+    "FIRST_TRAINING_SEED",
+    "Case",
+    "cases_of",
+    "check_on_cluster",
+    "evaluation_names",
+    "load_evaluation",
+    "on_cluster",
+    "training_cases",
+)
 
 FIRST_TRAINING_SEED = 1_000_001  #: seeds of tests are 1, 2, 3, …
 
@@ -73,6 +82,27 @@ def cases_of(settings: EvaluationSettings, seeds: int) -> list[Case]:
 def training_cases(settings: EvaluationSettings, seeds: int) -> list[Case]:
     """Return cases of the same scenarios, from other seeds, to tune on."""
     return _cases(settings, range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + seeds))
+
+
+def on_cluster(case: Case) -> Case:
+    """Return the case as it is played on a cluster."""
+    public = msgspec.structs.replace(case.config.public, stand="cluster")
+    return msgspec.structs.replace(case, config=msgspec.structs.replace(case.config, public=public))
+
+
+def check_on_cluster(settings: EvaluationSettings, policies: Sequence[str]) -> None:
+    """Refuse what can't be played on one cluster.
+
+    Raises: UsageError: a policy lives futures, or the scenarios are of several applications.
+    """
+    if "oracle" in policies:
+        raise UsageError("policy 'oracle' lives futures of a twin, and a cluster has one past\n  leave it out")
+    applications = sorted({situation.services for situation in settings.scenarios})
+    if len(applications) > 1:
+        raise UsageError(
+            f"evaluation {settings.name!r} has scenarios of {' and '.join(applications)}, and a cluster has one application\n"
+            "  write a file with the scenarios of the one that is installed: --scenarios FILE"
+        )
 
 
 def _cases(settings: EvaluationSettings, seeds: Sequence[int]) -> list[Case]:

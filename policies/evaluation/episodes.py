@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from otel_control_gym.engine.cluster_access import ClusterAccess
 from otel_control_gym.engine.env import Env
 from otel_control_gym.policies.evaluation.cases import Case
 from otel_control_gym.policies.evaluation.contenders import ORACLE, Contender, opened_policy
@@ -21,7 +22,7 @@ from otel_control_gym.policies.evaluation.judgement import EpisodeResult, LivedS
 from otel_control_gym.policies.naming import is_foreign
 from otel_control_gym.policies.playing import Beat, play
 
-__all__ = ("CaseTask", "kept_result", "play_case")
+__all__ = ("CaseTask", "kept_result", "play_case", "play_case_here")
 
 
 class CaseTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +33,7 @@ class CaseTask(msgspec.Struct, frozen=True, kw_only=True):
     contenders: tuple[Contender, ...]
     scratch: Path  #: data directory in which episodes are played, with a broker
     kept: tuple[Path, ...]  #: file of each contender's result
+    access: ClusterAccess | None = None  #: to the cluster on which it is played; None: on an embedded twin
 
 
 def play_case(task: CaseTask) -> list[EpisodeResult]:
@@ -39,7 +41,7 @@ def play_case(task: CaseTask) -> list[EpisodeResult]:
 
     Raises: whatever an environment or a policy raises.
     """
-    return anyio.run(_play_case, task)
+    return anyio.run(play_case_here, task)
 
 
 def kept_result(file: Path) -> EpisodeResult | None:
@@ -47,12 +49,16 @@ def kept_result(file: Path) -> EpisodeResult | None:
     return msgspec.json.decode(file.read_bytes(), type=EpisodeResult) if file.is_file() else None
 
 
-async def _play_case(task: CaseTask) -> list[EpisodeResult]:
+async def play_case_here(task: CaseTask) -> list[EpisodeResult]:
+    """Do what `play_case` does in this process: where it is cancelled, what is in force on the stand is taken back.
+
+    Raises: what `play_case` raises.
+    """
     from otel_control_gym.engine.assembly import make
 
     found: list[EpisodeResult] = []
     async with AsyncExitStack() as stack:
-        env = await stack.enter_async_context(make(task.case.config, data_dir=task.scratch))
+        env = await stack.enter_async_context(make(task.case.config, data_dir=task.scratch, kubeconfig=task.access))
         futures: Env | None = None
         for contender, file in zip(task.contenders, task.kept, strict=True):
             if contender.name == ORACLE and futures is None:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from otel_control_gym.engine.assembly import configured_broker
+from otel_control_gym.engine.cluster_access import ClusterAccess
 from otel_control_gym.engine.errors import UsageError
-from otel_control_gym.policies.evaluation.cases import cases_of
+from otel_control_gym.policies.evaluation.cases import cases_of, check_on_cluster, on_cluster
 from otel_control_gym.policies.evaluation.contenders import (
     CALIBRATED,
     MODEL_PREDICTIVE,
@@ -44,6 +46,7 @@ async def evaluate(
     workers: int = 1,
     model: Path | None = None,
     nats: str | None = None,
+    access: ClusterAccess | None = None,
     on_episode: Told = lambda _result, _done, _total: None,
     on_explored: Explored = lambda _family, _done, _total: None,
 ) -> list[EpisodeResult]:
@@ -57,12 +60,15 @@ async def evaluate(
         workers: processes that play.
         model: directory of the model that `mpc` plans with; None: one that is trained on the training cases.
         nats: URL of the server on which policies in other processes are asked, instead of the embedded one of `data_dir`.
+        access: to a cluster, on which then all cases are played, one episode after the other; who is tuned is tuned on twins.
         on_episode: is told of each result, how many there are of this kind so far, and how many there are to be.
         on_explored: is told of each training family whose futures `mpc` learns from, likewise.
 
     Raises: UsageError: a name, a number or the model isn't right. Whatever an environment or a policy raises.
     """
     check_names(policies)
+    if access is not None:
+        check_on_cluster(settings, policies)
     if seeds < 1 or workers < 1:
         raise UsageError(f"seeds = {seeds}, workers = {workers}: each must be at least 1")
     directory = evaluation_directory(data_dir, settings)
@@ -83,6 +89,9 @@ async def evaluate(
                 for name in policies
             ]
             cases = await anyio.to_thread.run_sync(cases_of, settings, seeds)
+            if access is not None:
+                cases = [on_cluster(case) for case in cases]
+                place = msgspec.structs.replace(place, access=access)
             return await play_cases(place, cases, contenders, on_episode)
 
 

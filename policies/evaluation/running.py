@@ -1,4 +1,6 @@
-"""Cases and contenders ➜ the results of all episodes, played in processes of their own; what is there already isn't played again.
+"""Cases and contenders ➜ the results of all episodes; what is there already isn't played again.
+
+On embedded twins each case is played in a process of its own; on a cluster one episode comes after the other, in this process.
 
 In: cases, contenders, a directory for results, a data directory with a broker in which episodes are played and dropped. Out: an
 `EpisodeResult` of every contender in every case. A result's file is named by a digest of all that it depends on (configuration, contender,
@@ -20,10 +22,12 @@ import anyio.to_process
 import anyio.to_thread
 import msgspec
 
+from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.cluster_assembly import stand_name
 from otel_control_gym.engine.provenance import lock_digest
 from otel_control_gym.policies.evaluation.cases import Case
 from otel_control_gym.policies.evaluation.contenders import Contender
-from otel_control_gym.policies.evaluation.episodes import CaseTask, kept_result, play_case
+from otel_control_gym.policies.evaluation.episodes import CaseTask, kept_result, play_case, play_case_here
 from otel_control_gym.policies.evaluation.judgement import EpisodeResult
 from otel_control_gym.policies.naming import is_foreign
 
@@ -53,6 +57,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path  #: of the evaluation's results
     scratch: Path  #: data directory with a broker, dropped afterwards
     workers: int  #: processes
+    access: ClusterAccess | None = None  #: to the cluster on which episodes are played; None: on embedded twins
 
 
 async def play_cases(
@@ -73,34 +78,49 @@ async def play_cases(
             found[result.family_id, number] = result
             on_episode(result, done, total)
 
+    stand = None if place.access is None else stand_name(place.access)
+
     async def play(case: Case) -> None:
-        files = [place.directory / "episodes" / f"{episode_digest(case, contender)}.json" for contender in contenders]
+        digests = [episode_digest(case, contender, stand) for contender in contenders]
+        files = [place.directory / "episodes" / f"{digest}.json" for digest in digests]
         kept = [
             None if is_foreign(contender.name) else await anyio.to_thread.run_sync(kept_result, file)
             for contender, file in zip(contenders, files, strict=True)
         ]
         tell([result for result in kept if result], [number for number, result in enumerate(kept) if result])
         todo = [number for number, result in enumerate(kept) if result is None]
-        if todo:
+        for numbers in [todo] if place.access is None else [[number] for number in todo]:
+            if not numbers:
+                continue
             task = CaseTask(
                 evaluation=place.evaluation,
                 case=case,
-                contenders=tuple(contenders[number] for number in todo),
+                contenders=tuple(contenders[number] for number in numbers),
                 scratch=place.scratch,
-                kept=tuple(files[number] for number in todo),
+                kept=tuple(files[number] for number in numbers),
+                access=place.access,
             )
-            tell(await anyio.to_process.run_sync(play_case, task, cancellable=True, limiter=limiter), todo)
+            if place.access is not None:  # an episode takes minutes: each is told
+                tell(await play_case_here(task), numbers)
+            else:
+                tell(await anyio.to_process.run_sync(play_case, task, cancellable=True, limiter=limiter), numbers)
 
+    if place.access is not None:
+        for case in cases:
+            await play(case)
+        return [found[case.family_id, number] for case in cases for number in range(len(contenders))]
     async with anyio.create_task_group() as tasks:
         for case in cases:
             tasks.start_soon(play, case)
     return [found[case.family_id, number] for case in cases for number in range(len(contenders))]
 
 
-def episode_digest(case: Case, contender: Contender) -> str:
-    """Return a digest of all that a result depends on."""
+def episode_digest(case: Case, contender: Contender, stand: str | None = None) -> str:
+    """Return a digest of all that a result depends on; `stand` is the name of a cluster."""
     named = msgspec.structs.replace(contender, model=None)  # what a model is, not where it lies
     parts: list[object] = [msgspec.to_builtins(case), msgspec.to_builtins(named), world_digest()]
+    if stand is not None:
+        parts.append(stand)
     if contender.model is not None:
         parts += [_sources(_PLANNING)]
         parts += [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(contender.model.iterdir())]

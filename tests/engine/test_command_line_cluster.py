@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import otel_control_gym as ocg
 from otel_control_gym.engine.cluster_access import ClusterAccess, ReceiverFiles, listening_address
 from otel_control_gym.engine.command_line.app import app
-from otel_control_gym.engine.command_line.cluster_options import access_of, exposure
+from otel_control_gym.engine.command_line.cluster_options import access_of, exposure, stands_of
 
 
 @pytest.fixture
@@ -67,12 +67,22 @@ def kubeconfig(tmp_path: Path) -> str:
             ("env", "serve", "--kubeconfig", "FILE", "--sessions", "2"),
             "a cluster is driven by one environment at a time",
         ),
+        (("worker", "--context", "x"), "--context is for a cluster: say which, --kubeconfig FILE or --in-pod"),
+        (("campaign", "run", "cluster"), "campaign 'cluster' is for clusters: which?"),
+        (("campaign", "run", "cluster", "--kubeconfig", "FILE,prom=1"), "'prom=1' isn't KEY=VALUE of a cluster"),
+        (("campaign", "run", "cluster", "--kubeconfig", "FILE,context=y"), "contexts has no 'y'"),
+        (("campaign", "run", "cluster", "--kubeconfig", "FILE", "--in-pod"), "--in-pod is the cluster around this pod"),
+        (("campaign", "run", "cluster", "--kubeconfig", "FILE", "--workers", "2"), "there is one worker on each"),
+        (
+            ("campaign", "run", "cluster", "--kubeconfig", "FILE", "--kubeconfig", "FILE", "--receive", "0.0.0.0:4318"),
+            "--receive is of one cluster, and there are 2",
+        ),
     ],
 )
 def test_half_a_cluster_is_refused_with_what_is_missing(
     arguments: tuple[str, ...], sentence: str, kubeconfig: str, tmp_path: Path
 ) -> None:
-    words = [kubeconfig if word == "FILE" else word for word in arguments]
+    words = [word.replace("FILE", kubeconfig) for word in arguments]
     told = CliRunner().invoke(app, [*words, "--data-dir", str(tmp_path / "data")])
     assert told.exit_code == 2
     assert sentence in told.stderr.replace("\n", " ")
@@ -105,6 +115,16 @@ def test_an_address_that_others_reach_is_warned_of_unless_it_is_guarded_or_in_a_
     ):
         access = ClusterAccess(kubeconfig=None if in_pod else Path("k"), receive=receive, receive_guard=guard)
         assert bool(exposure(access)) == exposed, receive
+
+
+def test_of_several_clusters_each_says_its_own_and_all_take_what_is_for_all() -> None:
+    one, two = stands_of(kubeconfig=["a,context=x,flagd-evaluation=http://f/", "b,receive=0.0.0.0:1234"], via="dns")
+    assert (one.kubeconfig, one.context, one.flagd_evaluation, one.receive) == (Path("a"), "x", "http://f", "")
+    assert (two.kubeconfig, two.context, two.receive) == (Path("b"), "", "0.0.0.0:1234")
+    assert (one.way, two.way) == ("dns", "dns")
+    (alone,) = stands_of(kubeconfig=["a"], context="x")
+    assert alone.context == "x"
+    assert stands_of() == ()
 
 
 def test_an_address_to_listen_on_has_a_host_and_a_port() -> None:
