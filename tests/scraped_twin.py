@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import yaml
 PROMETHEUS = shutil.which("prometheus")
 NO_PROMETHEUS = "prometheus isn't on the path (Debian: apt install prometheus)"
 OCG = (sys.executable, "-c", "from otel_control_gym.engine.command_line import main; main()")
+_PORTS = itertools.count(20_001 + 2 * (os.getpid() % 5_000), 2)  # not those of another process that runs these tests
 ADDED = ("scraped", "twin:1")  # job and instance, where a series has none of its own
 
 
@@ -63,12 +66,17 @@ async def scraped(tmp_path: Path, *options: str, interval: str = "1s") -> AsyncI
 
 
 async def free_port() -> int:
-    """Return a port that is free now, and the one before it, too."""
-    while True:
-        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-            port: int = listener.extra(anyio.abc.SocketAttribute.local_port)
-            try:
-                async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port - 1):
-                    return port
-            except OSError:
-                continue
+    """Return a port that is free now, and the one before it, too.
+
+    Never one that a system hands out by itself: it may be a while until somebody listens there.
+    """
+    for port in _PORTS:
+        try:
+            async with (
+                await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port),
+                await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port - 1),
+            ):
+                return port
+        except OSError:
+            continue
+    raise AssertionError("the numbers never end")

@@ -115,7 +115,10 @@ async def collector(guard: MadeGuard, port: int) -> AsyncIterator[str]:
     application.router.add_post("/v1/logs", logs)
     async with (
         aiohttp.ClientSession() as session,
-        grpc.aio.secure_channel(f"127.0.0.1:{port - 1}", credentials) as channel,
+        # Nobody listens before the run: a channel would wait longer and longer until it tries again.
+        grpc.aio.secure_channel(
+            f"127.0.0.1:{port - 1}", credentials, options=[("grpc.max_reconnect_backoff_ms", 500)]
+        ) as channel,
         listen(application) as url,
     ):
         yield url
