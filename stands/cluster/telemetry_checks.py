@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from otel_control_gym.engine.clock import SECOND
 from otel_control_gym.engine.metric_selectors import metric_names
-from otel_control_gym.engine.settings import MetricMap
+from otel_control_gym.engine.settings import FeatureSource, MetricMap
 from otel_control_gym.stands.cluster.clock_offset import prometheus_offset, prometheus_time, server_offset
 from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.findings import Finding, failed, fine, unknown, warning
@@ -17,12 +17,14 @@ from otel_control_gym.stands.cluster.services import COROOT, COROOT_NAMESPACE, F
 
 __all__ = ("clocks", "coroot", "flags", "load_generator", "metrics")
 
-_RECENT_SECONDS = 300  #: a metric without a sample for so long isn't scraped any more
 _NOT_FOUND = 404
 
 
 async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterator[Finding]:
-    """Look which quantities of the tables Prometheus has no series for."""
+    """Look which quantities of the tables Prometheus has no series for: none that had a sample within its lookback of five minutes.
+
+    Names alone would tell of whatever was scraped within hours.
+    """
     check, url = "Prometheus", connection.endpoints.prometheus
     clock = await connection.service(url, PROMETHEUS, "api/v1/query", query={"query": "time()"})
     now = prometheus_time(clock)
@@ -33,22 +35,23 @@ async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterato
             "is it up? --prometheus URL names another",
         )
         return
-    query = {"start": f"{now / SECOND - _RECENT_SECONDS:.3f}", "end": f"{now / SECOND:.3f}"}
-    answer = await connection.service(url, PROMETHEUS, "api/v1/label/__name__/values", query=query)
-    names = answer.find("data")
-    if not answer.ok or not isinstance(names, list):
-        yield failed(check, f"doesn't say which metrics it has: {answer.problem}", "is this a Prometheus?")
-        return
-    there = frozenset(str(name) for name in names)
     quantities = {
         f"{table}.{quantity}": sources
         for table in ("node", "edge")
         for quantity, sources in metric_map.sources(table).items()
     }
+    wanted = dict.fromkeys(name for sources in quantities.values() for source in sources for name in _witnesses(source))
+    query = {"query": f'{{__name__=~"{"|".join(wanted)}"}}', "time": f"{now / SECOND:.3f}"}
+    answer = await connection.service(url, PROMETHEUS, "api/v1/query", query=query)
+    series = answer.find("data", "result")
+    if not answer.ok or not isinstance(series, list):
+        yield failed(check, f"doesn't say which series it has: {answer.problem}", "is this a Prometheus?")
+        return
+    there = frozenset(str(item["metric"]["__name__"]) for item in series)
     missing = [
         quantity
         for quantity, sources in quantities.items()
-        if not any(all(name in there for name in metric_names(source)) for source in sources)
+        if not any(all(name in there for name in _witnesses(source)) for source in sources)
     ]
     remedy = "the demo's own values lack some: install with deploy/helm/demo.yaml; others come with traffic"
     if len(missing) == len(quantities):
@@ -57,6 +60,11 @@ async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterato
         yield warning(check, f"has no series for {', '.join(missing)}: null in every table", remedy)
     else:
         yield fine(check, f"has series for all {len(quantities)} quantities of {metric_map.name}")
+
+
+def _witnesses(source: FeatureSource) -> tuple[str, ...]:
+    """Return the series that stand for a source: of a histogram its count, for its buckets are many."""
+    return tuple(name for name in metric_names(source) if not name.endswith(("_bucket", "_sum")))
 
 
 async def clocks(connection: Connection, bucket_seconds: float) -> Finding:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,23 +21,11 @@ from otel_control_gym.stands.cluster.findings import Finding
 from otel_control_gym.stands.cluster.services import COLLECTOR, service_url
 from otel_control_gym.stands.cluster.stand import opened_endpoints
 from otel_control_gym.stands.cluster.tenancy import tenancy
+from tests.scraped_twin import free_port
 
 PACE, USERS, LOOK_SECONDS = 40.0, 10, 0.1
 _CONFIG = ocg.resolve("small-core", workload="steady", seed=7)
 CONFIG = msgspec.structs.replace(_CONFIG, workload=msgspec.structs.replace(_CONFIG.workload, users=USERS))
-
-
-def free_address() -> str:
-    """Return an address on which nobody listens, nor on the port before it, and which no system hands out by itself."""
-    for port in range(21_001 + 2 * (os.getpid() % 2_000), 32_000, 2):
-        with socket.socket() as one, socket.socket() as before:
-            try:
-                one.bind(("127.0.0.1", port))
-                before.bind(("127.0.0.1", port - 1))
-            except OSError:
-                continue
-            return f"127.0.0.1:{port}"
-    raise AssertionError("no two ports are free")
 
 
 @asynccontextmanager
@@ -83,7 +69,7 @@ async def left(endpoints: Endpoints) -> list[str]:
 
 
 async def test_a_span_comes_round_and_50_ms_show_as_50_ms_and_nothing_as_nothing(tmp_path: Path) -> None:
-    address = free_address()
+    address = f"127.0.0.1:{await free_port()}"
     async with stand(tmp_path, otlp=f"http://{address}") as endpoints:
         found = await tried(endpoints, wanted(endpoints, receive=address, edge="frontend->product-catalog"))
         assert await left(endpoints) == []

@@ -112,6 +112,12 @@ Answers = dict[tuple[str, str, str], tuple[int, bytes]]
 """What a cluster has answered: (service, method, path) -> status, body."""
 
 
+def _place(request: web.Request) -> str:
+    """Return what is asked for: a path, and whether Prometheus is asked for series or for its time."""
+    path = f"/{request.match_info['path']}"
+    return f"{path}?series" if request.query.get("query", "").startswith("{") else path
+
+
 def _wanted(check: str = "") -> Wanted:
     return Wanted(
         settings=CONFIG.public,
@@ -128,8 +134,8 @@ async def _record() -> Answers:
     async with _twin() as endpoints, aiohttp.ClientSession() as session:
 
         async def answer(request: web.Request) -> web.Response:
-            service, path = request.match_info["service"], f"/{request.match_info['path']}"
-            url = f"{getattr(endpoints, service)}{path}"
+            service, path = request.match_info["service"], _place(request)
+            url = f"{getattr(endpoints, service)}/{request.match_info['path']}"
             body = await request.read()
             async with session.request(
                 request.method, url, params=request.query, data=body, headers=_kept(request)
@@ -172,7 +178,7 @@ def examine(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Examination:
         change: Change | None = None, *, check: str = "", places: Mapping[str, str] | None = None
     ) -> list[Finding]:
         async def answer(request: web.Request) -> web.StreamResponse:
-            path = f"/{request.match_info['path']}"
+            path = _place(request)
             status, body = answers[request.match_info["service"], request.method, path]
             document = msgspec.json.decode(body)
             if path == REVIEWS:

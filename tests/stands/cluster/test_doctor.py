@@ -100,6 +100,11 @@ def without_rules(found: Any) -> Any:
     return {"resources": [item for item in found["resources"] if item["name"] != "podnetworkchaos"]}
 
 
+def without_edges(found: Any) -> Any:
+    kept = [item for item in found["data"]["result"] if "service_graph" not in item["metric"]["__name__"]]
+    return {"status": "success", "data": {"resultType": "vector", "result": kept}}
+
+
 def old_lease(_: Any) -> Any:
     return {"items": [{"metadata": {"name": "ocg-01j"}, "spec": {"renewTime": "2020-01-01T00:00:00Z"}}]}
 
@@ -147,6 +152,7 @@ def small_disk(found: Any) -> Any:
     return one(found["items"], status=found["items"][0]["status"] | {"allocatable": allocatable})
 
 
+SERIES = "/api/v1/query?series"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 AUTOSCALERS = "/apis/autoscaling/v2/namespaces/otel-demo/horizontalpodautoscalers"
 TROUBLES = {
@@ -219,16 +225,8 @@ TROUBLES = {
     ),
     "a gym that died": (only(LEASES, old_lease), "safekeeping", "warning", "ocg-01j", "janitor"),
     "nowhere to keep inverses": (only(LEASES, refusal(403, "forbidden")), "safekeeping", "failed", "forbidden", "namespaces.yaml"),
-    "nothing is scraped": (
-        only("/api/v1/label/__name__/values", {"status": "success", "data": ["up"]}), "Prometheus", "failed", "no series", "deploy/helm",
-    ),
-    "a metric that isn't scraped": (
-        only(
-            "/api/v1/label/__name__/values",
-            lambda found: {"data": [name for name in found["data"] if "service_graph" not in name]},
-        ),
-        "Prometheus", "warning", "edge.status_count", "deploy/helm",
-    ),
+    "nothing is scraped": (only(SERIES, {"data": {"result": []}}), "Prometheus", "failed", "no series", "deploy/helm"),
+    "a metric that isn't scraped": (only(SERIES, without_edges), "Prometheus", "warning", "edge.status_count", "deploy/helm"),
     "a stock Locust": (
         lambda method, path, found: refusal(404, "no")(found) if path == "/ocg/workload" else None,
         "load generator", "warning", "stock Locust", "",
