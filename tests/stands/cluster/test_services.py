@@ -31,6 +31,7 @@ def test_without_urls_services_are_behind_the_api_server() -> None:
     prefix = "https://api:6443/api/v1/namespaces"
     assert proxied.prometheus == f"{prefix}/shop/services/prometheus:9090/proxy"
     assert proxied.coroot == f"{prefix}/coroot/services/coroot-coroot:8080/proxy"
+    assert proxied.jaeger == f"{prefix}/shop/services/jaeger:16686/proxy"
     assert proxied.load_generator == f"{prefix}/shop/services/load-generator:8089/proxy"
     assert proxied.flagd == f"{prefix}/shop/services/flagd:4000/proxy"
     assert proxied.flagd_evaluation == f"{prefix}/shop/services/flagd:8016/proxy"
@@ -39,6 +40,7 @@ def test_without_urls_services_are_behind_the_api_server() -> None:
 def test_in_a_cluster_they_have_names() -> None:
     named = with_services(FOUND, "dns")
     assert (named.flagd, named.flagd_evaluation) == ("http://flagd.shop.svc:4000", "http://flagd.shop.svc:8016")
+    assert named.jaeger == "http://jaeger.shop.svc:16686"
     assert named.coroot == "http://coroot-coroot.coroot.svc:8080"
 
 
