@@ -39,12 +39,13 @@ async def wait_in_band(
 ) -> tuple[Level, ...]:
     """Return the levels of as many windows in a row as fill `hold_seconds`, all of them in the band.
 
-    Raises: StandError: there are no such windows within the patience, in the stand's time; says what was seen last.
+    Raises: StandError: they haven't begun within the patience, in the stand's time; says what was seen last.
     """
+    limit = patience.seconds + hold_seconds
     windows = _Windows(connection, config, patience)
     inside: list[Level] = []
     missing, looked, seen = hold_seconds, 0, ""
-    while looked * WINDOW_SECONDS + missing <= patience.seconds:
+    while looked * WINDOW_SECONDS + missing <= limit:
         level = await windows.next()
         looked += 1
         refusal = band.refusal(level)
@@ -54,7 +55,7 @@ async def wait_in_band(
         if missing <= 0:
             return tuple(inside)
     raise StandError(
-        f"within {patience.seconds:g} s of the stand's time {windows.service} wasn't in its band for {hold_seconds:g} s: {seen}\n"
+        f"within {limit:g} s of the stand's time {windows.service} wasn't in its band for {hold_seconds:g} s: {seen}\n"
         f"  the band: {band}; if the stand was changed on purpose, `ocg stand reset --adopt` measures it anew"
     )
 
