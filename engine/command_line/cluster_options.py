@@ -275,7 +275,9 @@ def _described(text: str, keys: Mapping[str, str]) -> dict[str, Any]:
 def _spelt(parameter: inspect.Parameter) -> str:
     """Return how an option is written on the command line, without its dashes."""
     (option,) = parameter.annotation.__metadata__
-    return str(next(iter(option.param_decls or ()), parameter.name.replace("_", "-"))).removeprefix("--")
+    # In an annotation typer keeps the first name that is given where a default would be.
+    names = [name for name in (option.default, *(option.param_decls or ())) if isinstance(name, str)]
+    return next(iter(names), f"--{parameter.name.replace('_', '-')}").removeprefix("--")
 
 
 _OF_ACCESS = tuple(inspect.signature(access_of, eval_str=True).parameters.values())

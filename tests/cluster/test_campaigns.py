@@ -64,7 +64,7 @@ async def _played(folder: Path) -> tuple[Path, CampaignResult]:
         for name in ("one", "two"):
             kubeconfig = folder / f"{name}.kubeconfig"
             await stack.enter_async_context(ocg.serve_twin(CONFIG, kubeconfig=kubeconfig, data_dir=folder / name))
-            stands.append(ClusterAccess(kubeconfig=kubeconfig))
+            stands.append(ClusterAccess(kubeconfig=kubeconfig, hold_seconds=0))  # a minute in the band is one of ours
         broker = await stack.enter_async_context(open_broker(data_dir))
         result = await run_campaign(plan, broker, data_dir=data_dir, nats=None, workers=0, stands=stands)
     return data_dir, result

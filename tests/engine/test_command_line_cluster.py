@@ -70,6 +70,7 @@ def kubeconfig(tmp_path: Path) -> str:
         (("worker", "--context", "x"), "--context is for a cluster: say which, --kubeconfig FILE or --in-pod"),
         (("campaign", "run", "cluster"), "campaign 'cluster' is for clusters: which?"),
         (("campaign", "run", "cluster", "--kubeconfig", "FILE,prom=1"), "'prom=1' isn't KEY=VALUE of a cluster"),
+        (("campaign", "run", "cluster", "--kubeconfig", "FILE,x=1"), "receive-token-file"),  # as its option is spelt
         (("campaign", "run", "cluster", "--kubeconfig", "FILE,context=y"), "contexts has no 'y'"),
         (("campaign", "run", "cluster", "--kubeconfig", "FILE", "--in-pod"), "--in-pod is the cluster around this pod"),
         (("campaign", "run", "cluster", "--kubeconfig", "FILE", "--workers", "2"), "there is one worker on each"),
