@@ -10,6 +10,7 @@ What makes this hard:
   of versions, so a row's time is the newest that was shown up to its version, within the barriers before and after it.
 - **Truth.** Events about chaos objects, and what a kubelet says of the images that they put into pods, tell what is injected and when: they
   go to the truth stream.
+- **The collector's collector.** A restart of the stand's OpenTelemetry collector loses what other sources give: `collector_restarts`.
 - **Foreign hands.** Whoever changes the stand behind the gym's back acts on it: `external` makes actions of it, public ones, or (of a chaos
   object) of the truth stream.
 """
@@ -24,6 +25,7 @@ import aiohttp
 import anyio
 import msgspec
 
+from otel_control_gym.collectors.collector_restarts import CollectorRestarts
 from otel_control_gym.collectors.external import (
     Deeds,
     Foreign,
@@ -110,6 +112,7 @@ class KubernetesCollector:
         self._watches: dict[str, Watch[Any]] = {}
         self._progress = anyio.Event()
         self._pods: list[PodTransition] = []
+        self._restarts = CollectorRestarts()
         self._rollouts: list[RolloutStatus] = []
         self._autoscalers: list[AutoscalerStatus] = []
         self._routes: list[RouteStatus] = []
@@ -215,7 +218,9 @@ class KubernetesCollector:
     def _row(self, name: str, delivery: Delivery[Any], time: int) -> None:
         found, change = delivery.object, delivery.change
         if name == "Pod":
-            self._add(self._pods, pod_row(found, change, time))
+            row = pod_row(found, change, time)
+            self._add(self._pods, row)
+            self._restarts.see(row, initial=delivery.initial, since=self._gaps.since)
         elif name == "Event":
             if change != "deleted" and not (delivery.initial and found.moment() < self._start):
                 self._events[is_truth(found)].append(event_row(found, time))
@@ -305,4 +310,5 @@ class KubernetesCollector:
                 events.append((KubernetesEventsObserved(time=now, rows=tuple(rows)), truth))
         self._rollouts, self._pods, self._events = [], [], {False: [], True: []}
         self._autoscalers, self._routes = [], []
-        return [*events, *((gap, False) for gap in self._gaps.flush(now))]
+        gaps = (*self._gaps.flush(now), *self._restarts.flush(now))
+        return [*events, *((gap, False) for gap in gaps)]
