@@ -134,6 +134,14 @@ def _check(settings: CampaignSettings, label: str) -> None:
 
 
 def _check_cluster(cluster: ClusterStand, length: Length, least: int, label: str) -> None:
+    if cluster.reset == "reinstall":
+        raise ConfigurationError(
+            file=label,
+            key="cluster.reset",
+            found=cluster.reset,
+            problem="a run can't install its stand anew",
+            remedy="use soft or data; `ocg stand reset --level reinstall` before the campaign",
+        )
     if cluster.reset_seconds < 0:
         raise ConfigurationError(
             file=label,

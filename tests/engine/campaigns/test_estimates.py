@@ -90,6 +90,10 @@ def test_the_command_prints_the_estimate_for_a_number_of_stands() -> None:
             {"configurations": ["small-core", "medium-store"]},
             r"configurations = .*a stand has one application installed",
         ),
+        (
+            {"cluster": {"reset": "reinstall", "reset_seconds": 90, "before_seconds": 180}},
+            r"cluster.reset = 'reinstall': a run can't install its stand anew",
+        ),
         ({"cluster": {"reset": "hard", "reset_seconds": 9, "before_seconds": 180}}, r"cluster.reset"),
     ],
 )
