@@ -122,9 +122,7 @@ class KubernetesCollector:
         self._deeds = Deeds()
         self._external: list[tuple[Event, bool]] = []
         self._ending: list[tuple[Delivery[Any], Any, int]] = []  # pods that began to end: delivery, before, time
-        self._told_deleted: tuple[
-            str, ...
-        ] = ()  # pods of which a ReplicaSet told that it deleted them, as long as `_ending` waits
+        self._told_deleted: tuple[str, ...] = ()  # by their ReplicaSet, while `_ending` waits
 
     def open(self) -> AbstractAsyncContextManager[None]:
         """List everything, then watch.

@@ -38,9 +38,7 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = ""  #: of the application; empty: the context's, or `otel-demo`
     unmarked: bool = False  #: touch a namespace that isn't labelled as a gym's stand, too
     reset: ResetLevel = "soft"
-    hold_seconds: float = (
-        60.0  #: how long error rate and latency are to lie in the stand's band after a reset; 0: nobody looks
-    )
+    hold_seconds: float = 60.0  #: that error rate and latency lie in the stand's band after a reset; 0: nobody looks
     way: Way = "proxy"
     prometheus: str = ""
     coroot: str = ""
@@ -48,9 +46,7 @@ class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     load_generator: str = ""
     flagd: str = ""  #: flagd-ui's
     flagd_evaluation: str = ""  #: flagd's OFREP; empty where `flagd` is given: the same address
-    receive: str = (
-        ""  #: `HOST:PORT` where the stand's collector sends spans and logs; empty: they are read from Jaeger and pods
-    )
+    receive: str = ""  #: `HOST:PORT` for the stand's collector; empty: spans are read from Jaeger, logs from pods
     receive_guard: ReceiverFiles | None = None  #: None: in the clear, from whoever reaches `receive`
     safekeeping: str = "ocg-system"  #: namespace of Leases and inverses
 

@@ -72,9 +72,7 @@ TROUBLES = 3  #: of a stand on end, after which it is left out
 _SIGN_SECONDS = SILENCE_SECONDS / 4
 _PAUSE_SECONDS = 0.5  #: when there was nothing to be taken
 _TAKEN_SECONDS = 5.0  #: until a stand that somebody else drives is asked for again
-_TROUBLE_SECONDS = (
-    20.0  #: until a stand that is in trouble is tried again; what it would have played may go to another one meanwhile
-)
+_TROUBLE_SECONDS = 20.0  #: until a stand in trouble is tried again; another one may play its run meanwhile
 _SILENCES = 10  #: of the broker on end, each as long as a question is repeated, before a worker gives up
 
 
