@@ -59,9 +59,13 @@ class Way:
             response = web.StreamResponse(status=found.status)
             await response.prepare(request)
             with anyio.CancelScope() as scope:
-                self._open.append((request, scope))
-                async for chunk in found.content.iter_any():
-                    await response.write(chunk)
+                watch = (request, scope)
+                self._open.append(watch)
+                try:
+                    async for chunk in found.content.iter_any():
+                        await response.write(chunk)
+                finally:  # one that has ended is watched anew, and counts once
+                    self._open = [other for other in self._open if other is not watch]
         return response
 
     async def wait_watched(self) -> None:
