@@ -40,9 +40,12 @@ install: $(INSTALLED)  ## create the environment and install the locked dependen
 run: $(INSTALLED)  ## run an episode on the embedded twin; its dataset lands under ./data
 	@$(BIN)/ocg run --data-dir ./data $(ARGS)
 
+# One process more than there are processors: many tests wait for a server or a clock.
+PROCESSES := $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+
 .PHONY: test
 test: $(INSTALLED)  ## run the tests (ARGS='-k name' for some of them)
-	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
 
 # The cluster's arm of the suite with two arms. The kubeconfig has to be named here, not by the environment: the suite changes what it leads to.
 .PHONY: test-cluster
