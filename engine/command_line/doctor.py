@@ -8,27 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from otel_control_gym.engine.command_line.cluster_options import (
-    ClusterContext,
-    Coroot,
-    Flagd,
-    InPod,
-    Jaeger,
-    LoadGenerator,
-    Prometheus,
-    Receive,
-    ReceiveCertificate,
-    ReceiveKey,
-    ReceiveToken,
-    Via,
-    access_of,
-    url_option,
-)
-from otel_control_gym.engine.command_line.options import NOT_SO, Options, command
+from otel_control_gym.engine.cluster_access import ClusterAccess
+from otel_control_gym.engine.command_line.cluster_options import access_of, url_option
+from otel_control_gym.engine.command_line.options import NOT_SO, Options, command, with_options
 from otel_control_gym.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from otel_control_gym.engine.cluster_access import ClusterAccess
     from otel_control_gym.engine.command_line.output import Output
     from otel_control_gym.engine.settings import RunSettings
     from otel_control_gym.stands.cluster.findings import Diagnosis
@@ -37,16 +22,22 @@ __all__ = ("doctor",)
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "unknown": "magenta"}
 _PANEL = "Trying it"
+_FROM_THE_SHELL = Annotated[
+    Path | None, typer.Option(metavar="FILE", envvar="KUBECONFIG", help="That leads to the stand.")
+]
+"""A doctor leaves a stand as it was, so the kubeconfig that a shell exports will do."""
 
 
 @command
+@with_options(
+    access_of,
+    "access",
+    without=("unmarked", "reset", "hold", "flagd_evaluation"),
+    instead={"kubeconfig": _FROM_THE_SHELL},
+)
 def doctor(
     options: Options,
-    kubeconfig: Annotated[
-        Path | None, typer.Option(metavar="FILE", envvar="KUBECONFIG", help="That leads to the stand.")
-    ] = None,
-    in_pod: InPod = False,
-    context: ClusterContext = "",
+    access: ClusterAccess | None,
     config: Annotated[
         str, typer.Option("--config", metavar="NAME", help="What it is to run: a service configuration or a scenario.")
     ] = "small-core",
@@ -54,11 +45,6 @@ def doctor(
         str | None, typer.Option(help="Replace the granularity, whose bucket says how far apart clocks may be.")
     ] = None,
     namespace: Annotated[str, typer.Option(metavar="NAME", help="Where gyms keep Leases and inverses.")] = "ocg-system",
-    via: Via = None,
-    prometheus: Prometheus = "",
-    coroot: Coroot = "",
-    load_generator: LoadGenerator = "",
-    flagd: Flagd = "",
     probe: Annotated[
         bool,
         typer.Option(
@@ -77,37 +63,14 @@ def doctor(
         ),
     ] = "",
     collector: Annotated[str, url_option("the collector's OTLP over HTTP", "--collector", panel=_PANEL)] = "",
-    jaeger: Jaeger = "",
-    receive: Receive = "",
-    receive_certificate: ReceiveCertificate = None,
-    receive_key: ReceiveKey = None,
-    receive_token: ReceiveToken = None,
 ) -> int:
     """Look at a stand and change nothing (but with --probe); say what is wrong and what to do about it (exit code 1: something failed)."""
     from otel_control_gym.engine.command_line.interruption import run_interruptibly
     from otel_control_gym.engine.configuration import resolve
 
-    access = access_of(
-        kubeconfig,
-        in_pod=in_pod,
-        context=context,
-        unmarked=False,
-        reset="soft",
-        via=via,
-        prometheus=prometheus,
-        coroot=coroot,
-        load_generator=load_generator,
-        flagd=flagd,
-        flagd_evaluation="",
-        jaeger=jaeger,
-        receive=receive,
-        receive_certificate=receive_certificate,
-        receive_key=receive_key,
-        receive_token=receive_token,
-    )
     if access is None:
         raise UsageError("which stand? --kubeconfig FILE leads to one, --in-pod is the one around this pod")
-    given = {"edge": edge, "collector": collector, "receive": receive}
+    given = {"edge": edge, "collector": collector, "receive": access.receive}
     if not probe and (names := [name for name, text in given.items() if text]):
         raise UsageError(f"--{names[0]} is for what is tried: add --probe")
     access = msgspec.structs.replace(access, safekeeping=namespace)

@@ -11,7 +11,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -120,14 +120,18 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def with_options(
-    group: Callable[..., Any], name: str, *, without: Collection[str] = ()
+    group: Callable[..., Any], name: str, *, without: Collection[str] = (), instead: Mapping[str, Any] | None = None
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Return a decorator that adds the parameters of `group` to a function's, and gives it what `group` returns as its argument `name`.
 
-    To be written below `@command`. `without` are parameters that a command has no option for: they keep their defaults.
+    To be written below `@command`. `without` are parameters that a command has no option for: they keep their defaults. `instead` are
+    annotations of options that a command words in its own way.
     """
+    worded = instead or {}
     added = {
-        key: found for key, found in inspect.signature(group, eval_str=True).parameters.items() if key not in without
+        key: found.replace(annotation=worded.get(key, found.annotation))
+        for key, found in inspect.signature(group, eval_str=True).parameters.items()
+        if key not in without
     }
 
     def decorate(function: Callable[..., int | None]) -> Callable[..., int | None]:

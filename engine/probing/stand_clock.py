@@ -11,7 +11,6 @@ import anyio
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.stands.cluster.clock_offset import prometheus_time
 from otel_control_gym.stands.cluster.connection import Connection
-from otel_control_gym.stands.cluster.services import PROMETHEUS
 
 __all__ = ("PAUSE_SECONDS", "StandClock")
 
@@ -30,9 +29,7 @@ class StandClock:
 
         Raises: StandError: nobody tells it.
         """
-        url = self._connection.endpoints.prometheus
-        answer = await self._connection.service(url, PROMETHEUS, "api/v1/query", query={"query": "time()"})
-        found = prometheus_time(answer)
+        found, answer = await prometheus_time(self._connection)
         if found is None:
             raise StandError(f"Prometheus doesn't tell its time any more: {answer.problem or answer.body}")
         return found

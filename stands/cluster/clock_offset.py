@@ -42,8 +42,7 @@ async def measured_offset(connection: Connection) -> ClockOffset | None:
 async def prometheus_offset(connection: Connection) -> ClockOffset | None:
     """Compare Prometheus' clock with ours; None: it tells no time."""
     before = wall_now()
-    url, query = connection.endpoints.prometheus, {"query": "time()"}
-    now = prometheus_time(await connection.service(url, PROMETHEUS, "api/v1/query", query=query))
+    now, _ = await prometheus_time(connection)
     return None if now is None else _offset("Prometheus'", now, before, wall_now())
 
 
@@ -65,8 +64,14 @@ def _offset(whose: str, now: int, before: int, after: int, *, coarse: float = 0.
     )
 
 
-def prometheus_time(answer: Answer) -> int | None:
-    """Return the moment that the answer to a query for `time()` tells [ns]; None: it tells none."""
+async def prometheus_time(connection: Connection) -> tuple[int | None, Answer]:
+    """Return what Prometheus' clock shows [ns], and its answer; None: it tells no time."""
+    url = connection.endpoints.prometheus
+    answer = await connection.service(url, PROMETHEUS, "api/v1/query", query={"query": "time()"})
+    return _told(answer), answer
+
+
+def _told(answer: Answer) -> int | None:
     result = answer.find("data", "result")
     if not answer.ok or not isinstance(result, list) or len(result) != 2:
         return None

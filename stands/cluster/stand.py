@@ -31,13 +31,13 @@ from otel_control_gym.engine.errors import StandError
 from otel_control_gym.engine.events import GraphEdge, GraphNode
 from otel_control_gym.engine.protocols import Barrier, Endpoints
 from otel_control_gym.engine.settings import RunConfig
-from otel_control_gym.stands.cluster.clock_offset import ClockOffset, measured_offset
+from otel_control_gym.stands.cluster.clock_offset import ClockOffset, measured_offset, prometheus_time
 from otel_control_gym.stands.cluster.connection import Connection
 from otel_control_gym.stands.cluster.contexts import check_mark, endpoints_of
 from otel_control_gym.stands.cluster.facts import gathered
 from otel_control_gym.stands.cluster.known_state import Reset, restore
 from otel_control_gym.stands.cluster.pod_account import endpoints_in_pod
-from otel_control_gym.stands.cluster.services import PROMETHEUS, with_services
+from otel_control_gym.stands.cluster.services import with_services
 from otel_control_gym.stands.cluster.tenancy import tenancy
 from otel_control_gym.stands.declared_graph import declared_graph
 
@@ -192,9 +192,9 @@ class ClusterStand:
 
     async def _check_services(self, connection: Connection) -> None:
         """Refuse a stand without Prometheus; that its other services answer is seen where they are used."""
-        url = connection.endpoints.prometheus
-        answer = await connection.service(url, PROMETHEUS, "api/v1/query", query={"query": "time()"})
+        _, answer = await prometheus_time(connection)
         if not answer.ok:
+            url = connection.endpoints.prometheus
             raise StandError(
                 f"{url}: Prometheus can't be read: {answer.problem}\n  is it up? --prometheus URL names another; `ocg doctor` tells"
             )

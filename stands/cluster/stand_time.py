@@ -11,7 +11,6 @@ from otel_control_gym.engine.clock import wall_timer
 from otel_control_gym.engine.errors import StandError
 from otel_control_gym.stands.cluster.clock_offset import prometheus_time
 from otel_control_gym.stands.cluster.connection import Connection
-from otel_control_gym.stands.cluster.services import PROMETHEUS
 
 __all__ = ("wait_until",)
 
@@ -25,14 +24,13 @@ async def wait_until(connection: Connection, moment: int = 0, *, look_seconds: f
     """
     newest, moved = -1, wall_timer()
     while True:
-        url = connection.endpoints.prometheus
-        answer = await connection.service(url, PROMETHEUS, "api/v1/query", query={"query": "time()"})
-        now = prometheus_time(answer)
+        now, answer = await prometheus_time(connection)
         if now is not None and now >= moment:
             return now
         if now is not None and now > newest:
             newest, moved = now, wall_timer()
         elif wall_timer() - moved > _STILL_SECONDS:
             problem = answer.problem or "its clock stands still"
+            url = connection.endpoints.prometheus
             raise StandError(f"{url}: Prometheus hasn't told the stand's time for {_STILL_SECONDS:g} s: {problem}")
         await anyio.sleep(look_seconds)

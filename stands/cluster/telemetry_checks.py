@@ -26,8 +26,7 @@ async def metrics(connection: Connection, metric_map: MetricMap) -> AsyncIterato
     Names alone would tell of whatever was scraped within hours.
     """
     check, url = "Prometheus", connection.endpoints.prometheus
-    clock = await connection.service(url, PROMETHEUS, "api/v1/query", query={"query": "time()"})
-    now = prometheus_time(clock)
+    now, clock = await prometheus_time(connection)
     if now is None:
         yield failed(
             check,

@@ -248,13 +248,17 @@ async def test_a_tail_goes_on_over_a_take_over(tmp_path: Path) -> None:
     assert seen == [phase(0), phase(1), phase(2), RunEnded(time=3, reason="closed")]
 
 
-async def test_runs_are_there_after_a_restart(tmp_path: Path) -> None:
-    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
+async def check_that_a_run_outlives_its_server(data_dir: Path) -> None:
+    async with open_broker(data_dir) as broker, LogConnection(broker) as connection:
         log = await connection.create("default", "RUN")
         await log.append_all([(phase(1), False), (phase(2), True)])
         digest = log.content_digest()
-    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
+    async with open_broker(data_dir) as broker, LogConnection(broker) as connection:
         assert (await connection.resume("RUN")).content_digest() == digest
+
+
+async def test_runs_are_there_after_a_restart(tmp_path: Path) -> None:
+    await check_that_a_run_outlives_its_server(tmp_path)
 
 
 @pytest.mark.parametrize("truth", [False, True], ids=["public", "truth"])
@@ -264,12 +268,7 @@ async def test_a_stream_whose_making_was_cut_short_is_made_anew(tmp_path: Path, 
     stream = "ocg-truth_RUN" if truth else "ocg_RUN"
     (checksum,) = (tmp_path / "nats" / "store").rglob(f"streams/{stream}/meta.sum")
     checksum.unlink()  # the server writes it last: so a kill leaves it
-    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
-        log = await connection.create("default", "RUN")
-        await log.append_all([(phase(1), False), (phase(2), True)])
-        digest = log.content_digest()
-    async with open_broker(tmp_path) as broker, LogConnection(broker) as connection:
-        assert (await connection.resume("RUN")).content_digest() == digest
+    await check_that_a_run_outlives_its_server(tmp_path)
 
 
 async def test_a_run_can_be_made_while_the_server_tidies_up_after_the_last_one(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,13 @@ import otel_control_gym as ocg
 from otel_control_gym.engine.cluster_access import ClusterAccess, ReceiverFiles, listening_address
 from otel_control_gym.engine.command_line.app import app
 from otel_control_gym.engine.command_line.cluster_options import access_of, exposure, stands_of
+from tests.kubeconfigs import written_kubeconfig
 
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> str:
     """Return a kubeconfig that leads to a server that isn't there."""
-    document = {
-        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(document))
-    return str(path)
+    return str(written_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ A twin stands in the clusters' places, known by a name as they are; a campaign o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from otel_control_gym.engine.jetstream import JetStream
 from otel_control_gym.engine.log import LogConnection
 from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.stands.twin.stand import TwinStand
+from tests.kubeconfigs import written_kubeconfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -44,14 +44,7 @@ def tiny(runs: int) -> CampaignPlan:
 
 def kubeconfig(folder: Path, name: str) -> ClusterAccess:
     """Return a cluster that nobody is going to ask."""
-    document = {
-        "clusters": [{"name": "c", "cluster": {"server": f"https://{name}:6443"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "otel-demo"}}],
-        "current-context": "x",
-    }
-    path = folder / f"{name}.kubeconfig"
-    path.write_text(json.dumps(document))
+    path = written_kubeconfig(folder / f"{name}.kubeconfig", f"https://{name}:6443", namespace="otel-demo")
     return ClusterAccess(kubeconfig=path)
 
 

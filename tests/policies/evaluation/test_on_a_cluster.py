@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from otel_control_gym.engine.settings import RunConfig
 from otel_control_gym.policies.evaluation import evaluate, load_evaluation, scores_of
 from otel_control_gym.policies.evaluation.cases import evaluation_names
 from otel_control_gym.stands.twin.stand import TwinStand
+from tests.kubeconfigs import written_kubeconfig
 
 TINY = """
 name: tiny
@@ -30,15 +30,7 @@ menu:
 @pytest.fixture
 def access(tmp_path: Path) -> ClusterAccess:
     """Return a way to a cluster that nobody is going to ask."""
-    document = {
-        "clusters": [{"name": "c", "cluster": {"server": "https://stand:6443"}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(document))
-    return ClusterAccess(kubeconfig=path)
+    return ClusterAccess(kubeconfig=written_kubeconfig(tmp_path / "kubeconfig", "https://stand:6443"))
 
 
 async def test_all_play_there_and_what_is_kept_is_not_played_again(

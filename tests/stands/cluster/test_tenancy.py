@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from otel_control_gym.engine.clock import SECOND, rfc3339, wall_now
 from otel_control_gym.stands.cluster.connection import MERGE_PATCH, Connection
 from otel_control_gym.stands.cluster.tenancy import LEASE_SECONDS, tenancy
 from otel_control_gym.stands.twin.stand import TwinStand
+from tests.kubeconfigs import written_kubeconfig
 
 LEASES = "apis/coordination.k8s.io/v1/namespaces/ocg-system/leases"
 LEASE = f"{LEASES}/ocg-stand-otel-demo"
@@ -91,14 +91,7 @@ async def test_a_lease_is_renewed_as_long_as_it_is_held() -> None:
 @pytest.mark.parametrize("missing", ["token", "server"])
 async def test_a_kubeconfig_that_leads_nowhere_is_refused_before_anything_begins(missing: str, tmp_path: Path) -> None:
     user = {"token": "t"} if missing != "token" else {"username": "me"}
-    document = {
-        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
-        "users": [{"name": "u", "user": user}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(json.dumps(document))
+    kubeconfig = written_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", user=user)
     if missing == "token":
         with pytest.raises(ocg.UsageError, match="user 'u'"):
             ocg.make("small-core", kubeconfig=kubeconfig, data_dir=tmp_path / "data")
